@@ -1,0 +1,233 @@
+//! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+use crate::units::{self, Timeout};
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} (wasmtime {}, CPython {})",
+        env!("CARGO_PKG_VERSION"),
+        agentkernel::WASMTIME_VERSION,
+        agentkernel::cpython_version()
+    )
+});
+
+/// Runs Python that a language model wrote, in a sandbox that holds only what you grant.
+#[derive(Debug, Parser)]
+#[command(name = "agentkernel", version = VERSION.as_str(), propagate_version = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a Python program.
+    Run(Run),
+    /// Start an interactive session.
+    Repl(Repl),
+    /// Look after the compiled interpreters on disk.
+    Cache {
+        #[command(subcommand)]
+        action: CacheAction,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// Say what this machine supports, and what to do about what it lacks.
+    Doctor(Doctor),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// `agentkernel run`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "agentkernel run [OPTIONS] <SCRIPT|-> [ARGS]...\n       agentkernel run [OPTIONS] -c <CODE> [ARGS]...",
+    after_help = "Exit codes: 0; 1 uncaught exception; N sys.exit(N); 2 misuse; 124 time or fuel limit; \
+                  130 interrupted; 134 the interpreter failed; 137 memory limit."
+)]
+pub struct Run {
+    /// Run this code in place of a script.
+    #[arg(short = 'c', value_name = "CODE", allow_hyphen_values = true)]
+    pub code: Option<String>,
+
+    #[command(flatten)]
+    pub sandbox: Sandbox,
+
+    /// Print one JSON object with the outcome, in place of the program's output.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub talk: Talk,
+
+    /// The script, `-` for standard input, and the program's arguments.
+    #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
+    pub rest: Vec<String>,
+}
+
+/// `agentkernel repl`.
+#[derive(Debug, Args)]
+pub struct Repl {
+    #[command(flatten)]
+    pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+/// `agentkernel doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub sandbox: Sandbox,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum CacheAction {
+    /// Show the entries, each checked byte by byte.
+    Info,
+    /// Remove all entries.
+    Clear,
+    /// Compile now, so that the next start does not have to.
+    Warm,
+}
+
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Talk {
+    /// Say nothing that is not an error.
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say what was used, and how the start went.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Which interpreter runs and how.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct Engine {
+    /// Another interpreter than the built-in one (a file made by `cargo xtask guest`).
+    #[arg(long, value_name = "FILE", env = "AGENTKERNEL_GUEST", hide_env = true, value_hint = ValueHint::FilePath)]
+    pub guest: Option<PathBuf>,
+    /// Do without host-owned memory and safepoints, as on systems other than Linux.
+    #[arg(long, env = "AGENTKERNEL_PORTABLE", hide_env = true)]
+    pub portable: bool,
+    /// Where compiled interpreters are kept [default: the user's cache directory].
+    #[arg(long, value_name = "DIR", env = "AGENTKERNEL_CACHE_DIR", hide_env = true, conflicts_with = "no_cache", value_hint = ValueHint::DirPath)]
+    pub cache_dir: Option<PathBuf>,
+    /// Compile anew and keep nothing.
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
+/// What the program may touch and use.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Grants")]
+pub struct Sandbox {
+    /// The directory at /workspace, read and written [default: an empty one, removed afterwards].
+    #[arg(short, long, value_name = "DIR", env = "AGENTKERNEL_WORKSPACE", hide_env = true, value_hint = ValueHint::DirPath)]
+    pub workspace: Option<PathBuf>,
+    /// A further directory, read-only unless `:rw` is added. Repeatable.
+    #[arg(short, long = "mount", value_name = "HOST:GUEST[:ro|rw]")]
+    pub mounts: Vec<String>,
+    /// An environment variable; with its name alone, the value it has here. Repeatable.
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub environment: Vec<String>,
+
+    /// Wall-clock time of the run, waiting included, or `none` [default: 60s].
+    #[arg(short, long, value_name = "TIME", env = "AGENTKERNEL_TIMEOUT", hide_env = true, value_parser = units::timeout, help_heading = "Limits")]
+    pub timeout: Option<Timeout>,
+    /// Memory of the interpreter [default: 512MiB].
+    #[arg(long, value_name = "SIZE", env = "AGENTKERNEL_MEMORY", hide_env = true, value_parser = units::bytes, help_heading = "Limits")]
+    pub memory: Option<u64>,
+    /// Units of computation, the same on every machine [default: not counted, which is faster].
+    #[arg(long, value_name = "N", env = "AGENTKERNEL_FUEL", hide_env = true, help_heading = "Limits")]
+    pub fuel: Option<u64>,
+    /// Output in all; the rest is dropped after a marker [default: 10MiB].
+    #[arg(long, value_name = "SIZE", env = "AGENTKERNEL_MAX_OUTPUT", hide_env = true, value_parser = units::bytes, help_heading = "Limits")]
+    pub max_output: Option<u64>,
+    /// Bytes written to all directories [default: 1GiB].
+    #[arg(long, value_name = "SIZE", env = "AGENTKERNEL_MAX_WRITTEN", hide_env = true, value_parser = units::bytes, help_heading = "Limits")]
+    pub max_written: Option<u64>,
+    /// Files and directories open at once [default: 256].
+    #[arg(
+        long,
+        value_name = "N",
+        env = "AGENTKERNEL_MAX_OPEN_FILES",
+        hide_env = true,
+        help_heading = "Limits"
+    )]
+    pub max_open_files: Option<u32>,
+    /// Length of a path in bytes [default: 4096].
+    #[arg(long, value_name = "N", env = "AGENTKERNEL_MAX_PATH", hide_env = true, help_heading = "Limits")]
+    pub max_path: Option<u32>,
+    /// Host calls in flight at once [default: 256].
+    #[arg(
+        long,
+        value_name = "N",
+        env = "AGENTKERNEL_MAX_OPERATIONS",
+        hide_env = true,
+        help_heading = "Limits"
+    )]
+    pub max_operations: Option<u32>,
+
+    #[command(flatten)]
+    pub engine: Engine,
+
+    /// The configuration file [default: agentkernel.toml here or in a directory above].
+    #[arg(long, value_name = "FILE", env = "AGENTKERNEL_CONFIG", hide_env = true, conflicts_with = "no_config", value_hint = ValueHint::FilePath, help_heading = "Configuration")]
+    pub config: Option<PathBuf>,
+    /// Look for no configuration file.
+    #[arg(long, help_heading = "Configuration")]
+    pub no_config: bool,
+}
+
+/// The variables read above; any other with the prefix is a mistake.
+pub const VARIABLES: &[&str] = &[
+    "AGENTKERNEL_CACHE_DIR",
+    "AGENTKERNEL_CONFIG",
+    "AGENTKERNEL_FUEL",
+    "AGENTKERNEL_GUEST",
+    "AGENTKERNEL_MAX_OPEN_FILES",
+    "AGENTKERNEL_MAX_OPERATIONS",
+    "AGENTKERNEL_MAX_OUTPUT",
+    "AGENTKERNEL_MAX_PATH",
+    "AGENTKERNEL_MAX_WRITTEN",
+    "AGENTKERNEL_MEMORY",
+    "AGENTKERNEL_PORTABLE",
+    "AGENTKERNEL_TIMEOUT",
+    "AGENTKERNEL_WORKSPACE",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_variable_is_known() {
+        let command = Arguments::command();
+        let mut found: Vec<String> = command
+            .get_subcommands()
+            .flat_map(|command| command.get_arguments())
+            .filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned))
+            .collect();
+        found.sort();
+        found.dedup();
+        assert_eq!(found, VARIABLES);
+    }
+}

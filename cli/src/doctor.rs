@@ -1,0 +1,157 @@
+//! `agentkernel doctor`: what this machine supports, each lack with a remedy.
+
+use std::time::Instant;
+
+use agentkernel::{CompilationCache, Ending, Kernel};
+
+use crate::arguments::{Arguments, Doctor, Talk};
+use crate::failure::Result;
+use crate::settings::Settings;
+use crate::terminal;
+use crate::units::{show_bytes, show_duration};
+
+/// One finding: how well, what, and what to do about it.
+struct Finding {
+    state: State,
+    what: String,
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    /// It works, and could be faster or safer.
+    Fair,
+    Bad,
+}
+
+fn good(what: impl Into<String>) -> Finding {
+    Finding { state: State::Good, what: what.into(), remedy: None }
+}
+
+fn fair(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { state: State::Fair, what: what.into(), remedy: Some(remedy.into()) }
+}
+
+fn bad(what: impl Into<String>, remedy: Option<&str>) -> Finding {
+    Finding { state: State::Bad, what: what.into(), remedy: remedy.map(str::to_owned) }
+}
+
+pub fn run(arguments: Doctor) -> Result<i32> {
+    use clap::CommandFactory;
+    let version = Arguments::command().get_version().unwrap_or_default().to_owned();
+    let mut findings = vec![good(format!("agentkernel {version}"))];
+    match Settings::resolve(arguments.sandbox) {
+        Ok(settings) => examine(&settings, &mut findings),
+        Err(failure) => findings.push(bad(failure.message, failure.hint.as_deref())),
+    }
+    let mut worst = State::Good;
+    for Finding { state, what, remedy } in findings {
+        let mark = match state {
+            State::Good => "ok  ",
+            State::Fair => "note",
+            State::Bad => "FAIL",
+        };
+        println!("{mark}  {what}");
+        if let Some(remedy) = remedy {
+            println!("      {remedy}");
+        }
+        if worst != State::Bad && state != State::Good {
+            worst = state;
+        }
+    }
+    Ok(i32::from(worst == State::Bad))
+}
+
+fn examine(settings: &Settings, findings: &mut Vec<Finding>) {
+    findings.push(match &settings.config_file {
+        Some(file) => good(format!("configuration: `{}`", file.display())),
+        None => good("configuration: no agentkernel.toml here or above; flags and defaults"),
+    });
+    let start = Instant::now();
+    let kernel = match settings.kernel().on_progress(terminal::progress(Talk::default())).build() {
+        Ok(kernel) => kernel,
+        Err(error) => return findings.push(bad(format!("interpreter: {error}"), error.remedy())),
+    };
+    let info = kernel.info();
+    let loaded = start.elapsed();
+    findings.push(good(format!("interpreter: CPython {}, ready in {}", info.cpython, show_duration(loaded))));
+    findings.push(if info.host_owned_memory {
+        good(format!(
+            "memory: sessions are copy-on-write views of one image ({}), stopped by a safepoint page",
+            show_bytes(info.memory_at_start_bytes)
+        ))
+    } else {
+        let remedy = match (cfg!(target_os = "linux"), settings.grants.limits.fuel.is_some()) {
+            (false, _) => "the fast way needs Linux",
+            (true, true) => "fuel asks for it; without `--fuel` the fast way serves",
+            (true, false) => "`--portable` asks for it; without it the fast way serves",
+        };
+        fair("memory: wasmtime's own, stopped by epochs: programs run about a quarter slower", remedy)
+    });
+    findings.push(if info.page_scan {
+        good("recycling: the system tells which pages changed (PAGEMAP_SCAN)")
+    } else {
+        fair(
+            "recycling: the system cannot tell which pages changed, so starts are slower",
+            "Linux 6.7 can (PAGEMAP_SCAN)",
+        )
+    });
+    cache(&kernel, findings);
+    session(&kernel, settings, findings);
+}
+
+fn cache(kernel: &Kernel, findings: &mut Vec<Finding>) {
+    let Some(directory) = kernel.info().cache else {
+        return findings.push(fair(
+            "cache: none, so every start compiles Python",
+            "set HOME, or name a directory with `--cache-dir`",
+        ));
+    };
+    let shown = directory.display();
+    findings.push(match CompilationCache::new(Some(directory.clone())).entries() {
+        Err(error) => fair(format!("cache: {error}"), error.remedy().unwrap_or_default()),
+        Ok(entries) if entries.is_empty() => fair(
+            format!("cache: `{shown}` cannot be written, so every start compiles Python"),
+            "make it writable, or name another with `--cache-dir`",
+        ),
+        Ok(entries) => match entries.iter().find(|entry| entry.problem.is_some()) {
+            Some(entry) => fair(
+                format!("cache: `{shown}/{}`: {}", entry.key, entry.problem.as_deref().unwrap_or_default()),
+                "it is not used; remove it with `agentkernel cache clear`",
+            ),
+            None => {
+                let bytes = entries.iter().map(|entry| entry.bytes).sum();
+                good(format!("cache: `{shown}`, {} in {} entries", show_bytes(bytes), entries.len()))
+            }
+        },
+    });
+}
+
+fn session(kernel: &Kernel, settings: &Settings, findings: &mut Vec<Finding>) {
+    let start = Instant::now();
+    let started = kernel.session().grants(settings.grants.clone()).start();
+    let outcome = started.and_then(|mut session| session.run_blocking("1 + 1"));
+    let elapsed = show_duration(start.elapsed());
+    findings.push(match outcome {
+        Ok(outcome) => match outcome.ending {
+            Ending::Completed(Some(value)) if value.repr == "2" => {
+                good(format!("session: started and ran `1 + 1` in {elapsed}"))
+            }
+            other => bad(
+                format!("session: `1 + 1` ended in {}", other.name()),
+                Some("run `agentkernel cache clear`"),
+            ),
+        },
+        Err(error) => bad(format!("session: {error}"), error.remedy()),
+    });
+    let limits = &settings.grants.limits;
+    findings.push(good(format!(
+        "limits: {} a turn, {} memory, {} output, {} written, {} open files",
+        limits.timeout.map_or("any time".to_owned(), show_duration),
+        show_bytes(limits.memory_bytes),
+        show_bytes(limits.output_bytes),
+        show_bytes(limits.write_bytes),
+        limits.open_files,
+    )));
+}

@@ -1,0 +1,52 @@
+//! Remedies for exceptions whose cause is a grant that was not given.
+
+use std::path::Path;
+
+use agentkernel::{Exception, Grants, Usage, Workspace};
+
+/// What the user can do about an exception, where the sandbox is its likely cause.
+pub fn hint(exception: &Exception, grants: &Grants, usage: &Usage, script: Option<&Path>) -> Option<String> {
+    match exception.kind.as_str() {
+        "ModuleNotFoundError" => module(exception, script?),
+        "FileNotFoundError" => match (&grants.workspace, grants.mounts.is_empty()) {
+            (Workspace::Temporary, true) => Some(
+                "the program sees an empty directory and nothing of this machine; \
+                 grant one with `--workspace DIR` or `--mount HOST:GUEST`"
+                    .to_owned(),
+            ),
+            (Workspace::Directory(directory), _) => Some(format!(
+                "the program sees `{}` as /workspace, and nothing above it",
+                directory.display()
+            )),
+            (Workspace::Temporary, false) => {
+                let seen: Vec<_> = grants.mounts.iter().map(|mount| mount.guest.as_str()).collect();
+                Some(format!("the program sees {} and an empty /workspace", seen.join(", ")))
+            }
+        },
+        "MemoryError" => Some("give more memory with `--memory`".to_owned()),
+        "OSError" if exception.message.contains("[Errno 69]") => {
+            Some("a directory was mounted read-only; add `:rw` to its `--mount`".to_owned())
+        }
+        "OSError" if usage.written_bytes >= grants.limits.write_bytes.saturating_sub(1 << 20) => Some(
+            format!("{} bytes may be written; allow more with `--max-written`", grants.limits.write_bytes),
+        ),
+        _ => None,
+    }
+}
+
+/// A module that lies beside the script, where the sandbox does not see it.
+fn module(exception: &Exception, script: &Path) -> Option<String> {
+    let name = exception.message.split('\'').nth(1)?.split('.').next()?;
+    // The name comes from the program: it must not make us look anywhere else.
+    let identifier = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let directory = script.parent()?;
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let file = [directory.join(format!("{name}.py")), directory.join(name).join("__init__.py")]
+        .into_iter()
+        .find(|file| identifier && file.is_file())?;
+    Some(format!(
+        "`{}` lies beside the script, which the program does not see; grant the directory with `--mount {}:/script`",
+        file.display(),
+        directory.display()
+    ))
+}

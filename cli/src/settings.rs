@@ -1,0 +1,163 @@
+//! What was asked for in flags, variables and the configuration file, put together: flags win over
+//! variables, variables over the file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use agentkernel::{Access, Grants, Kernel, KernelBuilder, Limits, Mount, Workspace};
+
+use crate::arguments::{Engine, Sandbox, VARIABLES};
+use crate::config::Config;
+use crate::failure::{Failure, Result};
+
+/// Everything a command needs to start.
+#[derive(Debug)]
+pub struct Settings {
+    pub grants: Grants,
+    pub engine: Engine,
+    pub config_file: Option<PathBuf>,
+}
+
+impl Settings {
+    pub fn resolve(sandbox: Sandbox) -> Result<Self> {
+        check_variables()?;
+        let config = match sandbox.no_config {
+            true => Config::default(),
+            false => Config::load(sandbox.config.as_deref())?,
+        };
+        let base = &config.directory;
+
+        let workspace = sandbox.workspace.or_else(|| config.workspace.as_ref().map(|path| base.join(path)));
+        let mut mounts: BTreeMap<String, Mount> = BTreeMap::new();
+        for (text, base) in config
+            .mounts
+            .iter()
+            .map(|text| (text, base.as_path()))
+            .chain(sandbox.mounts.iter().map(|text| (text, Path::new(""))))
+        {
+            let mount = mount(text, base)?;
+            mounts.insert(mount.guest.clone(), mount);
+        }
+        let mut environment = BTreeMap::new();
+        for text in config.env.iter().chain(&sandbox.environment) {
+            let (name, value) = variable(text)?;
+            environment.insert(name, value);
+        }
+
+        let mut limits = Limits::default();
+        if let Some(timeout) = sandbox.timeout.or(config.timeout) {
+            limits.timeout = timeout.0;
+        }
+        limits.fuel = sandbox.fuel.or(config.fuel);
+        limits.memory_bytes = sandbox.memory.or(config.memory).unwrap_or(limits.memory_bytes);
+        limits.output_bytes = sandbox.max_output.or(config.max_output).unwrap_or(limits.output_bytes);
+        limits.write_bytes = sandbox.max_written.or(config.max_written).unwrap_or(limits.write_bytes);
+        limits.open_files = sandbox.max_open_files.or(config.max_open_files).unwrap_or(limits.open_files);
+        limits.path_bytes = sandbox.max_path.or(config.max_path).unwrap_or(limits.path_bytes);
+        limits.operations = sandbox.max_operations.or(config.max_operations).unwrap_or(limits.operations);
+
+        let flags = sandbox.engine;
+        Ok(Settings {
+            grants: Grants {
+                workspace: workspace.map_or(Workspace::Temporary, Workspace::Directory),
+                mounts: mounts.into_values().collect(),
+                environment,
+                limits,
+                ..Grants::default()
+            },
+            engine: Engine {
+                guest: flags.guest.or_else(|| config.guest.as_ref().map(|path| base.join(path))),
+                portable: flags.portable || config.portable.unwrap_or(false),
+                cache_dir: flags.cache_dir.or_else(|| config.cache_dir.as_ref().map(|path| base.join(path))),
+                no_cache: flags.no_cache,
+            },
+            config_file: config.file,
+        })
+    }
+
+    /// The kernel these settings ask for.
+    pub fn kernel(&self) -> KernelBuilder {
+        engine(&self.engine).metered(self.grants.limits.fuel.is_some())
+    }
+}
+
+/// A kernel of this engine.
+pub fn engine(engine: &Engine) -> KernelBuilder {
+    let mut builder = Kernel::builder().portable(engine.portable);
+    if engine.no_cache {
+        builder = builder.cache_dir(None);
+    } else if let Some(directory) = &engine.cache_dir {
+        builder = builder.cache_dir(Some(directory.clone()));
+    }
+    if let Some(guest) = &engine.guest {
+        builder = builder.guest(guest);
+    }
+    builder
+}
+
+/// Refuses variables that look like ours and are not.
+pub fn check_variables() -> Result<()> {
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with("AGENTKERNEL_") && !VARIABLES.contains(&name) {
+            let known = VARIABLES.join(", ");
+            return Err(Failure::new(format!("the environment variable `{name}` is not a setting"))
+                .hint(format!("unset it, or use one of {known}")));
+        }
+    }
+    Ok(())
+}
+
+/// Parses `HOST:GUEST[:ro|rw]`. The guest path starts at the last `:/`, so a host path may have colons.
+fn mount(text: &str, base: &Path) -> Result<Mount> {
+    let wrong = || {
+        Failure::new(format!("`{text}` is not a mount"))
+            .hint("write `--mount HOST:GUEST` or `--mount HOST:GUEST:rw`, as in `--mount ./data:/data`")
+    };
+    let (paths, access) = match text.rsplit_once(':') {
+        Some((paths, "ro")) => (paths, Access::ReadOnly),
+        Some((paths, "rw")) => (paths, Access::ReadWrite),
+        _ => (text, Access::ReadOnly),
+    };
+    let split = paths.rfind(":/").ok_or_else(wrong)?;
+    let (host, guest) = (&paths[..split], &paths[split + 1..]);
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Mount { host: base.join(host), guest: guest.to_owned(), access })
+}
+
+/// Parses `NAME=VALUE`, or takes the value of `NAME` from this process.
+fn variable(text: &str) -> Result<(String, String)> {
+    if let Some((name, value)) = text.split_once('=') {
+        return Ok((name.to_owned(), value.to_owned()));
+    }
+    match std::env::var(text) {
+        Ok(value) => Ok((text.to_owned(), value)),
+        Err(std::env::VarError::NotPresent) => {
+            Err(Failure::new(format!("`{text}` is not set here, so it cannot be passed on"))
+                .hint(format!("give a value: `--env {text}=VALUE`")))
+        }
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::new(format!("the value of `{text}` is not UTF-8, so Python could not read it")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read() {
+        let read =
+            |text| mount(text, Path::new("")).map(|mount| (mount.host, mount.guest, mount.access)).ok();
+        assert_eq!(read("a:/b"), Some(("a".into(), "/b".into(), Access::ReadOnly)));
+        assert_eq!(read("a:/b:ro"), Some(("a".into(), "/b".into(), Access::ReadOnly)));
+        assert_eq!(read("/x:y:/b:rw"), Some(("/x:y".into(), "/b".into(), Access::ReadWrite)));
+        assert_eq!(read(r"C:\x:/b"), Some((r"C:\x".into(), "/b".into(), Access::ReadOnly)));
+        for wrong in ["", "a", ":/b", "a:b", "a:b:rw"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+print("Hello from a sandbox that holds nothing but this program.")

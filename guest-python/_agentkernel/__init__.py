@@ -1,0 +1,1 @@
+"""The Python side of the AgentKernel contract (wit/kernel.wit). Programs do not import it."""

@@ -1,0 +1,244 @@
+//! The program's standard streams: counted, limited, captured or passed on as they are written.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinHandle;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::bindings::console::{Host, Output};
+use crate::state::State;
+
+/// Which standard stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What the program reads as its standard input.
+#[derive(Default)]
+#[non_exhaustive]
+pub enum Stdin {
+    /// Nothing: the first read finds the end.
+    #[default]
+    Empty,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// Whatever the reader gives; it is read only when the program asks, on a thread of its own.
+    Reader(Box<dyn Read + Send>),
+}
+
+/// Receives output as the program writes it.
+pub type OutputHandler = Box<dyn FnMut(Stream, &[u8]) + Send>;
+
+/// The output side, shared by the session, its store and the WASI streams 1 and 2.
+#[derive(Clone)]
+pub(crate) struct Console(Arc<Mutex<Inner>>);
+
+struct Inner {
+    handler: Option<OutputHandler>,
+    limit: u64,
+    /// Bytes that passed in all turns; never more than `limit`.
+    passed: u64,
+    turn: Captured,
+}
+
+/// What one turn wrote.
+#[derive(Default)]
+pub(crate) struct Captured {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub written: u64,
+    pub dropped: u64,
+}
+
+impl Console {
+    pub fn new(handler: Option<OutputHandler>, limit: u64) -> Self {
+        Console(Arc::new(Mutex::new(Inner { handler, limit, passed: 0, turn: Captured::default() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic in the embedder's handler must not take later turns down with it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn write(&self, stream: Stream, bytes: &[u8]) {
+        let inner = &mut *self.lock();
+        let room = (inner.limit - inner.passed).min(bytes.len() as u64);
+        let (pass, drop) = bytes.split_at(room as usize);
+        inner.passed += room;
+        inner.turn.written += bytes.len() as u64;
+        inner.pass(stream, pass);
+        if !drop.is_empty() {
+            if inner.turn.dropped == 0 {
+                let marker = format!(
+                    "\n[agentkernel: the output limit of {} bytes is reached; the rest is dropped]\n",
+                    inner.limit
+                );
+                inner.pass(stream, marker.as_bytes());
+            }
+            inner.turn.dropped += drop.len() as u64;
+        }
+    }
+
+    /// What the turn wrote so far; the next turn starts with nothing.
+    pub fn take(&self) -> Captured {
+        std::mem::take(&mut self.lock().turn)
+    }
+}
+
+impl Inner {
+    fn pass(&mut self, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        match (&mut self.handler, stream) {
+            (Some(handler), _) => handler(stream, bytes),
+            (None, Stream::Stdout) => self.turn.stdout.extend_from_slice(bytes),
+            (None, Stream::Stderr) => self.turn.stderr.extend_from_slice(bytes),
+        }
+    }
+}
+
+/// The input side.
+pub(crate) enum Input {
+    Bytes {
+        bytes: Vec<u8>,
+        at: usize,
+    },
+    Reader {
+        reader: Arc<Mutex<Box<dyn Read + Send>>>,
+        /// A read that a signal interrupted: what it gives is for the next one.
+        pending: Option<JoinHandle<Vec<u8>>>,
+    },
+}
+
+/// No single read hands the guest more than this, whatever it asks for.
+const READ_BYTES: usize = 1 << 16;
+
+impl From<Stdin> for Input {
+    fn from(stdin: Stdin) -> Self {
+        match stdin {
+            Stdin::Empty => Input::Bytes { bytes: Vec::new(), at: 0 },
+            Stdin::Bytes(bytes) => Input::Bytes { bytes, at: 0 },
+            Stdin::Reader(reader) => Input::Reader { reader: Arc::new(Mutex::new(reader)), pending: None },
+        }
+    }
+}
+
+impl Host for State {
+    fn write(&mut self, to: Output, text: String) -> wasmtime::Result<()> {
+        self.pass(to, text.as_bytes());
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, to: Output, characters: String) -> wasmtime::Result<()> {
+        let bytes: Vec<u8> =
+            characters.chars().filter_map(|character| u8::try_from(character).ok()).collect();
+        self.pass(to, &bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, max: u32) -> wasmtime::Result<Vec<u8>> {
+        self.host_calls += 1;
+        let max = (max as usize).min(READ_BYTES);
+        match &mut self.input {
+            Input::Bytes { bytes, at } => {
+                let end = bytes.len().min(*at + max);
+                let read = bytes[*at..end].to_vec();
+                *at = end;
+                Ok(read)
+            }
+            Input::Reader { reader, pending } => {
+                let mut read = pending.take().unwrap_or_else(|| {
+                    let reader = Arc::clone(reader);
+                    self.runtime.spawn_blocking(move || {
+                        let mut buffer = vec![0; max];
+                        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                        // An unreadable standard input is an empty one: Python could do no more with it.
+                        let length = reader.read(&mut buffer).unwrap_or(0);
+                        buffer.truncate(length);
+                        buffer
+                    })
+                });
+                let Some(bytes) = self.block_on_until_signal(&mut read)? else {
+                    self.input.keep(read);
+                    return Ok(Vec::new());
+                };
+                let mut bytes = bytes.unwrap_or_default();
+                // An interrupted read may have been for more than this one.
+                let rest = bytes.split_off(max.min(bytes.len()));
+                if !rest.is_empty() {
+                    self.input.keep(self.runtime.spawn(async { rest }));
+                }
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+impl State {
+    fn pass(&mut self, to: Output, bytes: &[u8]) {
+        self.host_calls += 1;
+        let stream = match to {
+            Output::Stdout => Stream::Stdout,
+            Output::Stderr => Stream::Stderr,
+        };
+        self.console.write(stream, bytes);
+    }
+}
+
+impl Input {
+    fn keep(&mut self, read: JoinHandle<Vec<u8>>) {
+        if let Input::Reader { pending, .. } = self {
+            *pending = Some(read);
+        }
+    }
+}
+
+/// Standard output or error as a WASI stream, for programs that write to file descriptor 1 or 2.
+pub(crate) struct WasiOutput {
+    pub console: Console,
+    pub stream: Stream,
+}
+
+impl IsTerminal for WasiOutput {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for WasiOutput {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(WasiOutput { console: self.console.clone(), stream: self.stream })
+    }
+
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        unreachable!("only WASI 0.3 asks for this, and it is not linked")
+    }
+}
+
+#[async_trait]
+impl Pollable for WasiOutput {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for WasiOutput {
+    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        self.console.write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(1 << 16)
+    }
+}

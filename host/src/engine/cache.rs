@@ -1,0 +1,321 @@
+//! Compiled interpreters on disk, so that only the first start ever compiles.
+//!
+//! An entry is a directory named after everything that shaped its content. It is written beside
+//! its place and renamed into it, so that it is whole or absent. What is loaded from it is machine
+//! code, so an entry is used only if nobody but this user could have written it, and if each file
+//! has the length that was written; anything else is built anew.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::guest::hex;
+
+const COMPILED: &str = "guest.cwasm";
+const IMAGE: &str = "guest.image";
+const NOTES: &str = "guest.json";
+const INDEX: &str = "entry.json";
+
+/// What compiling gives.
+pub(crate) struct Built {
+    pub compiled: Vec<u8>,
+    /// The memory that instances start from; empty where wasmtime owns it.
+    pub image: Vec<u8>,
+    /// What is known about that memory.
+    pub notes: Vec<u8>,
+}
+
+/// Something to start from.
+pub(crate) enum Artefact {
+    Stored(Entry),
+    /// The cache could not be used: what was just built.
+    Fresh(Built),
+}
+
+/// An entry that passed its checks.
+pub(crate) struct Entry {
+    directory: PathBuf,
+}
+
+impl Entry {
+    pub fn compiled(&self) -> PathBuf {
+        self.directory.join(COMPILED)
+    }
+
+    pub fn image(&self) -> PathBuf {
+        self.directory.join(IMAGE)
+    }
+
+    pub fn notes(&self) -> PathBuf {
+        self.directory.join(NOTES)
+    }
+}
+
+#[derive(Serialize, Deserialize, PartialEq)]
+struct Index {
+    files: Vec<Listed>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq)]
+struct Listed {
+    name: String,
+    bytes: u64,
+    sha256: String,
+}
+
+/// The directory of entries. Everything that goes wrong with it is reported and then done without.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    root: Option<PathBuf>,
+}
+
+/// One entry as `agentkernel cache info` shows it.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct CacheEntry {
+    /// The entry's name: a hash of everything that shaped it.
+    pub key: String,
+    /// Its size on disk.
+    pub bytes: u64,
+    /// Why it would not be used, if so.
+    pub problem: Option<String>,
+}
+
+impl Cache {
+    /// A cache at `root`; with none, every start compiles.
+    pub fn new(root: Option<PathBuf>) -> Self {
+        Cache { root }
+    }
+
+    /// `AGENTKERNEL_CACHE_DIR`, or the user's cache directory.
+    pub fn default_root() -> Option<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        variable("AGENTKERNEL_CACHE_DIR").or_else(|| {
+            let base = if cfg!(target_os = "macos") {
+                variable("HOME").map(|home| home.join("Library/Caches"))
+            } else {
+                variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))
+            };
+            base.map(|base| base.join("agentkernel"))
+        })
+    }
+
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The entry `key`, built if it is not there.
+    pub fn get<E>(&self, key: &str, build: impl FnOnce() -> Result<Built, E>) -> Result<Artefact, E> {
+        let Some(root) = &self.root else {
+            return build().map(Artefact::Fresh);
+        };
+        let directory = root.join(key);
+        if check(root, &directory).is_ok() {
+            return Ok(Artefact::Stored(Entry { directory }));
+        }
+        // One process builds, the others wait for it. Without a lock each builds its own.
+        let _lock =
+            lock(root, key).inspect_err(|error| tracing::debug!("no lock in the compilation cache: {error}"));
+        match check(root, &directory) {
+            Ok(()) => return Ok(Artefact::Stored(Entry { directory })),
+            Err(Problem::Absent) => {}
+            Err(problem) => tracing::warn!("the cached interpreter is built anew: {problem}"),
+        }
+        let built = build()?;
+        match store(root, &directory, &built) {
+            Ok(()) => Ok(Artefact::Stored(Entry { directory })),
+            Err(error) => {
+                tracing::warn!(
+                    "cannot keep the compiled interpreter in `{}`, so the next start compiles again: {error}",
+                    root.display()
+                );
+                Ok(Artefact::Fresh(built))
+            }
+        }
+    }
+
+    /// All entries, with what is wrong with them. Reads every byte.
+    pub fn entries(&self) -> io::Result<Vec<CacheEntry>> {
+        let mut entries = Vec::new();
+        for (key, path) in self.directories()? {
+            let bytes = fs::read_dir(&path)?
+                .filter_map(|file| file.ok()?.metadata().ok())
+                .map(|metadata| metadata.len())
+                .sum();
+            let problem = match self.root.as_deref().map(|root| check(root, &path)) {
+                Some(Err(problem)) => Some(problem.to_string()),
+                _ => damaged(&path)?.map(|name| format!("`{name}` is not what was written")),
+            };
+            entries.push(CacheEntry { key, bytes, problem });
+        }
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(entries)
+    }
+
+    /// Removes all entries and says how many bytes that freed.
+    pub fn clear(&self) -> io::Result<u64> {
+        let mut freed = 0;
+        for entry in self.entries()? {
+            freed += entry.bytes;
+        }
+        for (_, path) in self.directories()? {
+            fs::remove_dir_all(path)?;
+        }
+        Ok(freed)
+    }
+
+    fn directories(&self) -> io::Result<Vec<(String, PathBuf)>> {
+        let Some(root) = &self.root else {
+            return Ok(Vec::new());
+        };
+        let listing = match fs::read_dir(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listing => listing?,
+        };
+        let mut found = Vec::new();
+        for entry in listing {
+            let entry = entry?;
+            // Temporary directories of a build that was killed count too; lock files do not.
+            if entry.file_type()?.is_dir() {
+                found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Why an entry is not used.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("it is not there")]
+    Absent,
+    #[error("`{0}` belongs to another user")]
+    Foreign(String),
+    #[error("`{0}` can be written by others")]
+    Writable(String),
+    #[error("`{0}` is not a regular file or directory")]
+    Kind(String),
+    #[error("`{0}` is cut short or has grown")]
+    Length(String),
+    #[error("its index cannot be read: {0}")]
+    Index(String),
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Problem::Absent } else { Problem::Io(error) }
+    }
+}
+
+fn check(root: &Path, directory: &Path) -> Result<(), Problem> {
+    trusted(root, true)?;
+    trusted(directory, true)?;
+    let index = directory.join(INDEX);
+    trusted(&index, false)?;
+    let index: Index =
+        serde_json::from_slice(&fs::read(index)?).map_err(|error| Problem::Index(error.to_string()))?;
+    for listed in &index.files {
+        if ![COMPILED, IMAGE, NOTES].contains(&listed.name.as_str()) {
+            return Err(Problem::Index(format!("it lists `{}`", listed.name)));
+        }
+        if trusted(&directory.join(&listed.name), false)? != listed.bytes {
+            return Err(Problem::Length(listed.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// The length of `path`, if nobody else can have written it.
+fn trusted(path: &Path, directory: bool) -> Result<u64, Problem> {
+    let metadata = if directory && path.is_symlink() {
+        // A user may well have put the cache on another disk.
+        fs::metadata(path)?
+    } else {
+        fs::symlink_metadata(path)?
+    };
+    let name = || path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    if if directory { !metadata.is_dir() } else { !metadata.is_file() } {
+        return Err(Problem::Kind(name()));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(Problem::Foreign(name()));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(Problem::Writable(name()));
+        }
+    }
+    Ok(metadata.len())
+}
+
+/// The first file whose content is not what was written.
+fn damaged(directory: &Path) -> io::Result<Option<String>> {
+    let index: Index = serde_json::from_slice(&fs::read(directory.join(INDEX))?)?;
+    for listed in index.files {
+        let mut hash = Sha256::new();
+        io::copy(&mut File::open(directory.join(&listed.name))?, &mut hash)?;
+        if hex(&hash.finalize()) != listed.sha256 {
+            return Ok(Some(listed.name));
+        }
+    }
+    Ok(None)
+}
+
+fn private(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
+fn lock(root: &Path, key: &str) -> io::Result<File> {
+    private(root)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(root.join(format!("{key}.lock")))?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn store(root: &Path, directory: &Path, built: &Built) -> io::Result<()> {
+    private(root)?;
+    if let Err(problem @ (Problem::Foreign(_) | Problem::Writable(_))) = trusted(root, true) {
+        return Err(io::Error::other(problem));
+    }
+    let temporary = tempfile::Builder::new().prefix(".building-").tempdir_in(root)?;
+    let mut index = Index { files: Vec::new() };
+    for (name, bytes) in [(COMPILED, &built.compiled), (IMAGE, &built.image), (NOTES, &built.notes)] {
+        if !bytes.is_empty() {
+            write(&temporary.path().join(name), bytes)?;
+            index.files.push(Listed {
+                name: name.to_owned(),
+                bytes: bytes.len() as u64,
+                sha256: hex(&Sha256::digest(bytes)),
+            });
+        }
+    }
+    write(&temporary.path().join(INDEX), &serde_json::to_vec(&index)?)?;
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(temporary.path(), directory)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    let mut options = File::options();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,290 @@
+//! The wasmtime engine, the compiled interpreter and its memory. All of the crate's `unsafe` is here.
+//!
+//! There are two ways to run the interpreter. On Linux the host owns its memory: every instance is a
+//! copy-on-write view of one image, and a safepoint page stops it. Elsewhere, and where computation
+//! is metered by fuel, wasmtime's own memories and epochs do the same more slowly.
+
+mod cache;
+mod guest;
+mod image;
+mod interrupt;
+#[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
+mod pagemap;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, OptLevel, Store, UpdateDeadline};
+
+pub(crate) use cache::Cache;
+pub use cache::CacheEntry;
+pub(crate) use guest::{Source, manifest};
+pub(crate) use interrupt::{Control, Interrupt, Reason, Signal, Stopped, Watchdog};
+
+use crate::bindings::{Python, PythonPre};
+use crate::state::State;
+use crate::{Error, ErrorKind, Result};
+
+/// Changes whenever the way a cached artefact is made or laid out does.
+const CACHE_FORMAT: u32 = 2;
+
+/// Native stack that guest code may use. Python's own recursion limit ends far below it.
+pub(crate) const GUEST_STACK_BYTES: usize = 1 << 20;
+
+/// Slots of address space kept for the next sessions.
+#[cfg(target_os = "linux")]
+const MAX_IDLE_SLOTS: usize = 64;
+
+/// How instances get their memory and are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// wasmtime's memories, epochs; computation is metered if `fuel`.
+    Portable { fuel: bool },
+    /// Host-owned memory and the safepoint page.
+    #[cfg(target_os = "linux")]
+    Owned,
+}
+
+impl Mode {
+    pub fn choose(fuel: bool, portable: bool) -> Self {
+        #[cfg(target_os = "linux")]
+        if !fuel && !portable {
+            return Mode::Owned;
+        }
+        let _ = portable;
+        Mode::Portable { fuel }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Portable { fuel: false } => "portable",
+            Mode::Portable { fuel: true } => "fuel",
+            #[cfg(target_os = "linux")]
+            Mode::Owned => "owned",
+        }
+    }
+}
+
+/// Why a kernel starts slowly this one time; see [`KernelBuilder::on_progress`](crate::KernelBuilder::on_progress).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The interpreter is being compiled for this machine, which is kept for later starts.
+    Compiling,
+    /// It was compiled in this time.
+    Compiled(Duration),
+}
+
+/// A compiled interpreter, ready to instantiate.
+pub(crate) struct Engine {
+    mode: Mode,
+    pre: PythonPre<State>,
+    /// Memory that an instance starts with, in bytes, where it is known.
+    memory_at_start: u64,
+    #[cfg(target_os = "linux")]
+    image: Option<Arc<memory::Image>>,
+}
+
+impl Engine {
+    pub fn load(mode: Mode, source: &Source, cache: &Cache, progress: &dyn Fn(Progress)) -> Result<Self> {
+        let engine = wasmtime::Engine::new(&config(mode))
+            .map_err(|error| Error::new(ErrorKind::System, "cannot set up wasmtime").source(error))?;
+        let key = cache_key(mode, source, &engine)?;
+        let artefact = cache.get(&key, || {
+            progress(Progress::Compiling);
+            let start = Instant::now();
+            let built = build(mode, source, &engine)?;
+            progress(Progress::Compiled(start.elapsed()));
+            Ok::<_, Error>(built)
+        })?;
+        // SAFETY: the bytes were made by this engine (the key says so): either just now, or by an
+        // earlier run of this user whose cache entry nobody else can write and whose length is whole.
+        #[expect(unsafe_code)]
+        let component = unsafe {
+            match &artefact {
+                cache::Artefact::Stored(entry) => Component::deserialize_file(&engine, entry.compiled()),
+                cache::Artefact::Fresh(built) => Component::deserialize(&engine, &built.compiled),
+            }
+        }
+        .map_err(|error| {
+            Error::new(ErrorKind::Guest, "cannot load the compiled interpreter")
+                .hint("remove it with `agentkernel cache clear`; the next start compiles it again")
+                .source(error)
+        })?;
+        #[cfg(target_os = "linux")]
+        let image = match mode {
+            Mode::Portable { .. } => None,
+            Mode::Owned => Some(map_image(&artefact).map_err(|error| {
+                Error::new(ErrorKind::Guest, "cannot map the interpreter's memory image")
+                    .hint("remove it with `agentkernel cache clear`; the next start makes it again")
+                    .source(error)
+            })?),
+        };
+        let mut linker = Linker::new(&engine);
+        crate::state::add_to_linker(&mut linker)
+            .and_then(|()| PythonPre::new(linker.instantiate_pre(&component)?))
+            .map(|pre| Engine {
+                mode,
+                pre,
+                #[cfg(target_os = "linux")]
+                memory_at_start: image.as_ref().map_or(0, |image| image.len() as u64),
+                #[cfg(not(target_os = "linux"))]
+                memory_at_start: 0,
+                #[cfg(target_os = "linux")]
+                image,
+            })
+            .map_err(|error| {
+                Error::new(ErrorKind::Guest, "the interpreter does not fit this version of AgentKernel")
+                    .hint("rebuild it with `cargo xtask guest`")
+                    .source(error)
+            })
+    }
+
+    /// Whether running turns are asked to pass their output on, so that they need not line by line.
+    pub fn flushes(&self) -> bool {
+        !matches!(self.mode, Mode::Portable { .. })
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        self.pre.engine()
+    }
+
+    pub fn memory_at_start(&self) -> u64 {
+        self.memory_at_start
+    }
+
+    /// Creates an instance on this thread, and what controls it from others.
+    pub fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<(Python, Arc<dyn Control>)> {
+        match self.mode {
+            Mode::Portable { .. } => {
+                // Ringing moves the epoch on for every session; those that were not meant go on.
+                store.set_epoch_deadline(1);
+                store.epoch_deadline_callback(|context| {
+                    if context.data().interrupt.is_fired() {
+                        return Err(Stopped.into());
+                    }
+                    Ok(UpdateDeadline::Continue(1))
+                });
+                let control = Arc::new(Epochs(self.wasmtime().clone()));
+                Ok((self.pre.instantiate(store)?, control))
+            }
+            #[cfg(target_os = "linux")]
+            Mode::Owned => {
+                let image = self.image.as_ref().expect("loaded with the component");
+                let (instance, control) = memory::instantiate(image, || self.pre.instantiate(store))?;
+                Ok((instance, Arc::new(control)))
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn map_image(artefact: &cache::Artefact) -> std::io::Result<Arc<memory::Image>> {
+    match artefact {
+        cache::Artefact::Stored(entry) => {
+            let notes = image::Notes::parse(&std::fs::read(entry.notes())?)?;
+            memory::Image::from_file(std::fs::File::open(entry.image())?, notes)
+        }
+        cache::Artefact::Fresh(built) => {
+            memory::Image::from_bytes(&built.image, image::Notes::parse(&built.notes)?)
+        }
+    }
+}
+
+/// Whether recycled memory is reset by copying back the pages that changed, which is the fast way.
+pub(crate) fn page_scan_supported() -> bool {
+    #[cfg(target_os = "linux")]
+    return pagemap::supported();
+    #[cfg(not(target_os = "linux"))]
+    return false;
+}
+
+/// Stops an instance whose memory is wasmtime's.
+struct Epochs(wasmtime::Engine);
+
+impl Control for Epochs {
+    fn ring(&self) {
+        self.0.increment_epoch();
+    }
+
+    fn silence(&self) {}
+
+    fn raise(&self, _signal: Signal) -> bool {
+        false
+    }
+
+    fn pending_output(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+fn config(mode: Mode) -> Config {
+    let mut config = Config::new();
+    config
+        .cranelift_opt_level(OptLevel::Speed)
+        .max_wasm_stack(GUEST_STACK_BYTES)
+        // Tracebacks are Python's. Without these the artefact is a third smaller.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false)
+        .native_unwind_info(false);
+    match mode {
+        Mode::Portable { fuel } => {
+            config.epoch_interruption(true).consume_fuel(fuel);
+        }
+        #[cfg(target_os = "linux")]
+        Mode::Owned => {
+            config
+                .with_host_memory(Arc::new(memory::Creator(memory::Pool::new(MAX_IDLE_SLOTS))))
+                .memory_init_cow(false);
+        }
+    }
+    config
+}
+
+fn build(mode: Mode, source: &Source, engine: &wasmtime::Engine) -> Result<cache::Built> {
+    let component = source.component()?;
+    let compile = |component: &[u8]| {
+        engine.precompile_component(component).map_err(|error| {
+            Error::new(ErrorKind::Guest, "cannot compile the interpreter")
+                .hint("rebuild it with `cargo xtask guest`")
+                .source(error)
+        })
+    };
+    match mode {
+        Mode::Portable { .. } => {
+            Ok(cache::Built { compiled: compile(&component)?, image: Vec::new(), notes: Vec::new() })
+        }
+        #[cfg(target_os = "linux")]
+        Mode::Owned => {
+            let split = image::split(&component)?;
+            Ok(cache::Built { compiled: compile(&split.component)?, image: split.memory, notes: split.notes })
+        }
+    }
+}
+
+fn cache_key(mode: Mode, source: &Source, engine: &wasmtime::Engine) -> Result<String> {
+    struct Hasher(Sha256);
+    impl std::hash::Hasher for Hasher {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            unreachable!("the digest is taken instead")
+        }
+    }
+    let mut hasher = Hasher(Sha256::new());
+    hasher.0.update(CACHE_FORMAT.to_le_bytes());
+    hasher.0.update(mode.name());
+    hasher.0.update(source.sha256()?);
+    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
+    let digest = guest::hex(&hasher.0.finalize());
+    Ok(format!("{}-{}", mode.name(), &digest[..32]))
+}

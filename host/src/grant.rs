@@ -1,0 +1,127 @@
+//! What a session may touch: pure data, checked when the session starts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::workspace::Access;
+use crate::{Error, ErrorKind, Result};
+
+/// Everything a session may touch. The default is an empty temporary workspace, the default
+/// [`Limits`], and nothing else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grants {
+    /// The directory at `/workspace`, the session's working directory.
+    pub workspace: Workspace,
+    /// Further directories.
+    pub mounts: Vec<Mount>,
+    /// Directories of the sandbox that `import` looks in before the working directory.
+    pub import_paths: Vec<String>,
+    /// All that `os.environ` holds. The host's own environment is never visible.
+    pub environment: BTreeMap<String, String>,
+    /// How much the session may use.
+    pub limits: Limits,
+}
+
+/// What stands at `/workspace`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Workspace {
+    /// An empty private directory, removed when the session is dropped.
+    #[default]
+    Temporary,
+    /// A directory of the host, read and written.
+    Directory(PathBuf),
+}
+
+/// A directory of the host that the program sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// Where the program sees it: an absolute path without `.` or `..`.
+    pub guest: String,
+    /// Whether the program may change it.
+    pub access: Access,
+}
+
+/// How much a session may use. Time and fuel are counted anew for each turn, the rest over the
+/// session's life.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Wall-clock time of one turn, waiting included. Default: 60 seconds. `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// Linear memory of the interpreter, in bytes; it starts with about 40 MiB.
+    /// Default: 512 MiB. At most 4 GiB, which WebAssembly cannot exceed.
+    pub memory_bytes: u64,
+    /// Bytes written to standard output and standard error together; the rest is dropped after a
+    /// marker, and the program goes on. Default: 10 MiB.
+    pub output_bytes: u64,
+    /// Units of computation of one turn, counted the same on every machine. Default: none.
+    /// A kernel with fuel compiles the interpreter a second time and runs it about 1.4 times slower.
+    pub fuel: Option<u64>,
+    /// Files and directories open at once. Default: 256.
+    pub open_files: u32,
+    /// Bytes written to all granted directories. Default: 1 GiB.
+    pub write_bytes: u64,
+    /// Length of a path in bytes. Default: 4096.
+    pub path_bytes: u32,
+    /// Host calls in flight at once. Default: 256.
+    pub operations: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            timeout: Some(Duration::from_secs(60)),
+            memory_bytes: 512 << 20,
+            output_bytes: 10 << 20,
+            fuel: None,
+            open_files: 256,
+            write_bytes: 1 << 30,
+            path_bytes: 4096,
+            operations: 256,
+        }
+    }
+}
+
+impl Grants {
+    /// Refuses what could never work or would have no effect.
+    pub(crate) fn check(&self, memory_at_start: u64) -> Result<()> {
+        let bad =
+            |message: String, hint: &str| Err(Error::new(ErrorKind::Grant, message).hint(hint.to_owned()));
+        let limits = &self.limits;
+        if limits.timeout == Some(Duration::ZERO) {
+            return bad("a time limit of `0s` lets nothing run".into(), "give at least `1ms`, or no limit");
+        }
+        if limits.memory_bytes < memory_at_start {
+            return bad(
+                format!("a memory limit of {} bytes is too small", limits.memory_bytes),
+                &format!(
+                    "the interpreter alone starts with {memory_at_start} bytes; 64 MiB and more is useful"
+                ),
+            );
+        }
+        if limits.memory_bytes > 4 << 30 {
+            return bad(
+                format!(
+                    "a memory limit of {} bytes is more than WebAssembly can address",
+                    limits.memory_bytes
+                ),
+                "give at most 4 GiB",
+            );
+        }
+        if limits.fuel == Some(0) {
+            return bad("a fuel limit of `0` lets nothing run".into(), "give a positive number, or no limit");
+        }
+        for (name, value) in &self.environment {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return bad(
+                    format!("`{name}` cannot be an environment variable"),
+                    "a name is not empty and has no `=`; neither name nor value has a NUL byte",
+                );
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! The configured host that sessions are started from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Watchdog, manifest};
+use crate::session::SessionBuilder;
+use crate::{Error, ErrorKind, Result};
+
+/// Turns that run at the same time; more wait for one of these to end.
+const MAX_TURNS: usize = 4096;
+
+/// Stack of a thread that runs turns: the guest's, and room for host calls above it.
+const TURN_STACK_BYTES: usize = 4 << 20;
+
+/// A configured host: the compiled interpreter and what all sessions share. Cheap to clone.
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Ending, Kernel};
+///
+/// let kernel = Kernel::new()?;
+/// let mut session = kernel.session().start()?;
+/// session.run_blocking("x = 20")?;
+/// let outcome = session.run_blocking("print('hello'); x + 22")?;
+/// assert_eq!(outcome.stdout, b"hello\n");
+/// let Ending::Completed(Some(value)) = outcome.ending else { panic!("{:?}", outcome.ending) };
+/// assert_eq!(value.repr, "42");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Kernel(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub engine: Engine,
+    pub metered: bool,
+    pub watchdog: Watchdog,
+    pub runtime: Background,
+    cache: Cache,
+}
+
+/// The runtime that turns, their timers and their host calls run on. It outlives no kernel and
+/// blocks nobody who drops one, inside another runtime or not.
+pub(crate) struct Background(Option<Runtime>);
+
+impl Background {
+    pub fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("taken only when dropped").handle()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.watchdog.stop();
+    }
+}
+
+impl Kernel {
+    /// A kernel with the default configuration. The first one on a machine compiles the
+    /// interpreter, which takes seconds; see [`KernelBuilder::on_progress`].
+    ///
+    /// # Errors
+    ///
+    /// As [`KernelBuilder::build`].
+    pub fn new() -> Result<Self> {
+        Kernel::builder().build()
+    }
+
+    /// A kernel to be configured.
+    pub fn builder() -> KernelBuilder {
+        KernelBuilder::default()
+    }
+
+    /// A session to be configured and started.
+    pub fn session(&self) -> SessionBuilder {
+        SessionBuilder::new(Arc::clone(&self.0))
+    }
+
+    /// What this kernel runs on.
+    pub fn info(&self) -> KernelInfo {
+        let engine = &self.0.engine;
+        KernelInfo {
+            cpython: manifest().cpython,
+            host_owned_memory: !matches!(engine.mode(), Mode::Portable { .. }),
+            page_scan: crate::engine::page_scan_supported(),
+            memory_at_start_bytes: engine.memory_at_start(),
+            cache: self.0.cache.root().map(PathBuf::from),
+        }
+    }
+}
+
+/// What a kernel runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KernelInfo {
+    /// The version of CPython.
+    pub cpython: String,
+    /// Whether sessions start as copy-on-write views of one image and are stopped by a safepoint
+    /// page, which is the fast way; otherwise wasmtime's memories and epochs serve.
+    pub host_owned_memory: bool,
+    /// Whether the kernel of the operating system can tell which pages changed (`PAGEMAP_SCAN`,
+    /// Linux 6.7), so that memory is recycled the fast way.
+    pub page_scan: bool,
+    /// Linear memory that each session starts with, shared until it is written; 0 where wasmtime
+    /// owns it.
+    pub memory_at_start_bytes: u64,
+    /// The directory of the compilation cache, if there is one.
+    pub cache: Option<PathBuf>,
+}
+
+/// Configures a [`Kernel`].
+pub struct KernelBuilder {
+    source: Source,
+    cache: Option<PathBuf>,
+    metered: bool,
+    portable: bool,
+    progress: Box<dyn Fn(Progress)>,
+}
+
+impl Default for KernelBuilder {
+    fn default() -> Self {
+        KernelBuilder {
+            source: Source::BuiltIn,
+            cache: Cache::default_root(),
+            metered: false,
+            portable: false,
+            progress: Box::new(|_| {}),
+        }
+    }
+}
+
+impl KernelBuilder {
+    /// Where compiled interpreters are kept. Default: `AGENTKERNEL_CACHE_DIR`, or `agentkernel` in
+    /// the user's cache directory. `None` compiles at every start.
+    pub fn cache_dir(mut self, directory: Option<PathBuf>) -> Self {
+        self.cache = directory;
+        self
+    }
+
+    /// Another interpreter than the built-in one: a `.wasm` or `.wasm.zst` file made by
+    /// `cargo xtask guest`. It is trusted as this crate is.
+    pub fn guest(mut self, file: impl Into<PathBuf>) -> Self {
+        self.source = Source::File(file.into());
+        self
+    }
+
+    /// Whether computation is metered by fuel. Then every session needs [`Limits::fuel`](crate::Limits::fuel).
+    /// Default: no.
+    pub fn metered(mut self, metered: bool) -> Self {
+        self.metered = metered;
+        self
+    }
+
+    /// Whether to run without host-owned memory and safepoints even where they are to be had, as
+    /// systems other than Linux do. Default: no.
+    pub fn portable(mut self, portable: bool) -> Self {
+        self.portable = portable;
+        self
+    }
+
+    /// Called when the start takes long, and when it no longer does. Default: nothing.
+    pub fn on_progress(mut self, report: impl Fn(Progress) + 'static) -> Self {
+        self.progress = Box::new(report);
+        self
+    }
+
+    /// Builds the kernel: loads the interpreter, and compiles it where it is not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Guest`] when the interpreter cannot be read or compiled, [`ErrorKind::System`]
+    /// when threads cannot be started. A cache that cannot be used is no error: the kernel then
+    /// compiles, and says so through `tracing`.
+    pub fn build(self) -> Result<Kernel> {
+        let mode = Mode::choose(self.metered, self.portable);
+        let cache = Cache::new(self.cache);
+        let engine = Engine::load(mode, &self.source, &cache, &self.progress)?;
+        let threads = |error| Error::new(ErrorKind::System, "cannot start a thread").source(error);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("agentkernel")
+            .thread_stack_size(TURN_STACK_BYTES)
+            .max_blocking_threads(MAX_TURNS)
+            .enable_time()
+            .build()
+            .map_err(threads)?;
+        Ok(Kernel(Arc::new(Inner {
+            engine,
+            metered: self.metered,
+            watchdog: Watchdog::start().map_err(threads)?,
+            runtime: Background(Some(runtime)),
+            cache,
+        })))
+    }
+}
+
+/// The compilation cache of the default place or another.
+#[derive(Clone, Debug)]
+pub struct CompilationCache(Cache);
+
+impl CompilationCache {
+    /// The cache at `directory`, or at the default place.
+    pub fn new(directory: Option<PathBuf>) -> Self {
+        CompilationCache(Cache::new(directory.or_else(Cache::default_root)))
+    }
+
+    /// Its directory; `None` where the user has no home.
+    pub fn directory(&self) -> Option<&std::path::Path> {
+        self.0.root()
+    }
+
+    /// Its entries, each checked byte by byte.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Cache`] when the directory cannot be read.
+    pub fn entries(&self) -> Result<Vec<CacheEntry>> {
+        self.0.entries().map_err(|error| self.unusable("read", error))
+    }
+
+    /// Removes all entries and returns the bytes freed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Cache`] when an entry cannot be removed.
+    pub fn clear(&self) -> Result<u64> {
+        self.0.clear().map_err(|error| self.unusable("clear", error))
+    }
+
+    fn unusable(&self, action: &str, error: std::io::Error) -> Error {
+        let directory = self.directory().unwrap_or(std::path::Path::new("")).display();
+        Error::new(ErrorKind::Cache, format!("cannot {action} the compilation cache `{directory}`"))
+            .hint("give another directory in `AGENTKERNEL_CACHE_DIR`")
+            .source(error)
+    }
+}

@@ -1,0 +1,59 @@
+//! Runs Python that a language model wrote in a capability-scoped WebAssembly sandbox.
+//!
+//! A [`Kernel`] holds the compiled interpreter. A [`Session`] is one live interpreter with its own
+//! namespace, workspace and limits; it runs turns, and each turn ends in an [`Outcome`]. Whatever
+//! guest code does (an exception, `sys.exit`, a time-out, too much memory, a trap) is an outcome; an
+//! [`Error`] is the embedder's or the environment's.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> agentkernel::Result<()> {
+//! use std::time::Duration;
+//! use agentkernel::{Ending, Kernel, Limits};
+//!
+//! let kernel = Kernel::new()?;
+//! let mut limits = Limits::default();
+//! limits.timeout = Some(Duration::from_millis(200));
+//! let mut session = kernel.session().limits(limits).start()?;
+//!
+//! let outcome = session.run("sum(n * n for n in range(10))").await?;
+//! let Ending::Completed(Some(value)) = outcome.ending else { panic!("{:?}", outcome.ending) };
+//! assert_eq!(value.json, Some(serde_json::json!(285)));
+//!
+//! let outcome = session.run("while True: pass").await?;
+//! assert_eq!(outcome.ending, Ending::TimedOut);
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+mod bindings;
+mod console;
+#[allow(unsafe_code)]
+mod engine;
+mod error;
+mod grant;
+mod kernel;
+mod operations;
+mod outcome;
+mod session;
+mod state;
+mod turn;
+mod workspace;
+
+pub use console::{OutputHandler, Stdin, Stream};
+pub use engine::{CacheEntry, Progress};
+pub use error::{Error, ErrorKind, Result};
+pub use grant::{Access, Grants, Limits, Mount, Workspace};
+pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
+pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
+pub use session::{Canceller, Session, SessionBuilder};
+pub use turn::{Mode, Turn};
+
+/// The version of wasmtime that this crate runs on.
+pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;
+
+/// The version of CPython that the built-in interpreter is.
+pub fn cpython_version() -> String {
+    engine::manifest().cpython
+}

@@ -1,0 +1,125 @@
+//! How a turn ended and what it used.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What one turn did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// How the turn ended.
+    pub ending: Ending,
+    /// Standard output, unless the session streams it. Python writes UTF-8, a hostile program any bytes.
+    pub stdout: Vec<u8>,
+    /// Standard error, unless the session streams it.
+    pub stderr: Vec<u8>,
+    /// What the turn used.
+    pub usage: Usage,
+}
+
+/// How a turn ended. Whatever guest code does ends in one of these, never in an error.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// The code ran to its end; the value of its last expression, if it ended in one.
+    Completed(Option<Value>),
+    /// An exception was not caught.
+    Raised(Exception),
+    /// `sys.exit`, with the process exit code it stands for.
+    Exited(i32),
+    /// The time limit was reached. The session has ended.
+    TimedOut,
+    /// The memory limit was reached where Python could not raise `MemoryError`. The session has ended.
+    OutOfMemory,
+    /// The fuel limit was reached. The session has ended.
+    OutOfFuel,
+    /// The turn was cancelled. The session has ended.
+    Cancelled,
+    /// The interpreter itself failed, for instance by a stack overflow. The session has ended.
+    Trapped(String),
+}
+
+impl Ending {
+    /// Whether the session can run another turn.
+    pub fn session_lives(&self) -> bool {
+        matches!(self, Ending::Completed(_) | Ending::Raised(_) | Ending::Exited(_))
+    }
+
+    /// The name used in machine-readable output: `completed`, `raised`, `exited`, `timed-out`,
+    /// `out-of-memory`, `out-of-fuel`, `cancelled` or `trapped`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Ending::Completed(_) => "completed",
+            Ending::Raised(_) => "raised",
+            Ending::Exited(_) => "exited",
+            Ending::TimedOut => "timed-out",
+            Ending::OutOfMemory => "out-of-memory",
+            Ending::OutOfFuel => "out-of-fuel",
+            Ending::Cancelled => "cancelled",
+            Ending::Trapped(_) => "trapped",
+        }
+    }
+}
+
+/// The value of a turn's last expression.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Value {
+    /// Its Python `repr()`.
+    pub repr: String,
+    /// Its JSON form, where it has one: none, booleans, finite numbers, strings, lists, tuples and
+    /// dictionaries with string keys.
+    pub json: Option<serde_json::Value>,
+}
+
+/// A Python exception that was not caught.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Exception {
+    /// The qualified name of its class: `ValueError`, `json.decoder.JSONDecodeError`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `str()` of it.
+    pub message: String,
+    /// The traceback as Python prints it, with the program's own lines.
+    pub traceback: String,
+    /// The traceback's frames, the outermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// One frame of a traceback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Frame {
+    /// The file's name.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// The function's name, `<module>` at the top.
+    pub function: String,
+    /// The source line without its indentation, where it is known.
+    pub source: Option<String>,
+}
+
+/// What a turn used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Wall-clock time from the start of the turn to its end.
+    pub wall: Duration,
+    /// Processor time of the thread that ran it.
+    pub cpu: Duration,
+    /// Fuel burnt, where it is metered.
+    pub fuel: Option<u64>,
+    /// The most linear memory the session has had, in bytes.
+    pub peak_memory_bytes: u64,
+    /// Bytes the turn wrote to standard output and standard error, the dropped ones included.
+    pub output_bytes: u64,
+    /// Bytes of output dropped because the limit was reached.
+    pub output_dropped_bytes: u64,
+    /// Bytes written to granted directories over the session's life.
+    pub written_bytes: u64,
+    /// Calls of the turn to the kernel's own interfaces (WASI is not counted).
+    pub host_calls: u64,
+}

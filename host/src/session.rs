@@ -1,0 +1,403 @@
+//! A live interpreter with its own namespace, workspace, grants and limits.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::{Store, Trap};
+use wasmtime_wasi::I32Exit;
+
+use crate::bindings::{Python, guest};
+use crate::console::{Console, Input, OutputHandler, Stdin, Stream};
+use crate::engine::{Interrupt, Reason};
+use crate::kernel::Inner;
+use crate::outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
+use crate::state::State;
+use crate::turn::{Mode, Turn};
+use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
+use crate::{Error, ErrorKind, Grants, Limits, Result, Workspace};
+
+/// Where the workspace stands in the guest.
+pub(crate) const WORKSPACE: &str = "/workspace";
+
+/// A session to be started; see [`Kernel::session`](crate::Kernel::session).
+pub struct SessionBuilder {
+    kernel: Arc<Inner>,
+    grants: Grants,
+    stdin: Stdin,
+    output: Option<OutputHandler>,
+}
+
+impl SessionBuilder {
+    pub(crate) fn new(kernel: Arc<Inner>) -> Self {
+        SessionBuilder { kernel, grants: Grants::default(), stdin: Stdin::Empty, output: None }
+    }
+
+    /// What the session may touch. Default: [`Grants::default`].
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// The directory at `/workspace`, read and written. Default: an empty temporary one.
+    pub fn workspace(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+        self.grants.workspace = Workspace::Directory(directory.into());
+        self
+    }
+
+    /// The limits. Default: [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.grants.limits = limits;
+        self
+    }
+
+    /// What the program reads as standard input. Default: nothing.
+    pub fn stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Passes output on as the program writes it, in place of collecting it in the [`Outcome`]. The
+    /// handler runs on the turn's thread; while it blocks, so does the program.
+    pub fn on_output(mut self, handler: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
+        self.output = Some(Box::new(handler));
+        self
+    }
+
+    /// Starts the session.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Grant`] when a directory cannot be opened or a limit makes no sense, and
+    /// [`ErrorKind::System`] when the system has no memory or address space left.
+    pub fn start(self) -> Result<Session> {
+        Session::start(self)
+    }
+}
+
+/// A live interpreter. It runs one turn at a time; names that a turn defines are there in the next.
+///
+/// Dropping it frees its memory and removes its temporary workspace.
+pub struct Session {
+    kernel: Arc<Inner>,
+    interrupt: Arc<Interrupt>,
+    live: Option<Box<Live>>,
+}
+
+/// What moves to the thread that runs a turn.
+struct Live {
+    store: Store<State>,
+    python: Python,
+    /// Given to the guest with its first turn.
+    settings: Option<guest::Settings>,
+}
+
+impl Session {
+    fn start(builder: SessionBuilder) -> Result<Self> {
+        let SessionBuilder { kernel, grants, stdin, output } = builder;
+        grants.check(kernel.engine.memory_at_start())?;
+        if grants.limits.fuel.is_some() != kernel.metered {
+            let (message, hint) = if kernel.metered {
+                ("this kernel meters fuel, and no fuel limit is given", "set `Limits::fuel`")
+            } else {
+                (
+                    "a fuel limit has no effect in a kernel that does not meter fuel",
+                    "build the kernel with `metered(true)`",
+                )
+            };
+            return Err(Error::new(ErrorKind::Grant, message).hint(hint));
+        }
+        let Grants { workspace, mounts, import_paths, environment, limits } = grants;
+        let mut preopens = Vec::with_capacity(1 + mounts.len());
+        preopens.push(match workspace {
+            Workspace::Temporary => Preopen::temporary(WORKSPACE),
+            Workspace::Directory(directory) => {
+                workspace::open_preopen(&directory, WORKSPACE, crate::Access::ReadWrite)?
+            }
+        });
+        for mount in mounts {
+            preopens.push(workspace::open_preopen(&mount.host, &mount.guest, mount.access)?);
+        }
+        let interrupt = Interrupt::new();
+        let state = State::new(
+            limits.clone(),
+            filesystem(preopens, &limits)?,
+            Console::new(output, limits.output_bytes),
+            Input::from(stdin),
+            kernel.runtime.handle().clone(),
+            Arc::clone(&interrupt),
+        );
+        let mut store = Store::new(kernel.engine.wasmtime(), state);
+        store.limiter(|state| state);
+        if kernel.metered {
+            // Instantiation runs no guest code of ours, but wasmtime wants fuel to be there.
+            store.set_fuel(u64::MAX).map_err(cannot_start)?;
+        }
+        let (python, control) = kernel.engine.instantiate(&mut store).map_err(cannot_start)?;
+        interrupt.set_control(control);
+        let settings = guest::Settings {
+            environment: environment.into_iter().collect(),
+            import_paths,
+            line_buffered: !kernel.engine.flushes(),
+        };
+        Ok(Session {
+            kernel,
+            interrupt,
+            live: Some(Box::new(Live { store, python, settings: Some(settings) })),
+        })
+    }
+
+    /// Runs one turn on a thread of the kernel's.
+    ///
+    /// Dropping the future stops the turn; the session has then ended, the kernel and its other
+    /// sessions go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::SessionEnded`] when an earlier turn was stopped by a limit, a trap or a
+    /// cancellation. Whatever the code itself does is an [`Outcome`].
+    pub async fn run(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
+        let turn = turn.into();
+        let mut live = self.live.take().ok_or_else(ended)?;
+        let stop = StopOnDrop(Some(Arc::clone(&self.interrupt)));
+        let kernel = Arc::clone(&self.kernel);
+        let interrupt = Arc::clone(&self.interrupt);
+        let task = self.kernel.runtime.handle().spawn_blocking(move || {
+            let (outcome, alive) = live.run(&kernel, &interrupt, turn);
+            (outcome, alive.then_some(live))
+        });
+        let (outcome, live) = task
+            .await
+            .map_err(|error| Error::new(ErrorKind::System, "the turn's thread failed").source(error))?;
+        stop.disarm();
+        self.live = live;
+        Ok(outcome)
+    }
+
+    /// Runs one turn on this thread, which is the fastest way for a program without an executor.
+    ///
+    /// The thread needs 2 MiB of stack, and must not be one that drives asynchronous tasks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn run_blocking(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
+        let live = self.live.as_mut().ok_or_else(ended)?;
+        let (outcome, alive) = live.run(&self.kernel, &self.interrupt, turn.into());
+        if !alive {
+            self.live = None;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether `code` is the beginning of a statement that needs more lines.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn is_incomplete(&mut self, code: &str) -> Result<bool> {
+        self.ask(|python, store| python.agentkernel_kernel_guest().call_incomplete(store, code))
+    }
+
+    /// Completions of the last name in `text`, each a replacement for that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn complete(&mut self, text: &str) -> Result<Vec<String>> {
+        self.ask(|python, store| python.agentkernel_kernel_guest().call_complete(store, text))
+    }
+
+    /// Asks the guest something beside its turns, under the session's limits.
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<T> {
+        let live = self.live.as_mut().ok_or_else(ended)?;
+        let answer = live.limited(&self.kernel, &self.interrupt, question);
+        answer.map_err(|_| {
+            self.live = None;
+            ended()
+        })
+    }
+
+    /// Whether another turn can run.
+    pub fn is_alive(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// A handle that stops the current turn from another thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.interrupt))
+    }
+}
+
+/// Stops a session's turn from another thread, a signal handler's thread for instance.
+#[derive(Clone)]
+pub struct Canceller(Arc<Interrupt>);
+
+impl Canceller {
+    /// Raises `KeyboardInterrupt` in the current turn, as Ctrl-C does; the session lives on. Does
+    /// nothing between turns.
+    ///
+    /// A second time, and where the host does not own the guest's memory
+    /// ([`KernelInfo::host_owned_memory`](crate::KernelInfo::host_owned_memory)), it stops the turn as
+    /// [`Canceller::cancel`] does.
+    pub fn interrupt(&self) {
+        self.0.interrupt();
+    }
+
+    /// Stops the current turn, or the next one if none runs. It ends in [`Ending::Cancelled`].
+    pub fn cancel(&self) {
+        self.0.fire(Reason::Cancelled);
+    }
+}
+
+struct StopOnDrop(Option<Arc<Interrupt>>);
+
+impl StopOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(interrupt) = &self.0 {
+            interrupt.fire(Reason::Cancelled);
+        }
+    }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::SessionEnded, "the session has ended: a turn was stopped before it could finish")
+        .hint("start a new session")
+}
+
+fn cannot_start(error: wasmtime::Error) -> Error {
+    Error::new(ErrorKind::System, "cannot start the interpreter").source(error)
+}
+
+fn filesystem(preopens: Vec<Preopen>, limits: &Limits) -> Result<FilesystemCtx> {
+    let limits = FilesystemLimits {
+        open_files: limits.open_files,
+        write_bytes: limits.write_bytes,
+        path_bytes: limits.path_bytes,
+    };
+    FilesystemCtx::new(preopens, limits)
+}
+
+impl Live {
+    /// Calls into the guest with the turn's deadline in force.
+    fn limited<T>(
+        &mut self,
+        kernel: &Inner,
+        interrupt: &Arc<Interrupt>,
+        call: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<T, Ending> {
+        let limits = &self.store.data().limits;
+        let (timeout, fuel) = (limits.timeout, limits.fuel);
+        if let Some(fuel) = fuel {
+            // Only an engine without fuel refuses this, and `start` has checked that.
+            let _ = self.store.set_fuel(fuel);
+        }
+        self.store.data_mut().memory_refused = false;
+        interrupt.begin();
+        let watch = kernel.watchdog.watch(interrupt, timeout);
+        let result = call(&self.python, &mut self.store);
+        drop(watch);
+        let stopped = interrupt.end();
+        result.map_err(|error| classify(&error, stopped, self.store.data()))
+    }
+
+    /// Runs one turn; the flag says whether the session can run another.
+    fn run(&mut self, kernel: &Inner, interrupt: &Arc<Interrupt>, turn: Turn) -> (Outcome, bool) {
+        let limits = &self.store.data().limits;
+        let fuel_limit = limits.fuel;
+        let turn = guest::Turn {
+            code: turn.code,
+            file: turn.file,
+            argv: turn.arguments,
+            mode: match turn.mode {
+                Mode::Script => guest::Mode::Script,
+                Mode::Repl => guest::Mode::Repl,
+            },
+            settings: self.settings.take(),
+        };
+        let calls_before = self.store.data().host_calls;
+        let (wall, cpu) = (Instant::now(), thread_time());
+        let result = self.limited(kernel, interrupt, |python, store| {
+            python.agentkernel_kernel_guest().call_run(store, &turn)
+        });
+        let usage =
+            Usage { wall: wall.elapsed(), cpu: thread_time().saturating_sub(cpu), ..Usage::default() };
+        let (ending, alive) = match result {
+            Ok(guest::Outcome::Completed(value)) => (Ending::Completed(value.map(Value::from)), true),
+            Ok(guest::Outcome::Raised(exception)) => (Ending::Raised(exception.into()), true),
+            Ok(guest::Outcome::Exited(code)) => (Ending::Exited(code), true),
+            Err(ending) => (ending, false),
+        };
+        let state = self.store.data();
+        if !alive && let Some(pending) = interrupt.pending_output() {
+            state.console.write(Stream::Stdout, &pending);
+        }
+        let captured = state.console.take();
+        let usage = Usage {
+            fuel: fuel_limit.map(|limit| limit.saturating_sub(self.store.get_fuel().unwrap_or(0))),
+            peak_memory_bytes: state.peak_memory_bytes,
+            output_bytes: captured.written,
+            output_dropped_bytes: captured.dropped,
+            written_bytes: state.filesystem.bytes_written(),
+            host_calls: state.host_calls - calls_before,
+            ..usage
+        };
+        let (stdout, stderr) = (captured.stdout, captured.stderr);
+        (Outcome { ending, stdout, stderr, usage }, alive)
+    }
+}
+
+/// What an error that came out of the guest means.
+fn classify(error: &wasmtime::Error, stopped: Option<Reason>, state: &State) -> Ending {
+    match stopped {
+        Some(Reason::Deadline) => return Ending::TimedOut,
+        Some(Reason::Cancelled) => return Ending::Cancelled,
+        None => {}
+    }
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Ending::Exited(*code);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Ending::OutOfFuel,
+        Some(Trap::StackOverflow) => Ending::Trapped("the interpreter's stack overflowed".to_owned()),
+        _ if state.memory_refused => Ending::OutOfMemory,
+        Some(Trap::UnreachableCodeReached) => Ending::Trapped("the interpreter aborted".to_owned()),
+        Some(trap) => Ending::Trapped(trap.to_string()),
+        None => Ending::Trapped(format!("{error:#}")),
+    }
+}
+
+/// Processor time of this thread.
+fn thread_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+impl From<guest::Value> for Value {
+    fn from(value: guest::Value) -> Self {
+        Value {
+            // A guest that made up its JSON has none.
+            json: value.json.and_then(|json| serde_json::from_str(&json).ok()),
+            repr: value.repr,
+        }
+    }
+}
+
+impl From<guest::Exception> for Exception {
+    fn from(exception: guest::Exception) -> Self {
+        let guest::Exception { kind, message, traceback, frames } = exception;
+        let frames = frames
+            .into_iter()
+            .map(|guest::Frame { file, line, function, source }| Frame { file, line, function, source })
+            .collect();
+        Exception { kind, message, traceback, frames }
+    }
+}

@@ -1,0 +1,65 @@
+//! A piece of code to run.
+
+/// One piece of code to run in a session.
+///
+/// ```
+/// use agentkernel::Turn;
+///
+/// let turn = Turn::new("import sys; print(sys.argv)").file("hello.py").arguments(["hello.py", "x"]);
+/// # let _ = turn;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    pub(crate) code: String,
+    pub(crate) file: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) mode: Mode,
+}
+
+/// How a turn's code is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mode {
+    /// A script: statements, of which a last expression gives the turn's value.
+    #[default]
+    Script,
+    /// Interactive input: as a script, and the value is kept as `_`.
+    Repl,
+}
+
+impl Turn {
+    /// A turn that runs `code`, named `<turn>` in tracebacks.
+    pub fn new(code: impl Into<String>) -> Self {
+        Turn { code: code.into(), file: "<turn>".to_owned(), arguments: Vec::new(), mode: Mode::Script }
+    }
+
+    /// The name of the source in tracebacks, and `__file__` when it is not in angle brackets.
+    pub fn file(mut self, name: impl Into<String>) -> Self {
+        self.file = name.into();
+        self
+    }
+
+    /// `sys.argv`, the program's name first. Without it the session's last one stays.
+    pub fn arguments(mut self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.arguments = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How the code is read. Default: [`Mode::Script`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+impl From<&str> for Turn {
+    fn from(code: &str) -> Self {
+        Turn::new(code)
+    }
+}
+
+impl From<String> for Turn {
+    fn from(code: String) -> Self {
+        Turn::new(code)
+    }
+}

@@ -1,0 +1,165 @@
+//! The directories a session was granted: `wasi:filesystem` on cap-std.
+//!
+//! This is the only place that opens a path of the host, and it opens only granted ones. Below a
+//! granted directory every path is resolved by cap-std, which never leaves it, whatever symbolic
+//! links and other processes do. What a session may use (open files, bytes written, path length) is
+//! counted here.
+//!
+//! It is ours and not wasmtime-wasi's because that one has no limits and hides its directories.
+
+mod descriptor;
+mod error;
+mod files;
+mod listing;
+mod preopen;
+mod stream;
+mod temporary;
+mod types;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use wasmtime::component::{HasData, Linker, ResourceTable};
+
+pub use preopen::Access;
+pub(crate) use preopen::{Preopen, open_preopen};
+
+use crate::{Error, ErrorKind, Result};
+
+mod bindings {
+    //! `wasi:filesystem` 0.2, with the streams of wasmtime-wasi.
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "agentkernel:filesystem/host",
+        imports: { default: trappable },
+        with: {
+            "wasi:io/error.error": wasmtime_wasi::p2::IoError,
+            "wasi:io/streams.input-stream": wasmtime_wasi::p2::DynInputStream,
+            "wasi:io/streams.output-stream": wasmtime_wasi::p2::DynOutputStream,
+            "wasi:filesystem/types.descriptor": super::descriptor::Descriptor,
+            "wasi:filesystem/types.directory-entry-stream": super::listing::Listing,
+        },
+    });
+}
+
+/// How much of the granted directories a session may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilesystemLimits {
+    /// Files, directories and listings open at once.
+    pub open_files: u32,
+    /// Bytes written over the session's life; growing a file counts as writing.
+    pub write_bytes: u64,
+    /// Length of a path.
+    pub path_bytes: u32,
+}
+
+/// A session's directories and what it has used of its limits.
+pub(crate) struct FilesystemCtx {
+    preopens: Vec<Preopen>,
+    budget: Budget,
+    path_bytes: usize,
+}
+
+impl FilesystemCtx {
+    /// # Errors
+    ///
+    /// When two directories stand at the same path.
+    pub fn new(preopens: Vec<Preopen>, limits: FilesystemLimits) -> Result<Self> {
+        for (index, preopen) in preopens.iter().enumerate() {
+            if preopens[..index].iter().any(|other| other.guest_path == preopen.guest_path) {
+                return Err(Error::new(
+                    ErrorKind::Grant,
+                    format!("two directories are granted at `{}`", preopen.guest_path),
+                )
+                .hint("give each a path of its own"));
+            }
+        }
+        Ok(FilesystemCtx {
+            preopens,
+            budget: Budget(Arc::new(Counters {
+                open_limit: limits.open_files,
+                open: AtomicU32::new(0),
+                write_limit: limits.write_bytes,
+                written: AtomicU64::new(0),
+            })),
+            path_bytes: limits.path_bytes as usize,
+        })
+    }
+
+    /// Bytes written so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.budget.0.written.load(Ordering::Relaxed)
+    }
+}
+
+/// What is left of the limits; shared with every open file.
+#[derive(Clone)]
+struct Budget(Arc<Counters>);
+
+struct Counters {
+    open_limit: u32,
+    open: AtomicU32,
+    write_limit: u64,
+    written: AtomicU64,
+}
+
+/// One open file, directory or listing, counted until the last of its users is gone.
+struct Opened(Budget);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Budget {
+    fn open(&self) -> Option<Arc<Opened>> {
+        let counters = &self.0;
+        counters
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < counters.open_limit).then_some(open + 1)
+            })
+            .ok()?;
+        Some(Arc::new(Opened(self.clone())))
+    }
+
+    /// Takes up to `wanted` bytes and says how many there were.
+    fn write(&self, wanted: u64) -> u64 {
+        let counters = &self.0;
+        let mut granted = 0;
+        let _ = counters.written.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |written| {
+            granted = wanted.min(counters.write_limit - written);
+            Some(written + granted)
+        });
+        granted
+    }
+
+    /// Gives back what was taken and not used.
+    fn refund(&self, bytes: u64) {
+        self.0.written.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A store's filesystem, with the table that its handles are in.
+pub(crate) struct FilesystemCtxView<'a> {
+    pub ctx: &'a mut FilesystemCtx,
+    pub table: &'a mut ResourceTable,
+}
+
+/// Store data that has a filesystem.
+pub(crate) trait FilesystemView: Send + 'static {
+    fn filesystem(&mut self) -> FilesystemCtxView<'_>;
+}
+
+struct Filesystem;
+
+impl HasData for Filesystem {
+    type Data<'a> = FilesystemCtxView<'a>;
+}
+
+/// Links `wasi:filesystem`.
+pub(crate) fn add_to_linker<T: FilesystemView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    bindings::wasi::filesystem::types::add_to_linker::<T, Filesystem>(linker, T::filesystem)?;
+    bindings::wasi::filesystem::preopens::add_to_linker::<T, Filesystem>(linker, T::filesystem)
+}

@@ -1,0 +1,79 @@
+//! Opening granted directories.
+
+use std::path::Path;
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+
+use super::temporary::TempWorkspace;
+use crate::{Error, ErrorKind, Result};
+
+/// Whether a program may change a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// It may read.
+    #[default]
+    ReadOnly,
+    /// It may read and write.
+    ReadWrite,
+}
+
+/// A directory and where the program sees it.
+pub(crate) struct Preopen {
+    place: Place,
+    pub(super) guest_path: String,
+    pub(super) access: Access,
+}
+
+enum Place {
+    Directory(Dir),
+    /// Made when the program first looks at its directories: most never do.
+    Temporary(Option<TempWorkspace>),
+}
+
+impl Preopen {
+    /// An empty private directory, removed with the preopen.
+    pub fn temporary(guest: &str) -> Self {
+        Preopen { place: Place::Temporary(None), guest_path: guest.to_owned(), access: Access::ReadWrite }
+    }
+
+    /// The directory, opened once more.
+    pub(super) fn open(&mut self) -> Result<Dir> {
+        match &mut self.place {
+            Place::Directory(directory) => directory.try_clone().map_err(|error| {
+                Error::new(ErrorKind::System, "cannot open a granted directory once more").source(error)
+            }),
+            Place::Temporary(temporary) => {
+                if temporary.is_none() {
+                    *temporary = Some(TempWorkspace::new()?);
+                }
+                temporary.as_ref().expect("just made").open()
+            }
+        }
+    }
+}
+
+/// Opens a directory of the host that a grant names.
+pub(crate) fn open_preopen(host: &Path, guest: &str, access: Access) -> Result<Preopen> {
+    let grant = |message: String, hint: &str| Error::new(ErrorKind::Grant, message).hint(hint.to_owned());
+    let plain = guest.strip_prefix('/').is_some_and(|rest| {
+        !rest.is_empty()
+            && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
+            && !rest.contains('\0')
+    });
+    if !plain {
+        return Err(grant(
+            format!("`{guest}` cannot be a path in the sandbox"),
+            "give an absolute path below `/`, without `.`, `..` or a trailing slash, like `/data`",
+        ));
+    }
+    let directory = Dir::open_ambient_dir(host, ambient_authority()).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "create it first, or correct the path",
+            std::io::ErrorKind::NotADirectory => "grant the directory that the file lies in",
+            _ => "check its permissions",
+        };
+        grant(format!("cannot open the directory `{}`", host.display()), hint).source(error)
+    })?;
+    Ok(Preopen { place: Place::Directory(directory), guest_path: guest.to_owned(), access })
+}

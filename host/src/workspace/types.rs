@@ -1,0 +1,431 @@
+//! The functions of `wasi:filesystem/types` and `preopens`.
+
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsMaybeDirExt, OpenOptionsSyncExt};
+use cap_std::fs::{Dir, Metadata, OpenOptions};
+use wasmtime::component::Resource;
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, IoError};
+
+use super::bindings::wasi::filesystem::preopens;
+use super::bindings::wasi::filesystem::types::{
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, Host, HostDescriptor,
+    HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+};
+use super::descriptor::{Descriptor, Node, absolute, identity, stat, timestamp};
+use super::error::{ErrorCode, Result, StreamFault, settle};
+use super::listing::Listing;
+use super::stream::{Reader, Writer};
+use super::{Access, FilesystemCtxView, Opened, files};
+
+type Settled<T> = wasmtime::Result<Result<T, ErrorCode>>;
+type Handle = Resource<Descriptor>;
+
+fn follows(flags: PathFlags) -> bool {
+    flags.contains(PathFlags::SYMLINK_FOLLOW)
+}
+
+fn metadata_at(directory: &Dir, path: &str, flags: PathFlags) -> Result<Metadata> {
+    Ok(if follows(flags) { directory.metadata(path)? } else { directory.symlink_metadata(path)? })
+}
+
+impl FilesystemCtxView<'_> {
+    fn get(&self, handle: &Handle) -> Result<&Descriptor> {
+        Ok(self.table.get(handle)?)
+    }
+
+    fn path<'a>(&self, path: &'a str) -> Result<&'a str> {
+        if path.len() > self.ctx.path_bytes {
+            return Err(ErrorCode::NameTooLong.into());
+        }
+        if path.is_empty() {
+            return Err(ErrorCode::NoEntry.into());
+        }
+        Ok(path)
+    }
+
+    fn opened(&self) -> Result<Arc<Opened>> {
+        Ok(self.ctx.budget.open().ok_or(ErrorCode::Quota)?)
+    }
+
+    fn open(
+        &mut self,
+        handle: &Handle,
+        path_flags: PathFlags,
+        path: &str,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> Result<Handle> {
+        let path = self.path(path)?;
+        let base = self.get(handle)?;
+        let (directory, access) = (Arc::clone(base.directory()?), base.access);
+        let create = open_flags.contains(OpenFlags::CREATE);
+        let truncate = open_flags.contains(OpenFlags::TRUNCATE);
+        let write = flags.contains(DescriptorFlags::WRITE) || truncate;
+        let mutate = write || create || flags.contains(DescriptorFlags::MUTATE_DIRECTORY);
+        if mutate && access == Access::ReadOnly {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        let opened = self.opened()?;
+        let follow = match follows(path_flags) {
+            true => FollowSymlinks::Yes,
+            false => FollowSymlinks::No,
+        };
+        if open_flags.contains(OpenFlags::DIRECTORY) {
+            if create || truncate || open_flags.contains(OpenFlags::EXCLUSIVE) {
+                return Err(ErrorCode::Invalid.into());
+            }
+            let directory = match follow {
+                FollowSymlinks::Yes => directory.open_dir(path)?,
+                FollowSymlinks::No => directory.open_dir_nofollow(path)?,
+            };
+            let node = Node::Directory(Arc::new(directory));
+            return Ok(self.table.push(Descriptor { node, flags, access, opened })?);
+        }
+        let mut options = OpenOptions::new();
+        options
+            .read(flags.contains(DescriptorFlags::READ) || !write)
+            .write(write)
+            .truncate(truncate)
+            .maybe_dir(true)
+            .follow(follow)
+            // A pipe would otherwise keep the host waiting for its other end.
+            .nonblock(true)
+            .sync(flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC))
+            .dsync(flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC));
+        match (create, open_flags.contains(OpenFlags::EXCLUSIVE)) {
+            // Without write access the file is made first and opened after.
+            (true, true) if write => options.create_new(true),
+            (true, false) if write => options.create(true),
+            (true, exclusive) => {
+                let mut make = OpenOptions::new();
+                make.write(true).follow(follow).nonblock(true);
+                make.create(!exclusive).create_new(exclusive);
+                directory.open_with(path, &make)?;
+                &mut options
+            }
+            (false, _) => &mut options,
+        };
+        let file = directory.open_with(path, &options)?;
+        let metadata = file.metadata()?;
+        let node = if metadata.is_dir() {
+            Node::Directory(Arc::new(Dir::from_std_file(file.into_std())))
+        } else if metadata.is_file() {
+            Node::File(Arc::new(file))
+        } else {
+            // Pipes, devices and sockets reach beyond the directory they lie in.
+            return Err(ErrorCode::NotPermitted.into());
+        };
+        Ok(self.table.push(Descriptor { node, flags, access, opened })?)
+    }
+
+    fn link(&self, from: &Handle, old: &str, to: &Handle, new: &str, rename: bool) -> Result<()> {
+        let source = self.get(from)?.mutable_directory()?;
+        let target = self.get(to)?.mutable_directory()?;
+        let (old, new) = (self.path(old)?, self.path(new)?);
+        let _: () = match rename {
+            true => source.rename(old, target, new)?,
+            false => source.hard_link(old, target, new)?,
+        };
+        Ok(())
+    }
+
+    fn symlink(&self, handle: &Handle, target: &str, path: &str) -> Result<()> {
+        let directory = self.get(handle)?.mutable_directory()?;
+        let (target, path) = (self.path(target)?, self.path(path)?);
+        if leads_out(Path::new(path), Path::new(target)) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        Ok(directory.symlink(target, path)?)
+    }
+}
+
+/// Whether a link at `path` to `target` names something outside. The sandbox would not follow it,
+/// but a program of the host that later walks the directory might.
+fn leads_out(path: &Path, target: &Path) -> bool {
+    let mut depth = path.components().filter(|part| matches!(part, Component::Normal(_))).count() as i64 - 1;
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir => depth -= 1,
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return true,
+        }
+        if depth < 0 {
+            return true;
+        }
+    }
+    false
+}
+
+impl preopens::Host for FilesystemCtxView<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
+        let mut handles = Vec::with_capacity(self.ctx.preopens.len());
+        for preopen in &mut self.ctx.preopens {
+            let mut flags = DescriptorFlags::READ;
+            if preopen.access == Access::ReadWrite {
+                flags |= DescriptorFlags::MUTATE_DIRECTORY;
+            }
+            // The granted directories themselves do not count.
+            let opened = Arc::new(Opened(self.ctx.budget.clone()));
+            opened.0.0.open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let node = Node::Directory(Arc::new(preopen.open()?));
+            let descriptor = Descriptor { node, flags, access: preopen.access, opened };
+            handles.push((self.table.push(descriptor)?, preopen.guest_path.clone()));
+        }
+        Ok(handles)
+    }
+}
+
+impl Host for FilesystemCtxView<'_> {
+    fn filesystem_error_code(&mut self, error: Resource<IoError>) -> wasmtime::Result<Option<ErrorCode>> {
+        Ok(self.table.get(&error)?.downcast_ref::<StreamFault>().map(|fault| fault.0))
+    }
+}
+
+impl HostDirectoryEntryStream for FilesystemCtxView<'_> {
+    fn read_directory_entry(&mut self, stream: Resource<Listing>) -> Settled<Option<DirectoryEntry>> {
+        settle(self.table.get_mut(&stream).map_err(Into::into).and_then(Listing::next))
+    }
+
+    fn drop(&mut self, stream: Resource<Listing>) -> wasmtime::Result<()> {
+        self.table.delete(stream)?;
+        Ok(())
+    }
+}
+
+impl HostDescriptor for FilesystemCtxView<'_> {
+    fn read_via_stream(&mut self, handle: Handle, offset: u64) -> Settled<Resource<DynInputStream>> {
+        settle((|| {
+            let descriptor = self.get(&handle)?;
+            let reader = Reader {
+                file: Arc::clone(descriptor.readable()?),
+                position: offset,
+                _opened: Arc::clone(&descriptor.opened),
+            };
+            Ok(self.table.push(Box::new(reader) as DynInputStream)?)
+        })())
+    }
+
+    fn write_via_stream(&mut self, handle: Handle, offset: u64) -> Settled<Resource<DynOutputStream>> {
+        settle(self.writer(&handle, Some(offset)))
+    }
+
+    fn append_via_stream(&mut self, handle: Handle) -> Settled<Resource<DynOutputStream>> {
+        settle(self.writer(&handle, None))
+    }
+
+    fn advise(&mut self, handle: Handle, _offset: u64, _length: u64, _advice: Advice) -> Settled<()> {
+        // Advice that is not taken is still well received.
+        settle(self.get(&handle).and_then(Descriptor::file).map(drop))
+    }
+
+    fn sync_data(&mut self, handle: Handle) -> Settled<()> {
+        settle((|| {
+            let _: () = match &self.get(&handle)?.node {
+                Node::File(file) => file.sync_data()?,
+                Node::Directory(directory) => directory.try_clone()?.into_std_file().sync_data()?,
+            };
+            Ok(())
+        })())
+    }
+
+    fn get_flags(&mut self, handle: Handle) -> Settled<DescriptorFlags> {
+        settle(self.get(&handle).map(|descriptor| descriptor.flags))
+    }
+
+    fn get_type(&mut self, handle: Handle) -> Settled<DescriptorType> {
+        settle(self.get(&handle).map(|descriptor| match descriptor.node {
+            Node::File(_) => DescriptorType::RegularFile,
+            Node::Directory(_) => DescriptorType::Directory,
+        }))
+    }
+
+    fn set_size(&mut self, handle: Handle, size: u64) -> Settled<()> {
+        settle((|| files::resize(self.get(&handle)?.writable()?, &self.ctx.budget, size))())
+    }
+
+    fn set_times(&mut self, handle: Handle, access: NewTimestamp, modification: NewTimestamp) -> Settled<()> {
+        settle((|| {
+            let descriptor = self.get(&handle)?;
+            if descriptor.access == Access::ReadOnly {
+                return Err(ErrorCode::ReadOnly.into());
+            }
+            let file = match &descriptor.node {
+                Node::File(file) => file.try_clone()?.into_std(),
+                Node::Directory(directory) => directory.try_clone()?.into_std_file(),
+            };
+            let mut times = std::fs::FileTimes::new();
+            if let Some(time) = timestamp(access)? {
+                times = times.set_accessed(absolute(time));
+            }
+            if let Some(time) = timestamp(modification)? {
+                times = times.set_modified(absolute(time));
+            }
+            Ok(file.set_times(times)?)
+        })())
+    }
+
+    fn read(&mut self, handle: Handle, length: u64, offset: u64) -> Settled<(Vec<u8>, bool)> {
+        settle((|| {
+            let bytes = files::read_at(self.get(&handle)?.readable()?, length, offset)?;
+            let end = bytes.is_empty() && length > 0;
+            Ok((bytes, end))
+        })())
+    }
+
+    fn write(&mut self, handle: Handle, bytes: Vec<u8>, offset: u64) -> Settled<u64> {
+        settle((|| {
+            let file = self.get(&handle)?.writable()?;
+            files::write_at(file, &self.ctx.budget, &bytes, Some(offset))
+        })())
+    }
+
+    fn read_directory(&mut self, handle: Handle) -> Settled<Resource<Listing>> {
+        settle((|| {
+            let entries = self.get(&handle)?.directory()?.entries()?;
+            let listing = Listing { entries, _opened: self.opened()? };
+            Ok(self.table.push(listing)?)
+        })())
+    }
+
+    fn sync(&mut self, handle: Handle) -> Settled<()> {
+        settle((|| {
+            let _: () = match &self.get(&handle)?.node {
+                Node::File(file) => file.sync_all()?,
+                Node::Directory(directory) => directory.try_clone()?.into_std_file().sync_all()?,
+            };
+            Ok(())
+        })())
+    }
+
+    fn create_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
+        settle((|| Ok(self.get(&handle)?.mutable_directory()?.create_dir(self.path(&path)?)?))())
+    }
+
+    fn stat(&mut self, handle: Handle) -> Settled<DescriptorStat> {
+        settle((|| Ok(stat(&self.get(&handle)?.metadata()?)))())
+    }
+
+    fn stat_at(&mut self, handle: Handle, flags: PathFlags, path: String) -> Settled<DescriptorStat> {
+        settle((|| {
+            let directory = self.get(&handle)?.directory()?;
+            Ok(stat(&metadata_at(directory, self.path(&path)?, flags)?))
+        })())
+    }
+
+    fn set_times_at(
+        &mut self,
+        handle: Handle,
+        flags: PathFlags,
+        path: String,
+        access: NewTimestamp,
+        modification: NewTimestamp,
+    ) -> Settled<()> {
+        settle((|| {
+            let directory = self.get(&handle)?.mutable_directory()?;
+            let path = self.path(&path)?;
+            let (access, modification) = (timestamp(access)?, timestamp(modification)?);
+            let _: () = match follows(flags) {
+                true => DirExt::set_times(&**directory, path, access, modification)?,
+                false => directory.set_symlink_times(path, access, modification)?,
+            };
+            Ok(())
+        })())
+    }
+
+    fn link_at(
+        &mut self,
+        handle: Handle,
+        old_flags: PathFlags,
+        old: String,
+        new_handle: Handle,
+        new: String,
+    ) -> Settled<()> {
+        if follows(old_flags) {
+            return Ok(Err(ErrorCode::Invalid));
+        }
+        settle(self.link(&handle, &old, &new_handle, &new, false))
+    }
+
+    fn open_at(
+        &mut self,
+        handle: Handle,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> Settled<Handle> {
+        settle(self.open(&handle, path_flags, &path, open_flags, flags))
+    }
+
+    fn readlink_at(&mut self, handle: Handle, path: String) -> Settled<String> {
+        settle((|| {
+            let target = self.get(&handle)?.directory()?.read_link(self.path(&path)?)?;
+            Ok(target.into_os_string().into_string().map_err(|_| ErrorCode::IllegalByteSequence)?)
+        })())
+    }
+
+    fn remove_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
+        settle((|| Ok(self.get(&handle)?.mutable_directory()?.remove_dir(self.path(&path)?)?))())
+    }
+
+    fn rename_at(&mut self, handle: Handle, old: String, new_handle: Handle, new: String) -> Settled<()> {
+        settle(self.link(&handle, &old, &new_handle, &new, true))
+    }
+
+    fn symlink_at(&mut self, handle: Handle, target: String, path: String) -> Settled<()> {
+        settle(self.symlink(&handle, &target, &path))
+    }
+
+    fn unlink_file_at(&mut self, handle: Handle, path: String) -> Settled<()> {
+        settle((|| {
+            let directory = self.get(&handle)?.mutable_directory()?;
+            Ok(directory.remove_file_or_symlink(self.path(&path)?)?)
+        })())
+    }
+
+    fn is_same_object(&mut self, one: Handle, other: Handle) -> wasmtime::Result<bool> {
+        let same = (|| {
+            let (one, other) = (self.get(&one)?.metadata()?, self.get(&other)?.metadata()?);
+            let (one, other) = (identity(&one), identity(&other));
+            Ok((one.lower, one.upper) == (other.lower, other.upper))
+        })();
+        Ok(settle(same)?.unwrap_or(false))
+    }
+
+    fn metadata_hash(&mut self, handle: Handle) -> Settled<MetadataHashValue> {
+        settle((|| Ok(identity(&self.get(&handle)?.metadata()?)))())
+    }
+
+    fn metadata_hash_at(
+        &mut self,
+        handle: Handle,
+        flags: PathFlags,
+        path: String,
+    ) -> Settled<MetadataHashValue> {
+        settle((|| {
+            let directory = self.get(&handle)?.directory()?;
+            Ok(identity(&metadata_at(directory, self.path(&path)?, flags)?))
+        })())
+    }
+
+    fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+impl FilesystemCtxView<'_> {
+    fn writer(&mut self, handle: &Handle, position: Option<u64>) -> Result<Resource<DynOutputStream>> {
+        let descriptor = self.get(handle)?;
+        let writer = Writer {
+            file: Arc::clone(descriptor.writable()?),
+            position,
+            budget: self.ctx.budget.clone(),
+            _opened: Arc::clone(&descriptor.opened),
+        };
+        Ok(self.table.push(Box::new(writer) as DynOutputStream)?)
+    }
+}

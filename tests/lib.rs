@@ -1,0 +1,64 @@
+//! What the end-to-end tests beside this file share: one kernel a process, and short ways to say
+//! what a program did.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use agentkernel::{Ending, Kernel, Limits, Outcome, Session, Value};
+
+/// The kernel under test: the built-in interpreter, or the one that `AGENTKERNEL_GUEST` names;
+/// without host-owned memory when `AGENTKERNEL_PORTABLE` is set.
+pub fn kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| {
+        let mut builder = Kernel::builder();
+        if let Some(guest) = std::env::var_os("AGENTKERNEL_GUEST") {
+            builder = builder.guest(guest);
+        }
+        if std::env::var_os("AGENTKERNEL_PORTABLE").is_some() {
+            builder = builder.portable(true);
+        }
+        builder.build().expect("the kernel builds")
+    })
+}
+
+/// Limits small enough that a test which reaches one ends soon.
+pub fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.timeout = Some(Duration::from_secs(20));
+    limits.memory_bytes = 256 << 20;
+    limits
+}
+
+/// A session with `limits` and nothing else.
+pub fn session(limits: Limits) -> Session {
+    kernel().session().limits(limits).start().expect("the session starts")
+}
+
+/// Runs `code` in a session of its own.
+pub fn run(code: &str) -> Outcome {
+    run_with(limits(), code)
+}
+
+/// Runs `code` in a session of its own with `limits`.
+pub fn run_with(limits: Limits, code: &str) -> Outcome {
+    session(limits).run_blocking(code).expect("the session lives")
+}
+
+/// The value of an outcome that must have one.
+#[track_caller]
+pub fn value(outcome: &Outcome) -> &Value {
+    match &outcome.ending {
+        Ending::Completed(Some(value)) => value,
+        other => panic!("no value but {other:?}; stderr: {}", String::from_utf8_lossy(&outcome.stderr)),
+    }
+}
+
+/// The class and the message of the exception an outcome must have ended in.
+#[track_caller]
+pub fn raised(outcome: &Outcome) -> (&str, &str) {
+    match &outcome.ending {
+        Ending::Raised(exception) => (&exception.kind, &exception.message),
+        other => panic!("no exception but {other:?}"),
+    }
+}
