@@ -319,3 +319,37 @@ fn randomness_differs_between_sessions() {
         assert_ne!(one, &other);
     }
 }
+
+#[test]
+fn much_output_costs_the_program_no_memory() {
+    let mut limits = limits();
+    limits.output_bytes = 1 << 20;
+    let mut session = session(limits);
+    let before = session.run_blocking("import sys").unwrap().usage.peak_memory_bytes;
+    let code = "for _ in range(20_000): print('x' * 10_000)\nsys.stdout.buffer.write(b'\\xff' * 10**7)";
+    let usage = session.run_blocking(code).unwrap().usage;
+    assert_eq!(usage.output_bytes, 20_000 * 10_001 + 10_000_000);
+    assert!(usage.peak_memory_bytes - before < 32 << 20, "{} bytes more", usage.peak_memory_bytes - before);
+}
+
+#[test]
+fn what_was_printed_before_a_program_was_stopped_is_not_lost() {
+    for code in ["print('before')\n10**10**8", "print('before')\nwhile True: pass"] {
+        let outcome = run_with(short(Duration::from_millis(300)), code);
+        assert_eq!(outcome.ending, Ending::TimedOut);
+        assert_eq!(outcome.stdout, b"before\n", "{code}");
+    }
+    let outcome = run("import os\nprint('before')\nos.abort()");
+    assert_eq!(outcome.stdout, b"before\n", "{outcome:?}");
+}
+
+/// The host reads pending output out of memory that the program controls.
+#[test]
+fn a_program_that_moves_its_output_buffer_gains_nothing() {
+    let outcome = run_with(
+        short(Duration::from_millis(300)),
+        "import sys\nsys.stdout = sys.__stdout__ = None\nimport gc\ngc.collect()\nx = [bytearray(10**5) for _ in range(100)]\nwhile True: pass",
+    );
+    assert_eq!(outcome.ending, Ending::TimedOut);
+    assert!(outcome.stdout.len() <= 1 << 20);
+}

@@ -305,3 +305,91 @@ fn fuel_is_counted_the_same_every_time() {
     let mut session = kernel.session().limits(limits).start().unwrap();
     assert_eq!(session.run_blocking("while True: pass").unwrap().ending, Ending::OutOfFuel);
 }
+
+/// Waits until the turn is under way, then acts on it from another thread.
+fn during(
+    session: &mut agentkernel::Session,
+    code: &str,
+    act: impl Fn(&agentkernel::Canceller) + Send,
+) -> agentkernel::Outcome {
+    let canceller = session.canceller();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(150));
+            act(&canceller);
+        });
+        session.run_blocking(code).unwrap()
+    })
+}
+
+#[test]
+fn an_interrupt_is_an_exception_and_the_session_lives_on() {
+    if !kernel().info().host_owned_memory {
+        return;
+    }
+    let mut session = session(limits());
+    session.run_blocking("import time, asyncio\nx = 41").unwrap();
+    for code in [
+        "while True: pass",
+        "time.sleep(100)",
+        "await asyncio.sleep(100)",
+        "asyncio.run(asyncio.sleep(100))",
+        "while True:\n    try:\n        while True: x\n    except ValueError: pass",
+    ] {
+        let outcome = during(&mut session, code, |canceller| canceller.interrupt());
+        assert_eq!(raised(&outcome).0, "KeyboardInterrupt", "{code}");
+        assert_eq!(value(&session.run_blocking("x + 1").unwrap()).repr, "42", "{code}");
+        // A wait of the next turn is not cut short by it.
+        let slept =
+            session.run_blocking("t = time.monotonic(); time.sleep(0.05); time.monotonic() - t >= 0.05");
+        assert_eq!(value(&slept.unwrap()).repr, "True");
+    }
+    let outcome = during(
+        &mut session,
+        "try:\n    while True: pass\nexcept KeyboardInterrupt:\n    'caught'",
+        |canceller| {
+            canceller.interrupt();
+        },
+    );
+    assert!(matches!(outcome.ending, Ending::Completed(_)), "{outcome:?}");
+    // Between turns it does nothing.
+    session.canceller().interrupt();
+    assert_eq!(value(&session.run_blocking("x").unwrap()).repr, "41");
+}
+
+#[test]
+fn a_second_interrupt_stops_what_did_not_heed_the_first() {
+    let mut session = session(limits());
+    let outcome = during(
+        &mut session,
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        |canceller| {
+            canceller.interrupt();
+            std::thread::sleep(Duration::from_millis(100));
+            canceller.interrupt();
+        },
+    );
+    assert_eq!(outcome.ending, Ending::Cancelled);
+    assert!(!session.is_alive());
+}
+
+#[test]
+fn output_of_a_program_that_computes_is_passed_on() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let mut session = kernel()
+        .session()
+        .on_output(move |_, bytes| {
+            let _ = sender.send(bytes.to_vec());
+        })
+        .start()
+        .unwrap();
+    let outcome = std::thread::scope(|scope| {
+        let canceller = session.canceller();
+        scope.spawn(move || {
+            assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap(), b"hello\n");
+            canceller.cancel();
+        });
+        session.run_blocking("print('hello')\nwhile True: pass").unwrap()
+    });
+    assert_eq!(outcome.ending, Ending::Cancelled);
+}

@@ -102,7 +102,7 @@ fn converse(
         let session = session.get_mut();
         let set = |canceller| *current.lock().unwrap_or_else(PoisonError::into_inner) = canceller;
         set(Some(session.canceller()));
-        let outcome = session.run_blocking(Turn::new(line).mode(Mode::Repl))?;
+        let outcome = session.run_blocking(Turn::new(line).file("<stdin>").mode(Mode::Repl))?;
         set(None);
         match &outcome.ending {
             Ending::Completed(Some(value)) if value.repr != "None" => println!("{}", value.repr),

@@ -71,6 +71,7 @@ pub fn show_duration(duration: Duration) -> String {
     match duration.as_secs_f64() {
         seconds if seconds < 1e-3 => format!("{:.0} µs", seconds * 1e6),
         seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
+        seconds if seconds.fract() == 0.0 => format!("{seconds} s"),
         seconds => format!("{seconds:.1} s"),
     }
 }

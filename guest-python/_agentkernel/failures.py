@@ -84,4 +84,4 @@ def describe(error: BaseException):
         text = "".join(traceback.format_exception(error))
         return guest.Exception(kind, message, _clip(text), _frames(error.__traceback__))
     except BaseException:
-        return guest.Exception(kind, message, f"{kind}: {message}\n", [])
+        return guest.Exception(kind, message, f"{kind}: {message}\n" if message else f"{kind}\n", [])

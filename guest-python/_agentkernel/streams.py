@@ -26,6 +26,8 @@ class _Output(io.RawIOBase):
     def write(self, data) -> int:
         if self._before is not None:
             self._before()
+        # The caller comes again with the rest. Larger pieces would be copied several times at once.
+        data = data[:_BUFFER_BYTES]
         try:
             console.write(self._target, str(data, "utf-8"))
         except UnicodeDecodeError:

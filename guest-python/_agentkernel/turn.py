@@ -22,7 +22,9 @@ _PLAIN = (str, int, float, bool, type(None))
 main = types.ModuleType("__main__")
 main.__builtins__ = builtins
 _loop: "waiting.EventLoop | None" = None
-_repl_turns = 0
+_turns = 0
+# Sources of turns without a file that tracebacks can still show.
+_MAX_SOURCES = 256
 
 
 def _configure(settings) -> None:
@@ -38,6 +40,19 @@ def _configure(settings) -> None:
 def _remember(code: str, file: str) -> None:
     """Let tracebacks and inspect find the source."""
     linecache.cache[file] = (len(code), None, code.splitlines(True), file)
+
+
+def _name(file: str) -> str:
+    """A name of its own for each turn that has no file, so that a traceback shows the right source."""
+    global _turns
+    _turns += 1
+    if _turns > _MAX_SOURCES:
+        linecache.cache.pop(_numbered(file, _turns - _MAX_SOURCES), None)
+    return _numbered(file, _turns)
+
+
+def _numbered(file: str, number: int) -> str:
+    return file if number == 1 else f"{file[:-1]}-{number}>"
 
 
 def _evaluate(code, namespace):
@@ -143,7 +158,6 @@ def _completed(value, repl: bool):
 
 def run(turn) -> object:
     """Run one turn and say how it ended."""
-    global _repl_turns
     sys.modules["__main__"] = main
     namespace = main.__dict__
     namespace["__builtins__"] = builtins
@@ -157,10 +171,9 @@ def run(turn) -> object:
         if turn.argv:
             sys.argv = list(turn.argv)
         repl = turn.mode is guest.Mode.REPL
-        if repl:
-            _repl_turns += 1
-            file = f"<stdin-{_repl_turns}>"
-        elif not file.startswith("<"):
+        if file.startswith("<"):
+            file = _name(file)
+        else:
             namespace["__file__"] = file
         try:
             return _run(turn.code, file, repl)

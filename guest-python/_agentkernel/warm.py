@@ -47,6 +47,8 @@ def objects() -> tuple[int, int]:
     """
     from . import turn
 
+    turn._turns = 0
+    linecache.clearcache()
     found = {}
     # Only what a module holds is sure to be there when this turn has ended.
     work = [module for module in sys.modules.values() if module is not turn.main]

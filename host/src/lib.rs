@@ -50,6 +50,10 @@ pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use session::{Canceller, Session, SessionBuilder};
 pub use turn::{Mode, Turn};
 
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// The version of wasmtime that this crate runs on.
 pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;
 

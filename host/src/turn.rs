@@ -33,7 +33,8 @@ impl Turn {
         Turn { code: code.into(), file: "<turn>".to_owned(), arguments: Vec::new(), mode: Mode::Script }
     }
 
-    /// The name of the source in tracebacks, and `__file__` when it is not in angle brackets.
+    /// The name of the source in tracebacks, and `__file__` when it is not in angle brackets. One in
+    /// angle brackets gets the turn's number from the second turn on: `<turn-2>`.
     pub fn file(mut self, name: impl Into<String>) -> Self {
         self.file = name.into();
         self

@@ -318,10 +318,10 @@ impl Drop for Lease {
 /// Where CPython 3.14 for a 32-bit machine keeps the fields of a buffered writer: `buffer`,
 /// `write_pos` and `write_end` of its structure `buffered`. A test of the whole program notices if
 /// another build moves them.
-const WRITER_BUFFER: u32 = 40;
-const WRITER_START: u32 = 72;
-const WRITER_END: u32 = 80;
-const WRITER_BYTES: usize = 88;
+const WRITER_BUFFER: u32 = 48;
+const WRITER_START: u32 = 80;
+const WRITER_END: u32 = 88;
+const WRITER_BYTES: usize = 96;
 
 /// No buffer of standard output is larger.
 const MAX_PENDING_BYTES: u32 = 1 << 20;

@@ -20,7 +20,10 @@ pub struct Descriptor {
     pub(super) flags: DescriptorFlags,
     /// Of the granted directory it was reached through.
     pub(super) access: Access,
-    pub(super) opened: Arc<Opened>,
+    /// Which granted directory that is.
+    pub(super) mount: usize,
+    /// `None` for a granted directory itself, which counts as nothing.
+    pub(super) opened: Option<Arc<Opened>>,
 }
 
 pub(super) enum Node {

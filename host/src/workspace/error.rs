@@ -90,11 +90,12 @@ pub(super) fn code(error: &io::Error) -> ErrorCode {
         Errno::NOTTY => ErrorCode::NoTty,
         Errno::NXIO => ErrorCode::NoSuchDevice,
         Errno::OVERFLOW => ErrorCode::Overflow,
-        Errno::PERM | Errno::XDEV => ErrorCode::NotPermitted,
+        Errno::PERM => ErrorCode::NotPermitted,
         Errno::PIPE => ErrorCode::Pipe,
         Errno::ROFS => ErrorCode::ReadOnly,
         Errno::SPIPE => ErrorCode::InvalidSeek,
         Errno::TXTBSY => ErrorCode::TextFileBusy,
+        Errno::XDEV => ErrorCode::CrossDevice,
         // The host itself has too many files open.
         Errno::MFILE | Errno::NFILE => ErrorCode::Quota,
         _ => ErrorCode::Io,

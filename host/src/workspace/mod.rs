@@ -63,15 +63,24 @@ pub(crate) struct FilesystemCtx {
 impl FilesystemCtx {
     /// # Errors
     ///
-    /// When two directories stand at the same path.
+    /// When two directories stand at the same path, or one below another.
     pub fn new(preopens: Vec<Preopen>, limits: FilesystemLimits) -> Result<Self> {
-        for (index, preopen) in preopens.iter().enumerate() {
-            if preopens[..index].iter().any(|other| other.guest_path == preopen.guest_path) {
-                return Err(Error::new(
-                    ErrorKind::Grant,
-                    format!("two directories are granted at `{}`", preopen.guest_path),
-                )
-                .hint("give each a path of its own"));
+        for (index, one) in preopens.iter().enumerate() {
+            for other in &preopens[..index] {
+                let (one, other) = (&one.guest_path, &other.guest_path);
+                if one == other {
+                    let message = format!("two directories are granted at `{one}`");
+                    return Err(Error::new(ErrorKind::Grant, message).hint("give each a path of its own"));
+                }
+                // The guest finds a directory by the text of a path, so `/a/./b` would lead past `/a/b`.
+                let below = |inner: &str, outer: &str| {
+                    inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+                };
+                if below(one, other) || below(other, one) {
+                    let message = format!("of `{one}` and `{other}` one is granted below the other");
+                    return Err(Error::new(ErrorKind::Grant, message)
+                        .hint("give each a path beside the others, like `/data` beside `/workspace`"));
+                }
             }
         }
         Ok(FilesystemCtx {

@@ -1,6 +1,7 @@
 //! Opening granted directories.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -26,9 +27,9 @@ pub(crate) struct Preopen {
 }
 
 enum Place {
-    Directory(Dir),
+    Directory(Arc<Dir>),
     /// Made when the program first looks at its directories: most never do.
-    Temporary(Option<TempWorkspace>),
+    Temporary(Option<(Arc<Dir>, TempWorkspace)>),
 }
 
 impl Preopen {
@@ -37,17 +38,15 @@ impl Preopen {
         Preopen { place: Place::Temporary(None), guest_path: guest.to_owned(), access: Access::ReadWrite }
     }
 
-    /// The directory, opened once more.
-    pub(super) fn open(&mut self) -> Result<Dir> {
+    pub(super) fn directory(&mut self) -> Result<Arc<Dir>> {
         match &mut self.place {
-            Place::Directory(directory) => directory.try_clone().map_err(|error| {
-                Error::new(ErrorKind::System, "cannot open a granted directory once more").source(error)
-            }),
-            Place::Temporary(temporary) => {
-                if temporary.is_none() {
-                    *temporary = Some(TempWorkspace::new()?);
+            Place::Directory(directory) => Ok(Arc::clone(directory)),
+            Place::Temporary(made) => {
+                if made.is_none() {
+                    let workspace = TempWorkspace::new()?;
+                    *made = Some((Arc::new(workspace.open()?), workspace));
                 }
-                temporary.as_ref().expect("just made").open()
+                Ok(Arc::clone(&made.as_ref().expect("just made").0))
             }
         }
     }
@@ -75,5 +74,5 @@ pub(crate) fn open_preopen(host: &Path, guest: &str, access: Access) -> Result<P
         };
         grant(format!("cannot open the directory `{}`", host.display()), hint).source(error)
     })?;
-    Ok(Preopen { place: Place::Directory(directory), guest_path: guest.to_owned(), access })
+    Ok(Preopen { place: Place::Directory(Arc::new(directory)), guest_path: guest.to_owned(), access })
 }

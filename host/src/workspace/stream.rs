@@ -16,7 +16,7 @@ const WRITE_BYTES: usize = 1 << 20;
 pub(super) struct Reader {
     pub file: Arc<File>,
     pub position: u64,
-    pub _opened: Arc<Opened>,
+    pub _opened: Option<Arc<Opened>>,
 }
 
 pub(super) struct Writer {
@@ -24,7 +24,7 @@ pub(super) struct Writer {
     /// `None` appends.
     pub position: Option<u64>,
     pub budget: Budget,
-    pub _opened: Arc<Opened>,
+    pub _opened: Option<Arc<Opened>>,
 }
 
 fn failed(fault: Fault) -> StreamError {

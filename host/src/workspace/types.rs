@@ -3,7 +3,9 @@
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsMaybeDirExt, OpenOptionsSyncExt};
+use cap_fs_ext::{
+    DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsMaybeDirExt, OpenOptionsSyncExt, SystemTimeSpec,
+};
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, IoError};
@@ -26,8 +28,32 @@ fn follows(flags: PathFlags) -> bool {
     flags.contains(PathFlags::SYMLINK_FOLLOW)
 }
 
+/// Whether a path asks for a directory, as one that ends with a slash does.
+fn asks_for_directory(path: &str) -> bool {
+    path.ends_with('/')
+}
+
 fn metadata_at(directory: &Dir, path: &str, flags: PathFlags) -> Result<Metadata> {
+    if asks_for_directory(path) {
+        let metadata = directory.metadata(path)?;
+        return if metadata.is_dir() { Ok(metadata) } else { Err(ErrorCode::NotDirectory.into()) };
+    }
     Ok(if follows(flags) { directory.metadata(path)? } else { directory.symlink_metadata(path)? })
+}
+
+fn set_times(
+    file: &std::fs::File,
+    access: Option<SystemTimeSpec>,
+    modification: Option<SystemTimeSpec>,
+) -> Result<()> {
+    let mut times = std::fs::FileTimes::new();
+    if let Some(time) = access {
+        times = times.set_accessed(absolute(time));
+    }
+    if let Some(time) = modification {
+        times = times.set_modified(absolute(time));
+    }
+    Ok(file.set_times(times)?)
 }
 
 impl FilesystemCtxView<'_> {
@@ -59,7 +85,7 @@ impl FilesystemCtxView<'_> {
     ) -> Result<Handle> {
         let path = self.path(path)?;
         let base = self.get(handle)?;
-        let (directory, access) = (Arc::clone(base.directory()?), base.access);
+        let (directory, access, mount) = (Arc::clone(base.directory()?), base.access, base.mount);
         let create = open_flags.contains(OpenFlags::CREATE);
         let truncate = open_flags.contains(OpenFlags::TRUNCATE);
         let write = flags.contains(DescriptorFlags::WRITE) || truncate;
@@ -67,21 +93,14 @@ impl FilesystemCtxView<'_> {
         if mutate && access == Access::ReadOnly {
             return Err(ErrorCode::ReadOnly.into());
         }
-        let opened = self.opened()?;
+        let opened = Some(self.opened()?);
         let follow = match follows(path_flags) {
             true => FollowSymlinks::Yes,
             false => FollowSymlinks::No,
         };
-        if open_flags.contains(OpenFlags::DIRECTORY) {
-            if create || truncate || open_flags.contains(OpenFlags::EXCLUSIVE) {
-                return Err(ErrorCode::Invalid.into());
-            }
-            let directory = match follow {
-                FollowSymlinks::Yes => directory.open_dir(path)?,
-                FollowSymlinks::No => directory.open_dir_nofollow(path)?,
-            };
-            let node = Node::Directory(Arc::new(directory));
-            return Ok(self.table.push(Descriptor { node, flags, access, opened })?);
+        let wants_directory = open_flags.contains(OpenFlags::DIRECTORY);
+        if wants_directory && (create || truncate || open_flags.contains(OpenFlags::EXCLUSIVE)) {
+            return Err(ErrorCode::Invalid.into());
         }
         let mut options = OpenOptions::new();
         options
@@ -111,19 +130,28 @@ impl FilesystemCtxView<'_> {
         let metadata = file.metadata()?;
         let node = if metadata.is_dir() {
             Node::Directory(Arc::new(Dir::from_std_file(file.into_std())))
+        } else if wants_directory {
+            return Err(ErrorCode::NotDirectory.into());
         } else if metadata.is_file() {
             Node::File(Arc::new(file))
         } else {
             // Pipes, devices and sockets reach beyond the directory they lie in.
             return Err(ErrorCode::NotPermitted.into());
         };
-        Ok(self.table.push(Descriptor { node, flags, access, opened })?)
+        Ok(self.table.push(Descriptor { node, flags, access, mount, opened })?)
     }
 
     fn link(&self, from: &Handle, old: &str, to: &Handle, new: &str, rename: bool) -> Result<()> {
-        let source = self.get(from)?.mutable_directory()?;
-        let target = self.get(to)?.mutable_directory()?;
+        let (from, to) = (self.get(from)?, self.get(to)?);
+        let (source, target) = (from.mutable_directory()?, to.mutable_directory()?);
         let (old, new) = (self.path(old)?, self.path(new)?);
+        if from.mount != to.mount {
+            // A link would join two grants for good.
+            return Err(ErrorCode::CrossDevice.into());
+        }
+        if asks_for_directory(old) || asks_for_directory(new) {
+            metadata_at(source, &format!("{}/", old.trim_end_matches('/')), PathFlags::empty())?;
+        }
         let _: () = match rename {
             true => source.rename(old, target, new)?,
             false => source.hard_link(old, target, new)?,
@@ -134,44 +162,30 @@ impl FilesystemCtxView<'_> {
     fn symlink(&self, handle: &Handle, target: &str, path: &str) -> Result<()> {
         let directory = self.get(handle)?.mutable_directory()?;
         let (target, path) = (self.path(target)?, self.path(path)?);
-        if leads_out(Path::new(path), Path::new(target)) {
+        if may_lead_out(Path::new(target)) {
             return Err(ErrorCode::NotPermitted.into());
         }
         Ok(directory.symlink(target, path)?)
     }
 }
 
-/// Whether a link at `path` to `target` names something outside. The sandbox would not follow it,
-/// but a program of the host that later walks the directory might.
-fn leads_out(path: &Path, target: &Path) -> bool {
-    let mut depth = path.components().filter(|part| matches!(part, Component::Normal(_))).count() as i64 - 1;
-    for part in target.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::ParentDir => depth -= 1,
-            Component::CurDir => {}
-            Component::RootDir | Component::Prefix(_) => return true,
-        }
-        if depth < 0 {
-            return true;
-        }
-    }
-    false
+/// Whether a link to `target` could come to lead out of the granted directory, now or when it has been
+/// moved. The sandbox would not follow it, but a program of the host that later walks the directory
+/// might. A path that only goes down never leads out.
+fn may_lead_out(target: &Path) -> bool {
+    !target.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 impl preopens::Host for FilesystemCtxView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
         let mut handles = Vec::with_capacity(self.ctx.preopens.len());
-        for preopen in &mut self.ctx.preopens {
+        for (mount, preopen) in self.ctx.preopens.iter_mut().enumerate() {
             let mut flags = DescriptorFlags::READ;
             if preopen.access == Access::ReadWrite {
                 flags |= DescriptorFlags::MUTATE_DIRECTORY;
             }
-            // The granted directories themselves do not count.
-            let opened = Arc::new(Opened(self.ctx.budget.clone()));
-            opened.0.0.open.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let node = Node::Directory(Arc::new(preopen.open()?));
-            let descriptor = Descriptor { node, flags, access: preopen.access, opened };
+            let node = Node::Directory(preopen.directory()?);
+            let descriptor = Descriptor { node, flags, access: preopen.access, mount, opened: None };
             handles.push((self.table.push(descriptor)?, preopen.guest_path.clone()));
         }
         Ok(handles)
@@ -202,7 +216,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
             let reader = Reader {
                 file: Arc::clone(descriptor.readable()?),
                 position: offset,
-                _opened: Arc::clone(&descriptor.opened),
+                _opened: descriptor.opened.clone(),
             };
             Ok(self.table.push(Box::new(reader) as DynInputStream)?)
         })())
@@ -256,14 +270,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
                 Node::File(file) => file.try_clone()?.into_std(),
                 Node::Directory(directory) => directory.try_clone()?.into_std_file(),
             };
-            let mut times = std::fs::FileTimes::new();
-            if let Some(time) = timestamp(access)? {
-                times = times.set_accessed(absolute(time));
-            }
-            if let Some(time) = timestamp(modification)? {
-                times = times.set_modified(absolute(time));
-            }
-            Ok(file.set_times(times)?)
+            set_times(&file, timestamp(access)?, timestamp(modification)?)
         })())
     }
 
@@ -327,11 +334,16 @@ impl HostDescriptor for FilesystemCtxView<'_> {
             let directory = self.get(&handle)?.mutable_directory()?;
             let path = self.path(&path)?;
             let (access, modification) = (timestamp(access)?, timestamp(modification)?);
-            let _: () = match follows(flags) {
-                true => DirExt::set_times(&**directory, path, access, modification)?,
-                false => directory.set_symlink_times(path, access, modification)?,
-            };
-            Ok(())
+            if !follows(flags) && !asks_for_directory(path) {
+                return Ok(directory.set_symlink_times(path, access, modification)?);
+            }
+            // Opened here, because cap-std's own way would wait for the other end of a pipe.
+            let mut options = OpenOptions::new();
+            let file = directory.open_with(path, options.read(true).maybe_dir(true).nonblock(true))?;
+            if !file.metadata()?.is_file() && !file.metadata()?.is_dir() {
+                return Err(ErrorCode::NotPermitted.into());
+            }
+            set_times(&file.into_std(), access, modification)
         })())
     }
 
@@ -368,7 +380,9 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn remove_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
-        settle((|| Ok(self.get(&handle)?.mutable_directory()?.remove_dir(self.path(&path)?)?))())
+        settle((|| {
+            Ok(self.get(&handle)?.mutable_directory()?.remove_dir(self.path(&path)?.trim_end_matches('/'))?)
+        })())
     }
 
     fn rename_at(&mut self, handle: Handle, old: String, new_handle: Handle, new: String) -> Settled<()> {
@@ -424,7 +438,7 @@ impl FilesystemCtxView<'_> {
             file: Arc::clone(descriptor.writable()?),
             position,
             budget: self.ctx.budget.clone(),
-            _opened: Arc::clone(&descriptor.opened),
+            _opened: descriptor.opened.clone(),
         };
         Ok(self.table.push(Box::new(writer) as DynOutputStream)?)
     }
