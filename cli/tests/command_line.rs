@@ -352,6 +352,60 @@ fn the_repl_keeps_names_and_goes_on_after_errors() {
     assert!(stderr(&output).contains("ZeroDivisionError"));
 }
 
+/// On a real terminal, which `script` makes: line editing, and Ctrl-C that stops the turn alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupt_at_the_prompt_stops_the_turn_and_not_the_session() {
+    let directory = directory();
+    let mut child = agentkernel_on_a_terminal(directory.path(), "repl");
+    let mut keys = child.stdin.take().unwrap();
+    // What is typed early waits in the terminal.
+    let typist = std::thread::spawn(move || {
+        for (pause, text) in [
+            (2000, "x = 41\r"),
+            (200, "import time; time.sleep(100)\r"),
+            (1500, "\x03"),
+            (500, "x + 1\r"),
+            (500, "exit(3)\r"),
+            (500, ""),
+        ] {
+            std::thread::sleep(Duration::from_millis(pause));
+            let _ = keys.write_all(text.as_bytes());
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    typist.join().unwrap();
+    let screen = stdout(&output);
+    assert_eq!(output.status.code(), Some(3), "{screen}");
+    assert!(screen.contains("KeyboardInterrupt") && screen.contains("42\r\n"), "{screen}");
+}
+
+#[cfg(target_os = "linux")]
+fn agentkernel_on_a_terminal(directory: &Path, arguments: &str) -> std::process::Child {
+    let program = format!("stty cols 80 rows 24; exec {} {arguments}", env!("CARGO_BIN_EXE_agentkernel"));
+    Command::new("script")
+        .args(["--quiet", "--return", "--command", &program, "/dev/null"])
+        .current_dir(directory)
+        .env("XDG_STATE_HOME", directory)
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`script` of util-linux makes a terminal")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_gets_the_spinner_and_the_output() {
+    let directory = directory();
+    let program = "run --cache-dir fresh -c 'print(6*7)'";
+    let output = agentkernel_on_a_terminal(directory.path(), program).wait_with_output().unwrap();
+    let screen = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{screen}");
+    assert!(screen.contains("compiling Python for this machine") && screen.contains("42"), "{screen}");
+}
+
 #[test]
 fn the_cache_is_shown_cleared_and_filled() {
     let directory = directory();
