@@ -1,1 +1,110 @@
-fn main() {}
+//! Measures AgentKernel on this machine; `docs/benchmarks.md` says what and how.
+
+mod command_line;
+mod concurrency;
+mod cpu;
+mod library;
+mod machine;
+mod measure;
+mod memory;
+mod output;
+mod process;
+mod setup;
+mod table;
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde::Serialize;
+
+use machine::Machine;
+use process::Python;
+use setup::{Arguments, Part, Setup};
+
+/// All that was measured. A part that was not asked for is not there.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    library: Option<library::Library>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_line: Option<Section<command_line::CommandLine>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<Section<cpu::Cpu>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Section<output::Output>>,
+}
+
+/// A part that compares with Python, if there is one.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Section<T> {
+    Measured(T),
+    Skipped { skipped: String },
+}
+
+fn main() -> Result<()> {
+    let setup = Setup::new(Arguments::parse())?;
+    let python = Python::find(&setup.python);
+    let machine = Machine::examine(&setup, python.as_ref().ok())?;
+    println!("{machine}");
+
+    let library = match setup.wants(Part::Library) {
+        true => {
+            note("the library");
+            let measured = library::measure(&setup)?;
+            println!("{measured}");
+            Some(measured)
+        }
+        false => None,
+    };
+    let report = Report {
+        machine,
+        library,
+        command_line: section(&setup, Part::CommandLine, &python, command_line::measure)?,
+        cpu: section(&setup, Part::Cpu, &python, cpu::measure)?,
+        output: section(&setup, Part::Output, &python, output::measure)?,
+    };
+    if let Some(file) = &setup.json {
+        write(file, &report)?;
+    }
+    Ok(())
+}
+
+/// Measures and prints a part that compares with Python, or says why it cannot be measured.
+fn section<T: Display>(
+    setup: &Setup,
+    part: Part,
+    python: &Result<Python>,
+    measure: fn(&Setup, &Python) -> Result<T>,
+) -> Result<Option<Section<T>>> {
+    if !setup.wants(part) {
+        return Ok(None);
+    }
+    let name = part.name();
+    match python {
+        Ok(python) => {
+            note(name);
+            let measured = measure(setup, python)?;
+            println!("{measured}");
+            Ok(Some(Section::Measured(measured)))
+        }
+        Err(error) => {
+            let skipped = format!("{error:#}");
+            println!("{name}: skipped, there is nothing to compare with: {skipped}\n");
+            Ok(Some(Section::Skipped { skipped }))
+        }
+    }
+}
+
+/// Says on standard error what takes so long.
+fn note(name: &str) {
+    eprintln!("measuring {name} ...");
+}
+
+fn write(file: &PathBuf, report: &Report) -> Result<()> {
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(file, text + "\n").with_context(|| format!("cannot write `{}`", file.display()))
+}
