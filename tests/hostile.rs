@@ -239,7 +239,7 @@ try:
 except OSError as error:
     count = len(files)
     files.clear()
-count < 20 and open('again', 'w').write('x')
+count == 20 and open('again', 'w').write('x')
 ";
     assert_eq!(value(&run_with(limits, code)).repr, "1");
 }

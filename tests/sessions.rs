@@ -180,7 +180,7 @@ async fn dropping_the_future_stops_the_guest() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn busy_sessions_do_not_stall_others() {
     let mut limits = limits();
-    limits.timeout = Some(Duration::from_secs(2));
+    limits.timeout = Some(Duration::from_secs(6));
     let busy: Vec<_> = (0..8)
         .map(|_| {
             let mut session = session(limits.clone());
@@ -190,7 +190,7 @@ async fn busy_sessions_do_not_stall_others() {
     let start = Instant::now();
     let mut quick = session(limits.clone());
     assert_eq!(value(&quick.run("1 + 1").await.unwrap()).repr, "2");
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     for ending in busy {
         assert_eq!(ending.await.unwrap(), Ending::TimedOut);
     }

@@ -61,12 +61,15 @@ class _Stream(io.TextIOWrapper):
             self.flush()
 
 
+# While one of these runs, a stream above it is locked.
+WRITING = (_Output.write.__code__, _Input.readinto.__code__)
+
 _line_buffered = False
 _streams: list[_Stream] = []
 
 
-def _text(buffer, name: str, errors: str, line_buffering: bool, write_through: bool) -> _Stream:
-    stream = _Stream(buffer, "utf-8", errors, "\n" if name != "<stdin>" else None, line_buffering, write_through)
+def _text(buffer, name: str, errors: str, line_buffering: bool) -> _Stream:
+    stream = _Stream(buffer, "utf-8", errors, "\n" if name != "<stdin>" else None, line_buffering)
     stream.mode = "r" if name == "<stdin>" else "w"
     return stream
 
@@ -77,13 +80,13 @@ def install(line_buffered: bool) -> None:
     _line_buffered = line_buffered
     stdout = _text(
         io.BufferedWriter(_Output(1, console.Output.STDOUT), _BUFFER_BYTES),
-        "<stdout>", "strict", line_buffered, not line_buffered,
+        "<stdout>", "strict", line_buffered,
     )
     stderr = _text(
         io.BufferedWriter(_Output(2, console.Output.STDERR, flush), _BUFFER_BYTES),
-        "<stderr>", "backslashreplace", True, False,
+        "<stderr>", "backslashreplace", True,
     )
-    stdin = _text(io.BufferedReader(_Input(), _BUFFER_BYTES), "<stdin>", "strict", False, False)
+    stdin = _text(io.BufferedReader(_Input(), _BUFFER_BYTES), "<stdin>", "strict", False)
     _streams[:] = stdin, stdout, stderr
     restore()
 

@@ -54,6 +54,10 @@ pub use turn::{Mode, Turn};
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;
+
 /// The version of wasmtime that this crate runs on.
 pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;
 

@@ -26,8 +26,10 @@ pub struct Notes {
     interrupt: Vec<(u32, u32)>,
     /// Writes that raise SIGALRM, on which the interpreter passes pending output on.
     flush: Vec<(u32, u32)>,
-    /// The address of the buffered writer of standard output.
-    stdout: u32,
+    /// Standard output: the addresses of the text stream and of its buffered writer.
+    stdout: (u32, u32),
+    /// The addresses of the types `list`, `str` and `bytes`.
+    types: (u32, u32, u32),
 }
 
 impl Notes {
@@ -63,7 +65,9 @@ pub fn warm(module: &[u8], stack_top: u32, programs: &str) -> Result<Warm> {
         let (holes, bytes) = guest.fill_holes(if round == 0 { 1 << 20 } else { 1 << 16 })?;
         println!("  round {round}: {holes} holes filled, {bytes} bytes");
     }
-    let stdout = guest.evaluate("id(__import__('sys').stdout.buffer)")?.parse()?;
+    let mut id = |object: &str| -> Result<u32> { Ok(guest.evaluate(&format!("id({object})"))?.parse()?) };
+    let stdout = (id("__import__('sys').stdout")?, id("__import__('sys').stdout.buffer")?);
+    let types = (id("list")?, id("str")?, id("bytes")?);
     for _ in 0..3 {
         guest.run("1+1")?;
     }
@@ -81,7 +85,7 @@ pub fn warm(module: &[u8], stack_top: u32, programs: &str) -> Result<Warm> {
     // What functions that returned left there.
     memory[PAGE..stack_top as usize].fill(0);
     let cpython = cpython.trim_matches('\'').to_owned();
-    Ok(Warm { memory, notes: Notes { interrupt, flush, stdout }, cpython })
+    Ok(Warm { memory, notes: Notes { interrupt, flush, stdout, types }, cpython })
 }
 
 /// The reference count of an object that is never freed; nothing counts it up or down.

@@ -24,8 +24,10 @@ pub(crate) struct Notes {
     pub interrupt: Vec<(u32, u32)>,
     /// The same for SIGALRM.
     pub flush: Vec<(u32, u32)>,
-    /// The address of the buffered writer of standard output.
-    pub stdout: u32,
+    /// Standard output: the addresses of the text stream and of its buffered writer.
+    pub stdout: (u32, u32),
+    /// The addresses of the types `list`, `str` and `bytes`.
+    pub types: (u32, u32, u32),
 }
 
 impl Notes {

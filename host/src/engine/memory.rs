@@ -19,6 +19,7 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 use super::image::Notes;
 use super::interrupt::{Control, Signal};
 use super::pagemap::{self, Pages};
+use super::pending;
 
 /// Bytes of the safepoint memory: one WebAssembly page.
 const SAFEPOINT_BYTES: usize = 65536;
@@ -149,8 +150,8 @@ impl Image {
         if bytes == 0 || !bytes.is_multiple_of(65536) {
             return Err(io::Error::other("a memory image is whole WebAssembly pages"));
         }
-        let known = notes.interrupt.iter().chain(&notes.flush).map(|(address, _)| address);
-        if known.chain([&notes.stdout]).any(|&at| at % 4 != 0 || at as usize + WRITER_BYTES > bytes) {
+        let mut words = notes.interrupt.iter().chain(&notes.flush).map(|(address, _)| *address as usize);
+        if words.any(|address| address % 4 != 0 || address + 4 > bytes) {
             return Err(io::Error::other("a note on the memory image points outside of it"));
         }
         let view = Reservation::new(bytes)?;
@@ -315,17 +316,6 @@ impl Drop for Lease {
     }
 }
 
-/// Where CPython 3.14 for a 32-bit machine keeps the fields of a buffered writer: `buffer`,
-/// `write_pos` and `write_end` of its structure `buffered`. A test of the whole program notices if
-/// another build moves them.
-const WRITER_BUFFER: u32 = 48;
-const WRITER_START: u32 = 80;
-const WRITER_END: u32 = 88;
-const WRITER_BYTES: usize = 96;
-
-/// No buffer of standard output is larger.
-const MAX_PENDING_BYTES: u32 = 1 << 20;
-
 /// Controls the instance that holds the lease, as long as there is one.
 pub(crate) struct LeaseControl {
     lease: Weak<Lease>,
@@ -368,12 +358,7 @@ impl Control for LeaseControl {
 
     fn pending_output(&self) -> Option<Vec<u8>> {
         let lease = self.lease.upgrade()?;
-        let writer = self.image.notes.stdout;
-        let buffer = lease.word(writer + WRITER_BUFFER)?;
-        let (start, end) = (lease.word(writer + WRITER_START)?, lease.word(writer + WRITER_END)?);
-        // A writer with nothing pending has an end of -1; a hostile guest has whatever it likes.
-        let length = end.checked_sub(start).filter(|length| *length <= MAX_PENDING_BYTES)?;
-        lease.read(buffer.checked_add(start)?, length)
+        Some(pending::output(&self.image.notes, &|address, length| lease.read(address, length)))
     }
 }
 
@@ -388,11 +373,6 @@ impl Lease {
         // the interpreter's own state. A store of the guest's that overlaps at worst loses the bits.
         let word = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(address as usize).cast()) };
         word.fetch_or(bits, Ordering::Relaxed);
-    }
-
-    fn word(&self, address: u32) -> Option<u32> {
-        let bytes = self.read(address, 4)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
     /// Copies bytes of the memory, when the guest does not run.

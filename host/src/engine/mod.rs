@@ -12,6 +12,8 @@ mod interrupt;
 mod memory;
 #[cfg(target_os = "linux")]
 mod pagemap;
+#[cfg(target_os = "linux")]
+mod pending;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
