@@ -2,9 +2,11 @@
 
 from wit_world import exports
 from wit_world.exports import guest
-from wit_world.imports import console, operations
+from wit_world.imports import console, modules, operations
 
-from _agentkernel import absent, interactive, library, signals, streams, turn, waiting, warm
+from _agentkernel import (
+    absent, failures, files, interactive, library, provided, signals, streams, supplied, turn, waiting, warm,
+)
 
 
 class Guest(exports.Guest):
@@ -25,10 +27,15 @@ def _prepare() -> None:
     warm.preload()
     library.collect()
     streams.install(False)
+    streams.keep_order()
     waiting.install()
-    signals.install()
+    signals.install(turn.guarded)
     library.install()
+    provided.install()
     absent.install()
+    supplied.install()
+    files.install()
+    failures.install()
     warm.forget_the_build()
 
 

@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -37,6 +38,13 @@ pub enum Command {
         action: CacheAction,
         #[command(flatten)]
         engine: Engine,
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+    /// Show the tools that programs can import.
+    Tool {
+        #[command(subcommand)]
+        action: ToolAction,
     },
     /// Say what this machine supports, and what to do about what it lacks.
     Doctor(Doctor),
@@ -52,7 +60,7 @@ pub enum Command {
 #[command(
     override_usage = "agentkernel run [OPTIONS] <SCRIPT|-> [ARGS]...\n       agentkernel run [OPTIONS] -c <CODE> [ARGS]...",
     after_help = "Exit codes: 0; 1 uncaught exception; N sys.exit(N); 2 misuse; 124 time or fuel limit; \
-                  130 interrupted; 134 the interpreter failed; 137 memory limit."
+                  130 interrupted (KeyboardInterrupt too); 134 the interpreter failed; 137 memory limit."
 )]
 pub struct Run {
     /// Run this code in place of a script.
@@ -71,7 +79,7 @@ pub struct Run {
 
     /// The script, `-` for standard input, and the program's arguments.
     #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
-    pub rest: Vec<String>,
+    pub rest: Vec<OsString>,
 }
 
 /// `agentkernel repl`.
@@ -90,6 +98,22 @@ pub struct Doctor {
     pub sandbox: Sandbox,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum ToolAction {
+    /// List the tools, each with a line about it.
+    List {
+        #[command(flatten)]
+        sandbox: Sandbox,
+    },
+    /// Show what a tool offers, as Python's `help()` does.
+    Describe {
+        /// The tool, or a part of it: `text`, `text.search`.
+        name: String,
+        #[command(flatten)]
+        sandbox: Sandbox,
+    },
+}
+
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum CacheAction {
     /// Show the entries, each checked byte by byte.
@@ -97,7 +121,11 @@ pub enum CacheAction {
     /// Remove all entries.
     Clear,
     /// Compile now, so that the next start does not have to.
-    Warm,
+    Warm {
+        /// Compile the interpreter that counts fuel.
+        #[arg(long)]
+        fuel: bool,
+    },
 }
 
 /// How much is said on standard error.
@@ -111,21 +139,21 @@ pub struct Talk {
     pub verbose: bool,
 }
 
-/// Which interpreter runs and how.
+/// Which interpreter runs and how. Global, so that `cache` takes them on both sides of its action.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct Engine {
     /// Another interpreter than the built-in one (a file made by `cargo xtask guest`).
-    #[arg(long, value_name = "FILE", env = "AGENTKERNEL_GUEST", hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_name = "FILE", env = "AGENTKERNEL_GUEST", hide_env = true, value_hint = ValueHint::FilePath)]
     pub guest: Option<PathBuf>,
     /// Do without host-owned memory and safepoints, as on systems other than Linux.
-    #[arg(long, env = "AGENTKERNEL_PORTABLE", hide_env = true)]
+    #[arg(long, global = true, env = "AGENTKERNEL_PORTABLE", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub portable: bool,
     /// Where compiled interpreters are kept [default: the user's cache directory].
-    #[arg(long, value_name = "DIR", env = "AGENTKERNEL_CACHE_DIR", hide_env = true, conflicts_with = "no_cache", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, value_name = "DIR", env = "AGENTKERNEL_CACHE_DIR", hide_env = true, value_hint = ValueHint::DirPath)]
     pub cache_dir: Option<PathBuf>,
-    /// Compile anew and keep nothing.
-    #[arg(long)]
+    /// Compile anew and keep nothing, whatever directory is configured.
+    #[arg(long, global = true)]
     pub no_cache: bool,
 }
 
@@ -142,6 +170,10 @@ pub struct Sandbox {
     /// An environment variable; with its name alone, the value it has here. Repeatable.
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub environment: Vec<String>,
+
+    /// A tool component, or a directory of them: `text.wasm` is imported as `tools.text`. Repeatable.
+    #[arg(long = "tools", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub tools: Vec<PathBuf>,
 
     /// Wall-clock time of the run, waiting included, or `none` [default: 60s].
     #[arg(short, long, value_name = "TIME", env = "AGENTKERNEL_TIMEOUT", hide_env = true, value_parser = units::timeout, help_heading = "Limits")]
@@ -167,6 +199,9 @@ pub struct Sandbox {
         help_heading = "Limits"
     )]
     pub max_open_files: Option<u32>,
+    /// Files, directories and links made, less those removed [default: 20000].
+    #[arg(long, value_name = "N", env = "AGENTKERNEL_MAX_ENTRIES", hide_env = true, help_heading = "Limits")]
+    pub max_entries: Option<u32>,
     /// Length of a path in bytes [default: 4096].
     #[arg(long, value_name = "N", env = "AGENTKERNEL_MAX_PATH", hide_env = true, help_heading = "Limits")]
     pub max_path: Option<u32>,
@@ -183,11 +218,19 @@ pub struct Sandbox {
     #[command(flatten)]
     pub engine: Engine,
 
+    #[command(flatten)]
+    pub configuration: Configuration,
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct Configuration {
     /// The configuration file [default: agentkernel.toml here or in a directory above].
-    #[arg(long, value_name = "FILE", env = "AGENTKERNEL_CONFIG", hide_env = true, conflicts_with = "no_config", value_hint = ValueHint::FilePath, help_heading = "Configuration")]
+    #[arg(long, global = true, value_name = "FILE", env = "AGENTKERNEL_CONFIG", hide_env = true, value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Look for no configuration file.
-    #[arg(long, help_heading = "Configuration")]
+    /// Use no configuration file, whichever is there or named by a variable.
+    #[arg(long, global = true)]
     pub no_config: bool,
 }
 
@@ -197,6 +240,7 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_CONFIG",
     "AGENTKERNEL_FUEL",
     "AGENTKERNEL_GUEST",
+    "AGENTKERNEL_MAX_ENTRIES",
     "AGENTKERNEL_MAX_OPEN_FILES",
     "AGENTKERNEL_MAX_OPERATIONS",
     "AGENTKERNEL_MAX_OUTPUT",

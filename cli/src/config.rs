@@ -1,5 +1,6 @@
 //! `agentkernel.toml`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
@@ -28,17 +29,44 @@ pub struct Config {
     #[serde(default, deserialize_with = "bytes")]
     pub max_written: Option<u64>,
     pub max_open_files: Option<u32>,
+    pub max_entries: Option<u32>,
     pub max_path: Option<u32>,
     pub max_operations: Option<u32>,
     pub guest: Option<PathBuf>,
     pub portable: Option<bool>,
     pub cache_dir: Option<PathBuf>,
+    #[serde(default)]
+    pub tools: Vec<PathBuf>,
+    #[serde(default)]
+    pub tool: BTreeMap<String, ToolConfig>,
     /// Where the file lies: relative paths in it start here.
     #[serde(skip)]
     pub directory: PathBuf,
     /// The file, if there is one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+}
+
+/// `[tool.NAME]`: a tool and what it is granted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ToolConfig {
+    /// The component; left out for a tool that `tools` or `--tools` name.
+    pub component: Option<PathBuf>,
+    pub summary: Option<String>,
+    #[serde(default)]
+    pub mounts: Vec<String>,
+    #[serde(default)]
+    pub env: Vec<String>,
+    #[serde(default, deserialize_with = "timeout")]
+    pub timeout: Option<Timeout>,
+    #[serde(default, deserialize_with = "bytes")]
+    pub memory: Option<u64>,
+    #[serde(default, deserialize_with = "bytes")]
+    pub max_written: Option<u64>,
+    pub max_open_files: Option<u32>,
+    pub max_entries: Option<u32>,
+    pub max_path: Option<u32>,
 }
 
 fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timeout>, D::Error> {

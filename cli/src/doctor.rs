@@ -7,7 +7,7 @@ use agentkernel::{CompilationCache, Ending, Kernel};
 use crate::arguments::{Arguments, Doctor, Talk};
 use crate::failure::Result;
 use crate::settings::Settings;
-use crate::terminal;
+use crate::terminal::{self, say};
 use crate::units::{show_bytes, show_duration};
 
 /// One finding: how well, what, and what to do about it.
@@ -52,9 +52,9 @@ pub fn run(arguments: Doctor) -> Result<i32> {
             State::Fair => "note",
             State::Bad => "FAIL",
         };
-        println!("{mark}  {what}");
+        say!("{mark}  {what}");
         if let Some(remedy) = remedy {
-            println!("      {remedy}");
+            say!("      {remedy}");
         }
         if worst != State::Bad && state != State::Good {
             worst = state;

@@ -14,16 +14,19 @@ pub fn hint(exception: &Exception, grants: &Grants, usage: &Usage, script: Optio
                  grant one with `--workspace DIR` or `--mount HOST:GUEST`"
                     .to_owned(),
             ),
-            (Workspace::Directory(directory), _) => Some(format!(
-                "the program sees `{}` as /workspace, and nothing above it",
-                directory.display()
-            )),
+            (Workspace::Directory(directory), _) => {
+                // `.` would say nothing.
+                let directory = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+                let shown = directory.display();
+                Some(format!("the program sees `{shown}` as /workspace, and nothing above it"))
+            }
             (Workspace::Temporary, false) => {
                 let seen: Vec<_> = grants.mounts.iter().map(|mount| mount.guest.as_str()).collect();
                 Some(format!("the program sees {} and an empty /workspace", seen.join(", ")))
             }
         },
-        "MemoryError" => Some("give more memory with `--memory`".to_owned()),
+        // One with words is the program's own.
+        "MemoryError" if exception.message.is_empty() => Some("give more memory with `--memory`".to_owned()),
         "OSError" if exception.message.contains("[Errno 69]") => {
             Some("a directory was mounted read-only; add `:rw` to its `--mount`".to_owned())
         }

@@ -6,15 +6,21 @@ mod config;
 mod doctor;
 mod failure;
 mod hints;
+mod input;
+mod output;
 mod repl;
 mod report;
 mod run;
 mod settings;
+mod signals;
 mod terminal;
+mod tool;
+mod trust;
 mod units;
 
 use arguments::{Arguments, Command, Talk};
 use clap::{CommandFactory, Parser};
+use failure::Result;
 
 /// The exit code of misuse.
 const MISUSE: i32 = 2;
@@ -25,19 +31,26 @@ fn main() {
     let result = match arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Repl(arguments) => repl::run(arguments),
-        Command::Cache { action, engine } => cache::run(action, &engine),
+        Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
+        Command::Tool { action } => tool::run(action),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "agentkernel", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "agentkernel", &mut script);
+            terminal::say!("{}", String::from_utf8_lossy(&script).trim_end());
             Ok(0)
         }
     };
-    let code = result.unwrap_or_else(|failure| {
+    // At once: what holds files or directories is closed, and unmapping the rest takes time.
+    std::process::exit(code(result));
+}
+
+/// The exit code of a command; a failure is told.
+fn code(result: Result<i32>) -> i32 {
+    result.unwrap_or_else(|failure| {
         terminal::error(&failure.message, failure.hint.as_deref());
         MISUSE
-    });
-    // At once: what holds files or directories is closed, and unmapping the rest takes time.
-    std::process::exit(code);
+    })
 }
 
 impl Command {

@@ -1,12 +1,11 @@
 //! `agentkernel repl`: an interactive session.
 
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use agentkernel::{Canceller, Ending, Kernel, Mode, Session, Stdin, Turn};
+use agentkernel::{Canceller, Ending, Kernel, Mode, Outcome, Session, Stdin, Stream, Turn};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -15,27 +14,34 @@ use rustyline::{CompletionType, Config, Context, Editor};
 
 use crate::arguments::Repl;
 use crate::failure::{Failure, Result};
+use crate::input::{Wake, input};
+use crate::output::{self, CLOSED, Output, unwritten};
 use crate::report;
-use crate::run::forward;
 use crate::settings::Settings;
-use crate::terminal;
+use crate::signals::{self, Signal};
+use crate::terminal::{self, say};
 
 const HISTORY_LINES: usize = 10_000;
 
 pub fn run(arguments: Repl) -> Result<i32> {
     let settings = Settings::resolve(arguments.sandbox)?;
     let kernel = settings.kernel().on_progress(terminal::progress(arguments.talk)).build()?;
-    let current = Arc::new(Mutex::new(None::<Canceller>));
+    let current = Arc::new(Mutex::new(Current::default()));
     let interrupted = Arc::clone(&current);
-    ctrlc::set_handler(move || {
-        let canceller = interrupted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(canceller) = canceller {
-            canceller.interrupt();
+    signals::listen(move |signal| {
+        let current = interrupted.lock().unwrap_or_else(PoisonError::into_inner);
+        match signal {
+            Signal::Interrupt if current.leaving => std::process::exit(signal.exit_code()),
+            Signal::Interrupt => {
+                current.canceller.iter().for_each(Canceller::interrupt);
+                current.wake.iter().for_each(Wake::wake);
+            }
+            Signal::Terminate(_) => std::process::exit(signal.exit_code()),
         }
     })
-    .map_err(|error| Failure::new(format!("cannot listen for interrupts: {error}")))?;
+    .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
 
-    let session = start(&kernel, &settings)?;
+    let session = start(&kernel, &settings, &current)?;
     let config = Config::builder()
         .auto_add_history(true)
         .completion_type(CompletionType::List)
@@ -51,13 +57,14 @@ pub fn run(arguments: Repl) -> Result<i32> {
         let _ = editor.load_history(file);
     }
     if crate::run::interactive() && !arguments.talk.quiet {
-        println!(
+        say!(
             "AgentKernel {} on CPython {}. `exit()` or Ctrl-D leaves, Ctrl-C stops a turn.",
             env!("CARGO_PKG_VERSION"),
             agentkernel::cpython_version()
         );
     }
     let code = converse(&mut editor, &kernel, &settings, &current)?;
+    let code = farewell(&mut editor, &settings, &current)?.unwrap_or(code);
     if let Some(file) = &history {
         // A history that cannot be kept is no reason to fail.
         let _ = file.parent().map(std::fs::create_dir_all);
@@ -66,16 +73,25 @@ pub fn run(arguments: Repl) -> Result<i32> {
     Ok(code)
 }
 
-fn start(kernel: &Kernel, settings: &Settings) -> Result<Session> {
-    let canceller = Arc::new(OnceLock::new());
+fn start(kernel: &Kernel, settings: &Settings, current: &Mutex<Current>) -> Result<Live> {
+    let output = Output::default();
+    let (stdin, wake) =
+        input().map_err(|error| Failure::new(format!("cannot listen to the terminal: {error}")))?;
     let session = kernel
         .session()
         .grants(settings.grants.clone())
-        .stdin(Stdin::Reader(Box::new(io::stdin())))
-        .on_output(forward(Arc::clone(&canceller), Arc::new(AtomicBool::new(false))))
+        .stdin(Stdin::Reader(Box::new(stdin)))
+        .on_output(output.handler())
         .start()?;
-    let _ = canceller.set(session.canceller());
-    Ok(session)
+    output.stops(session.canceller());
+    current.lock().unwrap_or_else(PoisonError::into_inner).wake = Some(wake);
+    Ok(Live { session, output })
+}
+
+/// A session, and where its output goes.
+struct Live {
+    session: Session,
+    output: Output,
 }
 
 /// Reads and runs until the user leaves; returns the exit code.
@@ -83,45 +99,102 @@ fn converse(
     editor: &mut Editor<Helper, FileHistory>,
     kernel: &Kernel,
     settings: &Settings,
-    current: &Mutex<Option<Canceller>>,
+    current: &Mutex<Current>,
 ) -> Result<i32> {
     loop {
         let line = match editor.readline(">>> ") {
             Ok(line) => line,
-            Err(ReadlineError::Interrupted) => {
-                println!("KeyboardInterrupt");
-                continue;
-            }
+            Err(ReadlineError::Interrupted) => match terminal::print("KeyboardInterrupt".to_owned()) {
+                Ok(()) => continue,
+                Err(error) => return unwritten(&error),
+            },
             Err(ReadlineError::Eof) => return Ok(0),
+            Err(error) if is_closed(&error) => return Ok(CLOSED),
             Err(error) => return Err(cannot_edit(error)),
         };
         if line.trim().is_empty() {
             continue;
         }
-        let Some(Helper(session)) = editor.helper_mut() else { return Ok(0) };
-        let session = session.get_mut();
-        let set = |canceller| *current.lock().unwrap_or_else(PoisonError::into_inner) = canceller;
-        set(Some(session.canceller()));
-        let outcome = session.run_blocking(Turn::new(line).file("<stdin>").mode(Mode::Repl))?;
-        set(None);
+        let Some(Helper(live)) = editor.helper_mut() else { return Ok(0) };
+        let live = live.get_mut();
+        // What the editor asked may have ended it.
+        if !live.session.is_alive() {
+            *live = restart(kernel, settings, current)?;
+        }
+        let outcome = take_turn(live, Turn::new(line), current)?;
+        if let Some(error) = live.output.finish(!outcome.ending.session_lives()) {
+            return unwritten(&error);
+        }
         match &outcome.ending {
-            Ending::Completed(Some(value)) if value.repr != "None" => println!("{}", value.repr),
-            Ending::Completed(_) => {}
-            Ending::Raised(exception) => {
-                let _ = io::stderr().write_all(exception.traceback.as_bytes());
+            Ending::Completed(Some(value)) if value.repr != "None" => {
+                if let Err(error) = terminal::print(value.repr.clone()) {
+                    return unwritten(&error);
+                }
             }
             Ending::Exited(code) => return Ok(*code),
-            ending => {
-                let stopped = report::stopped(ending, &settings.grants.limits);
-                let (message, hint) = stopped.unwrap_or_else(|| (ending.name().to_owned(), None));
-                terminal::error(&message, hint);
-            }
+            ending => complain(ending, settings),
         }
-        if !session.is_alive() {
-            *session = start(kernel, settings)?;
-            terminal::remark("the interpreter could not go on; this is a new session without the old names");
+        if !live.session.is_alive() {
+            *live = restart(kernel, settings, current)?;
         }
     }
+}
+
+/// Ends the program as a process ends, if it still can: `atexit` handlers run, files are flushed. Gives
+/// an exit code if that is no longer the user's.
+fn farewell(
+    editor: &mut Editor<Helper, FileHistory>,
+    settings: &Settings,
+    current: &Mutex<Current>,
+) -> Result<Option<i32>> {
+    let Some(Helper(live)) = editor.helper_mut() else { return Ok(None) };
+    let live = live.get_mut();
+    if !live.session.is_alive() {
+        return Ok(None);
+    }
+    let outcome = take_turn(live, Turn::new("").without_value().last(), current)?;
+    current.lock().unwrap_or_else(PoisonError::into_inner).leaving = true;
+    if let Some(error) = live.output.finish(!outcome.ending.session_lives()) {
+        return unwritten(&error).map(Some);
+    }
+    complain(&outcome.ending, settings);
+    Ok((!outcome.ending.session_lives()).then(|| report::exit_code(&outcome.ending)))
+}
+
+/// Runs a turn that signals can stop.
+fn take_turn(live: &mut Live, turn: Turn, current: &Mutex<Current>) -> Result<Outcome> {
+    let set = |canceller| current.lock().unwrap_or_else(PoisonError::into_inner).canceller = canceller;
+    set(Some(live.session.canceller()));
+    let outcome = live.session.run_blocking(turn.file("<stdin>").mode(Mode::Repl));
+    set(None);
+    Ok(outcome?)
+}
+
+/// Says what went wrong in a turn, if something did.
+fn complain(ending: &Ending, settings: &Settings) {
+    let limits = &settings.grants.limits;
+    if let Ending::Raised(exception) = ending {
+        let _ = output::write(Stream::Stderr, report::traceback(exception, limits).as_bytes());
+    } else if let Some((message, hint)) = report::stopped(ending, limits) {
+        terminal::error(&message, hint);
+    }
+}
+
+fn restart(kernel: &Kernel, settings: &Settings, current: &Mutex<Current>) -> Result<Live> {
+    let live = start(kernel, settings, current)?;
+    terminal::remark("the interpreter could not go on; this is a new session without the old names");
+    Ok(live)
+}
+
+/// Whether nobody reads the prompt any more.
+fn is_closed(error: &ReadlineError) -> bool {
+    let kind = match error {
+        ReadlineError::Io(error) => error.kind(),
+        #[cfg(unix)]
+        ReadlineError::Errno(error) => io::Error::from(*error).kind(),
+        _ => return false,
+    };
+    kind == io::ErrorKind::BrokenPipe
 }
 
 fn cannot_edit(error: ReadlineError) -> Failure {
@@ -134,9 +207,18 @@ fn history_file() -> Option<PathBuf> {
     Some(state.join("agentkernel/history"))
 }
 
+/// What a signal is for at the moment.
+#[derive(Default)]
+struct Current {
+    canceller: Option<Canceller>,
+    wake: Option<Wake>,
+    /// Whether the program has ended, and only its output is still to be read.
+    leaving: bool,
+}
+
 /// Asks the session what the editor wants to know.
 #[derive(rustyline::Helper, rustyline::Highlighter, rustyline::Hinter)]
-struct Helper(RefCell<Session>);
+struct Helper(RefCell<Live>);
 
 impl Completer for Helper {
     type Candidate = String;
@@ -158,14 +240,14 @@ impl Completer for Helper {
             // Nothing to complete: a tab is for indenting.
             return Ok((position, vec!["    ".to_owned()]));
         }
-        let found = self.0.borrow_mut().complete(before).unwrap_or_default();
+        let found = self.0.borrow_mut().session.complete(before).unwrap_or_default();
         Ok((start, found))
     }
 }
 
 impl Validator for Helper {
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        let incomplete = self.0.borrow_mut().is_incomplete(context.input()).unwrap_or(false);
+        let incomplete = self.0.borrow_mut().session.is_incomplete(context.input()).unwrap_or(false);
         Ok(if incomplete { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

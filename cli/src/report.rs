@@ -1,5 +1,7 @@
 //! An outcome as the command line reports it: exit code, messages, JSON.
 
+use std::borrow::Cow;
+
 use agentkernel::{Ending, Exception, Limits, Outcome, Usage};
 use serde::Serialize;
 use serde_json::Value;
@@ -10,8 +12,11 @@ use crate::units::{show_bytes, show_duration};
 pub fn exit_code(ending: &Ending) -> i32 {
     match ending {
         Ending::Completed(_) => 0,
+        // As the shell sees a python3 that Ctrl-C ended.
+        Ending::Raised(exception) if exception.kind == "KeyboardInterrupt" => 130,
         Ending::Raised(_) => 1,
-        Ending::Exited(code) => *code,
+        // A process has no more than eight bits to say it.
+        Ending::Exited(code) => code & 0xff,
         Ending::TimedOut | Ending::OutOfFuel => 124,
         Ending::Cancelled => 130,
         Ending::OutOfMemory => 137,
@@ -39,6 +44,22 @@ pub fn stopped(ending: &Ending, limits: &Limits) -> Option<(String, Option<&'sta
         Ending::Trapped(reason) => (format!("the interpreter failed: {reason}"), None),
         _ => return None,
     })
+}
+
+/// A traceback as it is printed: no longer than the output may be. Its ends say the most.
+pub fn traceback<'a>(exception: &'a Exception, limits: &Limits) -> Cow<'a, str> {
+    let text = exception.traceback.as_str();
+    let limit = usize::try_from(limits.output_bytes).unwrap_or(usize::MAX);
+    if text.len() <= limit {
+        return text.into();
+    }
+    let head = &text[..text.floor_char_boundary(limit / 2)];
+    let tail = &text[text.ceil_char_boundary(text.len() - limit / 2)..];
+    let cut = text.len() - head.len() - tail.len();
+    let marker = format!(
+        "[agentkernel: {cut} bytes of the traceback are left out at the output limit of {limit} bytes]"
+    );
+    format!("{head}\n{marker}\n{tail}").into()
 }
 
 /// The object that `--json` prints; docs/outcome.schema.json describes it.
@@ -74,7 +95,7 @@ struct Used {
 }
 
 impl<'a> Report<'a> {
-    pub fn new(outcome: &'a Outcome, limits: &Limits) -> Self {
+    pub fn new(outcome: &'a Outcome, limits: &Limits, exit_code: i32) -> Self {
         let value = match &outcome.ending {
             Ending::Completed(value) => value.as_ref(),
             _ => None,
@@ -95,7 +116,7 @@ impl<'a> Report<'a> {
             stdout: String::from_utf8_lossy(&outcome.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&outcome.stderr).into_owned(),
             error,
-            exit_code: exit_code(&outcome.ending),
+            exit_code,
             usage: Used::from(&outcome.usage),
         }
     }

@@ -1,20 +1,19 @@
 //! `agentkernel run`.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use agentkernel::{Canceller, Ending, Grants, OutputHandler, Session, Stdin, Stream, Turn, Workspace};
+use agentkernel::{Ending, Grants, Session, Stdin, Stream, Turn, Workspace};
 
 use crate::arguments::Run;
 use crate::failure::{Failure, Result};
+use crate::input::Input;
+use crate::output::{self, Output, unwritten};
 use crate::report::{self, Report};
 use crate::settings::Settings;
+use crate::signals::{Signal, Stopper};
 use crate::{hints, terminal};
-
-/// The exit code of a program whose reader went away: 128 and the number of SIGPIPE.
-const CLOSED: i32 = 141;
 
 /// A program and where it came from.
 struct Program {
@@ -41,38 +40,44 @@ pub fn run(arguments: Run) -> Result<i32> {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
-    let closed = Arc::new(AtomicBool::new(false));
+    let output = Output::default();
     let mut builder = kernel.session().grants(settings.grants.clone());
     if !program.used_stdin {
-        builder = builder.stdin(Stdin::Reader(Box::new(io::stdin())));
+        builder = builder.stdin(Stdin::Reader(Box::new(Input::default())));
     }
-    let canceller = Arc::new(std::sync::OnceLock::<Canceller>::new());
     if !json {
-        builder = builder.on_output(forward(Arc::clone(&canceller), Arc::clone(&closed)));
+        builder = builder.on_output(output.handler());
     }
     let mut session = builder.start()?;
-    let _ = canceller.set(session.canceller());
-    stop_on_interrupt(session.canceller());
+    output.stops(session.canceller());
+    let stopper = Stopper::start(session.canceller());
 
-    let turn = Turn::new(program.code)
+    let mut turn = Turn::new(program.code)
         .file(program.name.as_str())
-        .arguments(std::iter::once(program.name.clone()).chain(program.arguments));
+        .arguments(std::iter::once(program.name.clone()).chain(program.arguments))
+        .last();
+    if !json {
+        turn = turn.without_value();
+    }
     let outcome = session.run_blocking(turn)?;
+    let signal = stopper.ended();
+    let code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
     // The temporary workspace goes now: `main` leaves without unwinding.
     drop::<Session>(session);
 
-    if closed.load(Ordering::Relaxed) {
-        return Ok(CLOSED);
+    if let Some(error) = output.finish(signal.is_some() || !outcome.ending.session_lives()) {
+        return unwritten(&error);
     }
     let limits = &settings.grants.limits;
     if json {
-        let report = serde_json::to_string(&Report::new(&outcome, limits))
+        let mut report = serde_json::to_string(&Report::new(&outcome, limits, code))
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
-        if writeln!(io::stdout(), "{report}").is_err() {
-            return Ok(CLOSED);
+        report.push('\n');
+        if let Err(error) = output::write(Stream::Stdout, report.as_bytes()) {
+            return unwritten(&error);
         }
     } else if let Ending::Raised(exception) = &outcome.ending {
-        let _ = io::stderr().write_all(exception.traceback.as_bytes());
+        let _ = output::write(Stream::Stderr, report::traceback(exception, limits).as_bytes());
         if !talk.quiet
             && let Some(hint) =
                 hints::hint(exception, &settings.grants, &outcome.usage, program.path.as_deref())
@@ -85,11 +90,19 @@ pub fn run(arguments: Run) -> Result<i32> {
     if talk.verbose {
         terminal::remark(&report::used(&outcome.usage));
     }
-    Ok(report::exit_code(&outcome.ending))
+    Ok(code)
 }
 
-fn program(code: Option<String>, mut rest: Vec<String>) -> Result<Program> {
+fn program(code: Option<String>, rest: Vec<OsString>) -> Result<Program> {
+    let mut rest = rest.into_iter().map(argument).collect::<Result<Vec<_>>>()?;
     if let Some(code) = code {
+        // `run -c CODE --timeot 1s` must not run without the limit.
+        if let Some(option) = rest.first().filter(|first| first.starts_with('-') && first.len() > 1)
+            && !after_two_dashes(rest.len())
+        {
+            return Err(Failure::new(format!("`{option}` is not an option of `agentkernel run`"))
+                .hint("give the program's own options after `--`: `agentkernel run -c CODE -- --option`"));
+        }
         return Ok(Program { code, name: "-c".to_owned(), arguments: rest, path: None, used_stdin: false });
     }
     if rest.is_empty() {
@@ -100,7 +113,7 @@ fn program(code: Option<String>, mut rest: Vec<String>) -> Result<Program> {
     let name = rest.remove(0);
     if name == "-" {
         let mut code = Vec::new();
-        io::stdin()
+        Input::default()
             .read_to_end(&mut code)
             .map_err(|error| Failure::new(format!("cannot read the program from standard input: {error}")))?;
         let code = source(code, "standard input")?;
@@ -126,6 +139,14 @@ fn program(code: Option<String>, mut rest: Vec<String>) -> Result<Program> {
     })?;
     let code = source(bytes, &format!("`{name}`"))?;
     Ok(Program { code, name, arguments: rest, path: Some(path), used_stdin: false })
+}
+
+/// An argument as Python can have it.
+fn argument(argument: OsString) -> Result<String> {
+    argument.into_string().map_err(|argument| {
+        Failure::new(format!("the argument `{}` is not UTF-8", argument.display()))
+            .hint("rename the file, or let the program read such bytes from its standard input")
+    })
 }
 
 fn source(bytes: Vec<u8>, name: &str) -> Result<String> {
@@ -154,34 +175,11 @@ fn directory_in_sandbox(script: &Path, grants: &Grants) -> Option<String> {
     })
 }
 
-/// Passes output on as it comes; stops the program when nobody reads it any more.
-pub fn forward(canceller: Arc<std::sync::OnceLock<Canceller>>, closed: Arc<AtomicBool>) -> OutputHandler {
-    let mut stdout = io::stdout();
-    let mut stderr = io::stderr();
-    Box::new(move |stream, bytes| {
-        let written = match stream {
-            Stream::Stdout => stdout.write_all(bytes).and_then(|()| stdout.flush()),
-            Stream::Stderr => stderr.write_all(bytes),
-        };
-        if written.is_err()
-            && !closed.swap(true, Ordering::Relaxed)
-            && let Some(canceller) = canceller.get()
-        {
-            canceller.cancel();
-        }
-    })
-}
-
-/// The first interrupt stops the program, the second this process.
-fn stop_on_interrupt(canceller: Canceller) {
-    let before = AtomicBool::new(false);
-    // Without a handler an interrupt ends the process, which is all right too.
-    let _ = ctrlc::set_handler(move || {
-        if before.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        canceller.cancel();
-    });
+/// Whether the last `count` arguments of this process stand behind `--`.
+fn after_two_dashes(count: usize) -> bool {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let before = arguments.len().checked_sub(count + 1).and_then(|index| arguments.get(index));
+    before.is_some_and(|argument| argument == "--")
 }
 
 /// Whether a person sits at both ends.

@@ -3,12 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use agentkernel::{Access, Grants, Kernel, KernelBuilder, Limits, Mount, Workspace};
+use agentkernel::{Access, Grants, Kernel, KernelBuilder, Limits, Mount, Tool, ToolGrants, Workspace};
 
 use crate::arguments::{Engine, Sandbox, VARIABLES};
-use crate::config::Config;
+use crate::config::{Config, ToolConfig};
 use crate::failure::{Failure, Result};
+use crate::trust;
+use crate::units::show_bytes;
+
+/// What WebAssembly can address.
+const MAX_MEMORY: u64 = 4 << 30;
 
 /// Everything a command needs to start.
 #[derive(Debug)]
@@ -16,14 +22,15 @@ pub struct Settings {
     pub grants: Grants,
     pub engine: Engine,
     pub config_file: Option<PathBuf>,
+    pub tools: Vec<Tool>,
 }
 
 impl Settings {
     pub fn resolve(sandbox: Sandbox) -> Result<Self> {
         check_variables()?;
-        let config = match sandbox.no_config {
+        let config = match sandbox.configuration.no_config {
             true => Config::default(),
-            false => Config::load(sandbox.config.as_deref())?,
+            false => Config::load(sandbox.configuration.config.as_deref())?,
         };
         let base = &config.directory;
 
@@ -53,11 +60,15 @@ impl Settings {
         limits.output_bytes = sandbox.max_output.or(config.max_output).unwrap_or(limits.output_bytes);
         limits.write_bytes = sandbox.max_written.or(config.max_written).unwrap_or(limits.write_bytes);
         limits.open_files = sandbox.max_open_files.or(config.max_open_files).unwrap_or(limits.open_files);
+        limits.new_entries = sandbox.max_entries.or(config.max_entries).unwrap_or(limits.new_entries);
         limits.path_bytes = sandbox.max_path.or(config.max_path).unwrap_or(limits.path_bytes);
         limits.operations = sandbox.max_operations.or(config.max_operations).unwrap_or(limits.operations);
 
+        check_limits(&limits)?;
+
+        let tools = tools(&config, &sandbox.tools)?;
         let flags = sandbox.engine;
-        Ok(Settings {
+        let settings = Settings {
             grants: Grants {
                 workspace: workspace.map_or(Workspace::Temporary, Workspace::Directory),
                 mounts: mounts.into_values().collect(),
@@ -72,31 +83,105 @@ impl Settings {
                 no_cache: flags.no_cache,
             },
             config_file: config.file,
-        })
+            tools,
+        };
+        trust::check(&settings)?;
+        Ok(settings)
     }
 
     /// The kernel these settings ask for.
     pub fn kernel(&self) -> KernelBuilder {
-        engine(&self.engine).metered(self.grants.limits.fuel.is_some())
+        let engine = &self.engine;
+        let mut builder =
+            Kernel::builder().portable(engine.portable).metered(self.grants.limits.fuel.is_some());
+        if engine.no_cache {
+            builder = builder.cache_dir(None);
+        } else if let Some(directory) = &engine.cache_dir {
+            builder = builder.cache_dir(Some(directory.clone()));
+        }
+        if let Some(guest) = &engine.guest {
+            builder = builder.guest(guest);
+        }
+        self.tools.iter().cloned().fold(builder, KernelBuilder::tool)
     }
 }
 
-/// A kernel of this engine.
-pub fn engine(engine: &Engine) -> KernelBuilder {
-    let mut builder = Kernel::builder().portable(engine.portable);
-    if engine.no_cache {
-        builder = builder.cache_dir(None);
-    } else if let Some(directory) = &engine.cache_dir {
-        builder = builder.cache_dir(Some(directory.clone()));
+/// Refuses limits that no session can have, before an interpreter is compiled for it.
+fn check_limits(limits: &Limits) -> Result<()> {
+    if limits.timeout == Some(Duration::ZERO) {
+        return Err(Failure::new("a time limit of `0s` lets nothing run")
+            .hint("give at least `1ms`, or `none` for no limit"));
     }
-    if let Some(guest) = &engine.guest {
-        builder = builder.guest(guest);
+    if limits.fuel == Some(0) {
+        return Err(Failure::new("a fuel limit of `0` lets nothing run")
+            .hint("give a positive number, or leave `--fuel` out for no limit"));
     }
-    builder
+    if limits.memory_bytes > MAX_MEMORY {
+        return Err(Failure::new(format!(
+            "a memory limit of `{}` is more than WebAssembly can address",
+            show_bytes(limits.memory_bytes)
+        ))
+        .hint("give at most `4GiB`"));
+    }
+    Ok(())
+}
+
+/// The tools of the flags and of the file, with what the file grants them.
+fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
+    let base = &config.directory;
+    let mut tools = Vec::new();
+    for path in config.tools.iter().map(|path| base.join(path)).chain(named.iter().cloned()) {
+        tools.extend(Tool::discover(&path)?);
+    }
+    for (name, table) in &config.tool {
+        let tool = match (&table.component, tools.iter().position(|tool| tool.name() == name)) {
+            (None, None) => {
+                return Err(Failure::new(format!(
+                    "there is no tool `{name}` to which `[tool.{name}]` could apply"
+                ))
+                .hint(format!("name its component there: `component = \"{name}.wasm\"`")));
+            }
+            (Some(component), found) => {
+                if let Some(position) = found {
+                    tools.remove(position);
+                }
+                Tool::new(name, base.join(component))
+            }
+            (None, Some(position)) => tools.remove(position),
+        };
+        let tool = tool.grants(tool_grants(table, base)?);
+        tools.push(match &table.summary {
+            Some(summary) => tool.summary(summary),
+            None => tool,
+        });
+    }
+    Ok(tools)
+}
+
+fn tool_grants(table: &ToolConfig, base: &Path) -> Result<ToolGrants> {
+    let mut grants = ToolGrants::default();
+    for text in &table.mounts {
+        let relative = if text.starts_with(ToolGrants::WORKSPACE) { Path::new("") } else { base };
+        grants.mounts.push(mount(text, relative)?);
+    }
+    for text in &table.env {
+        let (name, value) = variable(text)?;
+        grants.environment.insert(name, value);
+    }
+    let limits = &mut grants.limits;
+    if let Some(timeout) = table.timeout {
+        limits.timeout = timeout.0;
+    }
+    limits.memory_bytes = table.memory.unwrap_or(limits.memory_bytes);
+    limits.write_bytes = table.max_written.unwrap_or(limits.write_bytes);
+    limits.open_files = table.max_open_files.unwrap_or(limits.open_files);
+    limits.new_entries = table.max_entries.unwrap_or(limits.new_entries);
+    limits.path_bytes = table.max_path.unwrap_or(limits.path_bytes);
+    Ok(grants)
 }
 
 /// Refuses variables that look like ours and are not.
-pub fn check_variables() -> Result<()> {
+fn check_variables() -> Result<()> {
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         if name.starts_with("AGENTKERNEL_") && !VARIABLES.contains(&name) {
@@ -121,7 +206,8 @@ fn mount(text: &str, base: &Path) -> Result<Mount> {
     };
     let split = paths.rfind(":/").ok_or_else(wrong)?;
     let (host, guest) = (&paths[..split], &paths[split + 1..]);
-    if host.is_empty() {
+    // A colon there is a misspelt `:ro` or `:rw`.
+    if host.is_empty() || guest.contains(':') {
         return Err(wrong());
     }
     Ok(Mount { host: base.join(host), guest: guest.to_owned(), access })
@@ -156,7 +242,7 @@ mod tests {
         assert_eq!(read("a:/b:ro"), Some(("a".into(), "/b".into(), Access::ReadOnly)));
         assert_eq!(read("/x:y:/b:rw"), Some(("/x:y".into(), "/b".into(), Access::ReadWrite)));
         assert_eq!(read(r"C:\x:/b"), Some((r"C:\x".into(), "/b".into(), Access::ReadOnly)));
-        for wrong in ["", "a", ":/b", "a:b", "a:b:rw"] {
+        for wrong in ["", "a", ":/b", "a:b", "a:b:rw", "a:/b:rx", "a:/b:ro:rw"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

@@ -1,33 +1,60 @@
 //! What the command line itself says, on standard error.
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use agentkernel::Progress;
+use agentkernel::{Progress, Stream};
+use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::RefCell;
 
 use crate::arguments::Talk;
+use crate::output;
 use crate::units::show_duration;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 const DIM: Style = Style::new().dimmed();
 
+/// Prints a line to standard output; ends the process when that cannot be done, quietly when nobody
+/// reads it.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        if let Err(error) = $crate::terminal::print(format!($($argument)*)) {
+            std::process::exit($crate::code($crate::output::unwritten(&error)));
+        }
+    };
+}
+pub(crate) use say;
+
+/// Prints a line to standard output.
+pub fn print(mut line: String) -> io::Result<()> {
+    line.push('\n');
+    output::write(Stream::Stdout, line.as_bytes())
+}
+
+/// Says a line on standard error. If that cannot be written, there is nowhere to say so.
+fn tell(line: fmt::Arguments<'_>) {
+    let mut text = AutoStream::new(Vec::new(), AutoStream::choice(&io::stderr()));
+    let _ = writeln!(text, "{line}");
+    let _ = output::write(Stream::Stderr, &text.into_inner());
+}
+
 pub fn error(message: &str, hint: Option<&str>) {
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {message}");
+    tell(format_args!("{ERROR}error:{ERROR:#} {message}"));
     if let Some(hint) = hint {
         self::hint(hint);
     }
 }
 
 pub fn hint(hint: &str) {
-    anstream::eprintln!("{HINT}hint:{HINT:#} {hint}");
+    tell(format_args!("{HINT}hint:{HINT:#} {hint}"));
 }
 
 pub fn remark(message: &str) {
-    anstream::eprintln!("{DIM}agentkernel: {message}{DIM:#}");
+    tell(format_args!("{DIM}agentkernel: {message}{DIM:#}"));
 }
 
 /// Warnings of the host library go to standard error; with `--verbose` all that it says.
@@ -40,10 +67,12 @@ pub fn listen(talk: Talk) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_target(false)
         .without_time()
         .with_ansi(false)
+        // It would panic where standard error cannot be written.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -56,7 +85,7 @@ pub fn progress(talk: Talk) -> impl Fn(Progress) + 'static {
             return;
         }
         match progress {
-            Progress::Compiling if std::io::stderr().is_terminal() => {
+            Progress::Compiling if io::stderr().is_terminal() => {
                 let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
                 let bar = ProgressBar::new_spinner()
                     .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
@@ -73,6 +102,7 @@ pub fn progress(talk: Talk) -> impl Fn(Progress) + 'static {
                     remark(&format!("compiled in {}", show_duration(duration)));
                 }
             }
+            Progress::Waiting => remark("waiting for another process that compiles Python for this machine"),
             _ => {}
         }
     }

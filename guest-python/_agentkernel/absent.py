@@ -1,6 +1,7 @@
 """Says what is missing in this build of Python, and what to use instead."""
 
 import builtins
+import errno
 import os
 import sys
 
@@ -10,6 +11,8 @@ _MISSING = {
     "ctypes": "native code cannot be called from the sandbox",
     "bz2": "use zlib or gzip",
     "lzma": "use zlib or gzip",
+    "zstd": "use zlib or gzip",
+    "interpreters": "code runs in the one interpreter of its session",
     "mmap": "read the file in pieces",
     "multiprocessing": "use asyncio.gather for calls that wait; computing runs on one processor",
     "readline": "use input()",
@@ -101,6 +104,16 @@ def _no_processes(*args, **kwargs):
     raise OSError("processes cannot be started from the sandbox; use Python itself, or a tool")
 
 
+def _no_signals(pid, signal, /):
+    """Kill a process with a signal."""
+    raise OSError("signals cannot be sent from the sandbox, which has no other processes; use signal.raise_signal")
+
+
+def _no_terminal(fd=1, /):
+    """Return the size of the terminal window as (columns, lines)."""
+    raise OSError(errno.ENOTTY, "there is no terminal")
+
+
 def _exit(status: int, /):
     """End the turn. The process is the session's, and the host decides when that ends."""
     raise SystemExit(status)
@@ -117,7 +130,8 @@ def install() -> None:
     threading._start_joinable_thread = _no_threads
     subprocess.Popen.__init__ = _no_processes
     subprocess.Popen.__del__ = lambda self: None
-    os.system = os.popen = _no_processes
-    os.fork = _no_processes
+    os.system = os.popen = os.fork = os.pipe = os.execv = os.execve = _no_processes
+    os.kill = _no_signals
+    os.get_terminal_size = _no_terminal
     os._exit = _exit
     builtins.exit = builtins.quit = sys.exit

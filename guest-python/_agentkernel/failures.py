@@ -1,19 +1,51 @@
 """Uncaught exceptions as the contract has them: without a frame of ours."""
 
-import sys
+import linecache
+import os
 import traceback
 
+import wit_world
 from wit_world.exports import guest
 
 _MAX_FRAMES = 200
+# Characters of a message and of a traceback; of a name or a source line.
 _MAX_TEXT = 1 << 20
-_OURS = ("/_agentkernel/", "/wit_world/")
+_MAX_FIELD = 4 << 10
+_MAX_LINE = 2**32 - 1
+# The last one is where `provided` says that its modules are.
+_OURS = (os.path.dirname(__file__) + "/", os.path.dirname(wit_world.__file__) + "/", "/_agentkernel/provided/")
 _MACHINERY = ("<frozen importlib", "<frozen runpy")
+_module_of = type.__dict__["__module__"].__get__
+_name_of = type.__dict__["__qualname__"].__get__
 
 
 def is_ours(filename: str) -> bool:
     """Whether a frame is of the host's Python side or the import machinery."""
-    return any(ours in filename for ours in _OURS) or filename.startswith(_MACHINERY)
+    return str.startswith(filename, _OURS) or str.startswith(filename, _MACHINERY)
+
+
+def clean(text: str, limit: int = _MAX_FIELD) -> str:
+    """Text that can cross to the host: a `str` itself, no subclass, without lone surrogates, not too long."""
+    text = str.__str__(text)
+    length = len(text)
+    if length > limit:
+        text = text[:limit]
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "backslashreplace").decode()[:limit]
+    if length > limit:
+        return f"{text}[… {length - limit} more characters]"
+    return text
+
+
+def name(cls: type) -> str:
+    """The name of a class as tracebacks show it."""
+    module = _module_of(cls)
+    qualified = str.__str__(_name_of(cls))
+    if not issubclass(type(module), str) or str.__str__(module) in ("builtins", "__main__"):
+        return clean(qualified)
+    return clean(f"{str.__str__(module)}.{qualified}")
 
 
 def _strip(error: BaseException, seen: set[int]) -> None:
@@ -40,48 +72,66 @@ def _strip(error: BaseException, seen: set[int]) -> None:
         error = error.__context__
 
 
-def _kind(error: BaseException) -> str:
-    cls = type(error)
-    module = cls.__module__
-    name = cls.__qualname__
-    return name if module in ("builtins", "__main__") else f"{module}.{name}"
-
-
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return clean(str(error), _MAX_TEXT)
     except BaseException:
         return "<exception str() failed>"
 
 
 def _frames(head) -> list:
-    frames = traceback.StackSummary.extract(
-        ((frame, line) for frame, line in traceback.walk_tb(head)), lookup_lines=False
-    )
-    chosen = list(frames)
+    chosen = list(traceback.walk_tb(head))
     if len(chosen) > _MAX_FRAMES:
         half = _MAX_FRAMES // 2
         chosen = chosen[:half] + chosen[-half:]
-    return [guest.Frame(f.filename, f.lineno or 0, f.name, f.line or None) for f in chosen]
+    return [
+        guest.Frame(
+            clean(frame.f_code.co_filename), max(0, min(line or 0, _MAX_LINE)), clean(frame.f_code.co_name),
+            _source(frame, line),
+        )
+        for frame, line in chosen
+    ]
 
 
-def _clip(text: str) -> str:
-    text = text.encode("utf-8", "backslashreplace").decode()
-    if len(text) > _MAX_TEXT:
-        text = f"{text[:_MAX_TEXT]}[… {len(text) - _MAX_TEXT} more characters]\n"
-    return text
+def _source(frame, line: int) -> str | None:
+    try:
+        file = str.__str__(frame.f_code.co_filename)
+        linecache.checkcache(file)
+        return clean(linecache.getline(file, line, frame.f_globals).strip()) or None
+    except BaseException:
+        # Not known, or the program has put something else where sources are kept.
+        return None
 
 
 def describe(error: BaseException):
     """An uncaught exception for the host. Never raises, whatever the program has made."""
+    kind, message = "BaseException", ""
     try:
-        kind = _clip(_kind(error))
-        message = _clip(_message(error))
+        kind = name(type(error))
+        message = _message(error)
     except BaseException:
-        kind, message = "BaseException", ""
+        pass
+    text = f"{kind}: {message}\n" if message else f"{kind}\n"
+    frames = []
     try:
         _strip(error, set())
-        text = "".join(traceback.format_exception(error))
-        return guest.Exception(kind, message, _clip(text), _frames(error.__traceback__))
+        frames = _frames(error.__traceback__)
     except BaseException:
-        return guest.Exception(kind, message, f"{kind}: {message}\n" if message else f"{kind}\n", [])
+        pass
+    try:
+        text = clean("".join(traceback.format_exception(error)), _MAX_TEXT)
+    except BaseException:
+        pass
+    return guest.Exception(kind, message, text, frames)
+
+
+def install() -> None:
+    """Leave our frames out of the tracebacks that the program itself prints, too."""
+    walk = traceback._walk_tb_with_full_positions
+
+    def _walk_tb_with_full_positions(tb):
+        for frame, positions in walk(tb):
+            if not str.startswith(frame.f_code.co_filename, _OURS):
+                yield frame, positions
+
+    traceback._walk_tb_with_full_positions = _walk_tb_with_full_positions

@@ -4,7 +4,7 @@ import ast
 import codeop
 import rlcompleter
 
-from . import turn
+from . import failures, turn
 
 _compiler = codeop.CommandCompiler()
 _compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -16,7 +16,8 @@ def incomplete(code: str) -> bool:
     for mode in ("single", "exec"):
         try:
             return _compiler(code, "<stdin>", mode) is None
-        except (SyntaxError, ValueError, OverflowError):
+        except BaseException:
+            # Wrong, or too deep: running it says so.
             pass
     return False
 
@@ -33,7 +34,8 @@ def complete(text: str) -> list[str]:
     found: list[str] = []
     try:
         while len(found) < 500 and (match := completer.complete(name, len(found))) is not None:
-            found.append(match)
-    except Exception:
+            found.append(failures.clean(match))
+    except BaseException:
+        # Attributes are the program's code.
         pass
     return sorted(set(found))

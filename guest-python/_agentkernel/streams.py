@@ -1,12 +1,15 @@
 """Standard streams over the host's console."""
 
-import builtins
 import io
+import os
 import sys
 
 from wit_world.imports import console
 
 _BUFFER_BYTES = 1 << 16
+# As `io.TextIOWrapper` has it: text that is kept before it is encoded.
+_TEXT_CHUNK = 8192
+_buffer = io.TextIOWrapper.buffer.__get__
 
 
 class _Output(io.RawIOBase):
@@ -27,11 +30,8 @@ class _Output(io.RawIOBase):
         if self._before is not None:
             self._before()
         # The caller comes again with the rest. Larger pieces would be copied several times at once.
-        data = data[:_BUFFER_BYTES]
-        try:
-            console.write(self._target, str(data, "utf-8"))
-        except UnicodeDecodeError:
-            console.write_bytes(self._target, str(data, "latin-1"))
+        data = bytes(data[:_BUFFER_BYTES])
+        console.write(self._target, data)
         return len(data)
 
 
@@ -46,7 +46,9 @@ class _Input(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         flush()
-        data = console.read(len(buffer))
+        # Nothing at all is a signal, whose handler has had its say by now.
+        while (data := console.read(len(buffer))) is None:
+            pass
         buffer[: len(data)] = data
         return len(data)
 
@@ -55,10 +57,21 @@ class _Stream(io.TextIOWrapper):
     """A text stream that a program cannot close for the turns after it."""
 
     mode = ""
+    # Never asked of the streams below, which would take longer than printing a line.
+    closed = False
+
+    @property
+    def buffer(self):
+        """The stream of bytes below, which has what was printed before it is used."""
+        if self.mode == "w":
+            # As much as a flush does, but for flushing what is below as well.
+            self._CHUNK_SIZE = 1
+            self.write("")
+            self._CHUNK_SIZE = _TEXT_CHUNK
+        return _buffer(self)
 
     def close(self) -> None:
-        if not self.closed and not sys.is_finalizing():
-            self.flush()
+        self.flush()
 
 
 # While one of these runs, a stream above it is locked.
@@ -91,10 +104,28 @@ def install(line_buffered: bool) -> None:
     restore()
 
 
+_write_descriptor = os.write
+
+
+def write(fd, data, /):
+    """Write bytes to a file descriptor, after what was printed before."""
+    if fd == 1 or fd == 2:
+        flush()
+    return _write_descriptor(fd, data)
+
+
+def keep_order() -> None:
+    """Make writing to the descriptors 1 and 2 keep the order with what is printed."""
+    import posix
+
+    write.__module__ = "posix"
+    os.write = posix.write = write
+
+
 def restore() -> None:
     """Put the standard streams back in place, anew where a program has broken them."""
     stdin, stdout, stderr = _streams
-    if stdin.closed or stdout.closed or stderr.closed or _detached(stdout) or _detached(stderr) or _detached(stdin):
+    if _detached(stdout) or _detached(stderr) or _detached(stdin):
         install(_line_buffered)
         return
     sys.stdin = sys.__stdin__ = stdin
@@ -103,8 +134,9 @@ def restore() -> None:
 
 
 def _detached(stream: _Stream) -> bool:
+    """Whether what lies below a stream has been closed or taken away."""
     try:
-        return stream.buffer is None or stream.buffer.closed
+        return _buffer(stream).closed
     except ValueError:
         return True
 

@@ -10,14 +10,24 @@ import os
 import random
 import sys
 import types
+from collections import OrderedDict
 
 from wit_world.exports import guest
 
-from . import failures, streams, waiting
+from . import ending, failures, files, provided, signals, streams, waiting
 
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _COROUTINE = inspect.CO_COROUTINE
-_PLAIN = (str, int, float, bool, type(None))
+_default_hook = sys.excepthook
+# Longer forms of a value are cut (its repr) or left out (its JSON).
+_MAX_REPR = 1 << 20
+_MAX_JSON = 4 << 20
+_MAX_NODES = 200_000
+_MAX_DEPTH = 100
+
+for _number in range(8):
+    # Combinations are made when first asked for: not in a turn.
+    guest.Options(_number)
 
 main = types.ModuleType("__main__")
 main.__builtins__ = builtins
@@ -29,11 +39,13 @@ _MAX_SOURCES = 256
 
 def _configure(settings) -> None:
     """What a session fixes before its first turn."""
+    waiting.begin()
     if settings.environment:
         os.environ.update(settings.environment)
     if settings.line_buffered != streams._line_buffered:
         streams.install(settings.line_buffered)
     sys.path[:0] = settings.import_paths
+    provided.names.update(settings.modules)
     random.seed(int.from_bytes(os.urandom(32)))
 
 
@@ -83,17 +95,55 @@ async def _captured(coroutine):
         return None, error
 
 
-def _plain(value, depth: int) -> bool:
-    """Whether JSON says all there is to say about a value."""
-    if isinstance(value, _PLAIN):
-        return not isinstance(value, float) or value - value == 0
-    if depth == 0:
-        return False
-    if isinstance(value, (list, tuple)):
-        return all(_plain(item, depth - 1) for item in value)
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _plain(item, depth - 1) for key, item in value.items())
-    return False
+class _Plain:
+    """Copies values into objects of which JSON says all there is to say, and which run no code of the program."""
+
+    def __init__(self) -> None:
+        # What is shared is counted each time, as it would be written each time.
+        self._nodes = _MAX_NODES
+        self._characters = _MAX_JSON
+
+    def copy(self, value, depth: int):
+        """The copy; ValueError when there is none."""
+        self._nodes -= 1
+        if self._nodes < 0 or depth == 0:
+            raise ValueError
+        cls = type(value)
+        if value is None or cls is bool:
+            return value
+        # Of a subclass the exact value counts, whatever it says of itself.
+        if issubclass(cls, str):
+            return self._copy_text(value)
+        if issubclass(cls, int):
+            number = int.__index__(value)
+            if -(2**63) <= number < 2**64:
+                return number
+        elif issubclass(cls, float):
+            number = float.__float__(value)
+            if number - number == 0:
+                return number
+        elif issubclass(cls, list):
+            return [self.copy(item, depth - 1) for item in list.__iter__(value)]
+        elif issubclass(cls, tuple):
+            return [self.copy(item, depth - 1) for item in tuple.__iter__(value)]
+        elif issubclass(cls, dict):
+            items = (OrderedDict if issubclass(cls, OrderedDict) else dict).items(value)
+            made = {self._copy_key(key): self.copy(item, depth - 1) for key, item in items}
+            if len(made) == len(items):
+                return made
+        raise ValueError
+
+    def _copy_key(self, key) -> str:
+        if not issubclass(type(key), str):
+            raise ValueError
+        return self._copy_text(key)
+
+    def _copy_text(self, text) -> str:
+        text = str.__str__(text)
+        self._characters -= len(text)
+        if self._characters < 0:
+            raise ValueError
+        return text
 
 
 def _json(value) -> str | None:
@@ -102,35 +152,44 @@ def _json(value) -> str | None:
     if type(value) is int and -(2**53) < value < 2**53:
         return repr(value)
     try:
-        if not _plain(value, 100):
-            return None
-        return json.dumps(value, ensure_ascii=False).encode("utf-8", "strict").decode()
-    except (ValueError, TypeError, RecursionError, MemoryError, UnicodeError):
+        form = json.dumps(_Plain().copy(value, _MAX_DEPTH), ensure_ascii=False)
+        # Lone surrogates have no place in JSON.
+        return form if len(form) <= _MAX_JSON and len(form.encode()) <= _MAX_JSON else None
+    except (ValueError, TypeError, RecursionError, MemoryError, RuntimeError):
         return None
 
 
-def _text(text: str) -> str:
-    """Text that can cross to the host: no lone surrogates."""
+def _repr(value, interactive: bool) -> str:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()
-    return text
+        text = repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if interactive:
+            raise
+        text = f"<{failures.name(type(value))} object; its repr raised {failures.name(type(error))}>"
+    return failures.clean(text, _MAX_REPR)
 
 
 def _exit_code(error: SystemExit) -> int:
     code = error.code
     if code is None:
         return 0
-    if isinstance(code, int):
-        return max(-(2**31), min(int(code), 2**31 - 1))
-    print(code, file=sys.stderr)
+    if issubclass(type(code), int):
+        return max(-(2**31), min(int.__index__(code), 2**31 - 1))
+    try:
+        print(code, file=sys.stderr)
+    except Exception:
+        pass
     return 1
 
 
-def _run(code: str, file: str, repl: bool):
+def _run(code: str, file: str, options):
     namespace = main.__dict__
     _remember(code, file)
+    if guest.Options.VALUE not in options and guest.Options.INTERACTIVE not in options:
+        _evaluate(compile(code, file, "exec", _AWAIT, True), namespace)
+        return guest.Outcome_Completed(None)
     if "\n" not in code:
         # Most one-line turns are expressions; those need no tree.
         try:
@@ -138,7 +197,7 @@ def _run(code: str, file: str, repl: bool):
         except SyntaxError:
             pass
         else:
-            return _completed(_evaluate(expression, namespace), repl)
+            return _completed(_evaluate(expression, namespace), options)
     tree = compile(code, file, "exec", ast.PyCF_ONLY_AST | _AWAIT, True)
     last = None
     if tree.body and type(tree.body[-1]) is ast.Expr:
@@ -147,39 +206,85 @@ def _run(code: str, file: str, repl: bool):
         _evaluate(compile(tree, file, "exec", _AWAIT, True), namespace)
     if last is None:
         return guest.Outcome_Completed(None)
-    return _completed(_evaluate(compile(last, file, "eval", _AWAIT, True), namespace), repl)
+    return _completed(_evaluate(compile(last, file, "eval", _AWAIT, True), namespace), options)
 
 
-def _completed(value, repl: bool):
-    if repl and value is not None:
+def _completed(value, options):
+    interactive = guest.Options.INTERACTIVE in options
+    said = None
+    if guest.Options.VALUE in options:
+        said = guest.Value(_repr(value, interactive), _json(value))
+    if interactive and value is not None:
         builtins._ = value
-    return guest.Outcome_Completed(guest.Value(_text(repr(value)), _json(value)))
+    return guest.Outcome_Completed(said)
+
+
+def _raised(error: BaseException, options):
+    """The outcome of an uncaught exception, which the program's own hook may print in its way."""
+    exception = failures.describe(error)
+    hook = getattr(sys, "excepthook", _default_hook)
+    if hook is _default_hook or guest.Options.INTERACTIVE in options or isinstance(error, KeyboardInterrupt):
+        return guest.Outcome_Raised(exception)
+    try:
+        hook(type(error), error, error.__traceback__)
+    except SystemExit as exit:
+        return guest.Outcome_Exited(_exit_code(exit))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:
+        second.__context__ = None
+        text = failures.describe(second).traceback
+        print(f"Error in sys.excepthook:\n{text}\nOriginal exception was:", file=sys.stderr)
+    else:
+        exception.traceback = ""
+    return guest.Outcome_Raised(exception)
 
 
 def run(turn) -> object:
     """Run one turn and say how it ended."""
+    try:
+        return guarded(turn)
+    except BaseException as error:
+        # An interrupt that came before the program began or after it had ended.
+        return guest.Outcome_Raised(failures.describe(error))
+    finally:
+        # It was for this turn, not for the next one.
+        signals.early = False
+
+
+def guarded(turn) -> object:
+    """Run one turn; nothing a program does gets out of here but an interrupt."""
     sys.modules["__main__"] = main
     namespace = main.__dict__
     namespace["__builtins__"] = builtins
     namespace["__name__"] = "__main__"
     file = turn.file
+    options = turn.options
     try:
         if turn.settings is not None:
             _configure(turn.settings)
         else:
             streams.restore()
+        if signals.early:
+            raise KeyboardInterrupt
         if turn.argv:
             sys.argv = list(turn.argv)
-        repl = turn.mode is guest.Mode.REPL
         if file.startswith("<"):
             file = _name(file)
         else:
             namespace["__file__"] = file
-        try:
-            return _run(turn.code, file, repl)
-        except SystemExit as error:
-            return guest.Outcome_Exited(_exit_code(error))
+        return _run(turn.code, file, options)
+    except SystemExit as error:
+        return guest.Outcome_Exited(_exit_code(error))
     except BaseException as error:
-        return guest.Outcome_Raised(failures.describe(error))
+        return _raised(error, options)
     finally:
-        streams.flush_all()
+        try:
+            if guest.Options.LAST in options:
+                ending.end(namespace)
+        finally:
+            if files.opened:
+                # What was printed comes before what a file over descriptor 1 still holds.
+                streams.flush_all()
+                files.flush()
+            streams.flush_all()

@@ -1,10 +1,12 @@
-"""Time that passes in the host: `time.sleep` and the asyncio event loop."""
+"""Time that passes in the host: `time.sleep`, the clocks of the process, the asyncio event loop."""
 
 import asyncio
 import asyncio.base_events
 import asyncio.events
 import asyncio.runners
 import asyncio.tasks
+import os
+import posix
 import time
 
 from wit_world.imports import operations
@@ -42,6 +44,44 @@ def _nanoseconds(seconds) -> int:
     if seconds > 9_223_372_036:
         raise OverflowError("timestamp too large to convert to C PyTime_t")
     return int(seconds * _NANOSECONDS)
+
+
+# When the session's first turn began.
+_began = 0
+
+
+def begin() -> None:
+    """Start the clocks of the process."""
+    global _began
+    _began = time.monotonic_ns()
+
+
+def process_time_ns():
+    """Process time for profiling as nanoseconds: here the time since the session's first turn began."""
+    return time.monotonic_ns() - _began
+
+
+def process_time():
+    """Process time for profiling: here the time since the session's first turn began."""
+    return process_time_ns() / _NANOSECONDS
+
+
+def thread_time_ns():
+    """Thread time for profiling as nanoseconds: as the process, which has one thread."""
+    return process_time_ns()
+
+
+def thread_time():
+    """Thread time for profiling: as the process, which has one thread."""
+    return process_time()
+
+
+_times = os.times
+
+
+def times():
+    """Return a collection containing process timing information."""
+    return posix.times_result((process_time(), 0.0, 0.0, 0.0, _times().elapsed))
 
 
 class EventLoop(asyncio.base_events.BaseEventLoop):
@@ -145,9 +185,12 @@ def run(main, *, debug=None, loop_factory=None):
 
 
 def install() -> None:
-    """Make our sleep and our loop the ones that programs get."""
-    time.sleep = sleep
-    sleep.__module__, sleep.__qualname__ = "time", "sleep"
+    """Make our sleep, our clocks and our loop the ones that programs get."""
+    for function in sleep, process_time, process_time_ns, thread_time, thread_time_ns:
+        function.__module__ = "time"
+        setattr(time, function.__name__, function)
+    times.__module__ = "posix"
+    os.times = posix.times = times
     asyncio.events._set_event_loop_policy(_Policy())
     asyncio.EventLoop = asyncio.SelectorEventLoop = EventLoop
     asyncio.events.EventLoop = EventLoop

@@ -7,5 +7,5 @@ wasmtime::component::bindgen!({
     with: { "agentkernel:kernel/operations.operation": crate::operations::Operation },
 });
 
-pub(crate) use self::agentkernel::kernel::{console, operations};
+pub(crate) use self::agentkernel::kernel::{console, modules, operations};
 pub(crate) use self::exports::agentkernel::kernel::guest;

@@ -1,6 +1,6 @@
 //! The program's standard streams: counted, limited, captured or passed on as they are written.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinHandle;
@@ -29,7 +29,9 @@ pub enum Stdin {
     Empty,
     /// These bytes.
     Bytes(Vec<u8>),
-    /// Whatever the reader gives; it is read only when the program asks, on a thread of its own.
+    /// Whatever the reader gives; it is read only when the program asks, on a thread of its own. A
+    /// program that is interrupted meanwhile gets what the read gives with its next one. A reader that
+    /// can be told to give up its wait returns [`Interrupted`](std::io::ErrorKind::Interrupted) then.
     Reader(Box<dyn Read + Send>),
 }
 
@@ -114,7 +116,7 @@ pub(crate) enum Input {
     Reader {
         reader: Arc<Mutex<Box<dyn Read + Send>>>,
         /// A read that a signal interrupted: what it gives is for the next one.
-        pending: Option<JoinHandle<Vec<u8>>>,
+        pending: Option<JoinHandle<Option<Vec<u8>>>>,
     },
 }
 
@@ -132,69 +134,68 @@ impl From<Stdin> for Input {
 }
 
 impl Host for State {
-    fn write(&mut self, to: Output, text: String) -> wasmtime::Result<()> {
-        self.pass(to, text.as_bytes());
-        Ok(())
-    }
-
-    fn write_bytes(&mut self, to: Output, characters: String) -> wasmtime::Result<()> {
-        let bytes: Vec<u8> =
-            characters.chars().filter_map(|character| u8::try_from(character).ok()).collect();
-        self.pass(to, &bytes);
-        Ok(())
-    }
-
-    fn read(&mut self, max: u32) -> wasmtime::Result<Vec<u8>> {
-        self.host_calls += 1;
-        let max = (max as usize).min(READ_BYTES);
-        match &mut self.input {
-            Input::Bytes { bytes, at } => {
-                let end = bytes.len().min(*at + max);
-                let read = bytes[*at..end].to_vec();
-                *at = end;
-                Ok(read)
-            }
-            Input::Reader { reader, pending } => {
-                let mut read = pending.take().unwrap_or_else(|| {
-                    let reader = Arc::clone(reader);
-                    self.runtime.spawn_blocking(move || {
-                        let mut buffer = vec![0; max];
-                        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-                        // An unreadable standard input is an empty one: Python could do no more with it.
-                        let length = reader.read(&mut buffer).unwrap_or(0);
-                        buffer.truncate(length);
-                        buffer
-                    })
-                });
-                let Some(bytes) = self.block_on_until_signal(&mut read)? else {
-                    self.input.keep(read);
-                    return Ok(Vec::new());
-                };
-                let mut bytes = bytes.unwrap_or_default();
-                // An interrupted read may have been for more than this one.
-                let rest = bytes.split_off(max.min(bytes.len()));
-                if !rest.is_empty() {
-                    self.input.keep(self.runtime.spawn(async { rest }));
-                }
-                Ok(bytes)
-            }
-        }
-    }
-}
-
-impl State {
-    fn pass(&mut self, to: Output, bytes: &[u8]) {
+    fn write(&mut self, to: Output, bytes: Vec<u8>) -> wasmtime::Result<()> {
         self.host_calls += 1;
         let stream = match to {
             Output::Stdout => Stream::Stdout,
             Output::Stderr => Stream::Stderr,
         };
-        self.console.write(stream, bytes);
+        self.console.write(stream, &bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, max: u32) -> wasmtime::Result<Option<Vec<u8>>> {
+        self.host_calls += 1;
+        let max = (max as usize).min(READ_BYTES);
+        let (reader, pending) = match &mut self.input {
+            Input::Bytes { bytes, at } => {
+                let end = bytes.len().min(*at + max);
+                let read = bytes[*at..end].to_vec();
+                *at = end;
+                return Ok(Some(read));
+            }
+            Input::Reader { reader, pending } => (reader, pending),
+        };
+        let mut read = match pending.take() {
+            Some(read) => read,
+            None => {
+                let reader = Arc::clone(reader);
+                self.runtime.spawn_blocking(move || read_some(&reader, max))
+            }
+        };
+        let Some(joined) = self.block_on_until_signal(&mut read)? else {
+            self.input.keep(read);
+            return Ok(None);
+        };
+        let mut bytes = joined.ok().flatten();
+        // An interrupted read may have been for more than this one.
+        if let Some(bytes) = &mut bytes
+            && bytes.len() > max
+        {
+            let rest = bytes.split_off(max);
+            self.input.keep(self.runtime.spawn(async { Some(rest) }));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Reads once. `None` is a reader that gave up waiting, and may be asked again.
+fn read_some(reader: &Mutex<Box<dyn Read + Send>>, max: usize) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; max];
+    let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+    match reader.read(&mut buffer) {
+        Ok(length) => {
+            buffer.truncate(length);
+            Some(buffer)
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+        // An unreadable standard input is an empty one: Python could do no more with it.
+        Err(_) => Some(Vec::new()),
     }
 }
 
 impl Input {
-    fn keep(&mut self, read: JoinHandle<Vec<u8>>) {
+    fn keep(&mut self, read: JoinHandle<Option<Vec<u8>>>) {
         if let Input::Reader { pending, .. } = self {
             *pending = Some(read);
         }

@@ -11,6 +11,8 @@ pub enum ErrorKind {
     Grant,
     /// The interpreter component cannot be read, does not fit this version, or does not compile.
     Guest,
+    /// A tool cannot be read, does not compile, or cannot be what it is asked to be.
+    Tool,
     /// The compilation cache cannot be used where the caller insisted on it.
     Cache,
     /// The session has ended: a turn was stopped by a limit, a trap or a cancellation.

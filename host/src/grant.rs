@@ -9,6 +9,24 @@ use crate::{Error, ErrorKind, Result};
 
 /// Everything a session may touch. The default is an empty temporary workspace, the default
 /// [`Limits`], and nothing else.
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Access, Grants, Kernel, Mount};
+///
+/// let mut grants = Grants::default();
+/// grants.environment.insert("LANG".into(), "C.UTF-8".into());
+/// grants.mounts.push(Mount {
+///     host: std::env::temp_dir(),
+///     guest: "/data".into(),
+///     access: Access::ReadOnly,
+/// });
+/// let mut session = Kernel::new()?.session().grants(grants).start()?;
+/// let outcome = session.run_blocking("import os; print(os.environ['LANG'], os.path.isdir('/data'))")?;
+/// assert_eq!(outcome.stdout, b"C.UTF-8 True\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grants {
     /// The directory at `/workspace`, the session's working directory.
@@ -46,6 +64,15 @@ pub struct Mount {
 
 /// How much a session may use. Time and fuel are counted anew for each turn, the rest over the
 /// session's life.
+///
+/// ```
+/// use agentkernel::Limits;
+/// use std::time::Duration;
+///
+/// let mut limits = Limits::default();
+/// limits.timeout = Some(Duration::from_secs(5));
+/// limits.memory_bytes = 128 << 20;
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -64,6 +91,9 @@ pub struct Limits {
     pub open_files: u32,
     /// Bytes written to all granted directories. Default: 1 GiB.
     pub write_bytes: u64,
+    /// Files, directories and links that the session makes in granted directories, less those it
+    /// removes. Default: 20,000. Removing a temporary workspace takes time for each.
+    pub new_entries: u32,
     /// Length of a path in bytes. Default: 4096.
     pub path_bytes: u32,
     /// Host calls in flight at once. Default: 256.
@@ -79,6 +109,7 @@ impl Default for Limits {
             fuel: None,
             open_files: 256,
             write_bytes: 1 << 30,
+            new_entries: 20_000,
             path_bytes: 4096,
             operations: 256,
         }

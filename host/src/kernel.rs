@@ -1,19 +1,17 @@
 //! The configured host that sessions are started from.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
 
-use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Watchdog, manifest};
+use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Stacks, Watchdog, manifest};
 use crate::session::SessionBuilder;
+use crate::tool::{Tool, ToolInfo, Toolbox};
 use crate::{Error, ErrorKind, Result};
 
 /// Turns that run at the same time; more wait for one of these to end.
 const MAX_TURNS: usize = 4096;
-
-/// Stack of a thread that runs turns: the guest's, and room for host calls above it.
-const TURN_STACK_BYTES: usize = 4 << 20;
 
 /// A configured host: the compiled interpreter and what all sessions share. Cheap to clone.
 ///
@@ -39,7 +37,11 @@ pub(crate) struct Inner {
     pub metered: bool,
     pub watchdog: Watchdog,
     pub runtime: Background,
+    pub stacks: Stacks,
+    pub tools: Option<Arc<Toolbox>>,
     cache: Cache,
+    guest: Option<PathBuf>,
+    trusted: OnceLock<Vec<PathBuf>>,
 }
 
 /// The runtime that turns, their timers and their host calls run on. It outlives no kernel and
@@ -57,6 +59,28 @@ impl Drop for Background {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+impl Inner {
+    /// Refuses to let a program write to a directory in which the compiled interpreter lies: what is
+    /// loaded from there is machine code.
+    pub fn check_writable(&self, directory: &Path) -> Result<()> {
+        let trusted = self.trusted.get_or_init(|| {
+            let paths = self.cache.root().into_iter().chain(self.guest.as_deref());
+            paths.filter_map(|path| path.ancestors().find_map(|path| path.canonicalize().ok())).collect()
+        });
+        let Ok(directory) = directory.canonicalize() else { return Ok(()) };
+        let Some(inside) = trusted.iter().find(|path| path.starts_with(&directory)) else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::Grant,
+            format!(
+                "`{}`, from which the interpreter is loaded, lies in `{}`, which the program may write to",
+                inside.display(),
+                directory.display()
+            ),
+        )
+        .hint("keep the compilation cache and the interpreter outside of what is granted"))
     }
 }
 
@@ -87,6 +111,11 @@ impl Kernel {
         SessionBuilder::new(Arc::clone(&self.0))
     }
 
+    /// The tools of this kernel, in the order in which they were given.
+    pub fn tools(&self) -> Vec<ToolInfo> {
+        self.0.tools.as_ref().map(|tools| tools.info()).unwrap_or_default()
+    }
+
     /// What this kernel runs on.
     pub fn info(&self) -> KernelInfo {
         let engine = &self.0.engine;
@@ -112,19 +141,36 @@ pub struct KernelInfo {
     /// Whether the kernel of the operating system can tell which pages changed (`PAGEMAP_SCAN`,
     /// Linux 6.7), so that memory is recycled the fast way.
     pub page_scan: bool,
-    /// Linear memory that each session starts with, shared until it is written; 0 where wasmtime
-    /// owns it.
+    /// Linear memory that each session starts with. Where the host owns it, it is shared until it is
+    /// written.
     pub memory_at_start_bytes: u64,
     /// The directory of the compilation cache, if there is one.
     pub cache: Option<PathBuf>,
 }
 
 /// Configures a [`Kernel`].
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Kernel, Progress};
+///
+/// let kernel = Kernel::builder()
+///     .on_progress(|progress| {
+///         if progress == Progress::Compiling {
+///             eprintln!("compiling Python, this once");
+///         }
+///     })
+///     .build()?;
+/// assert!(kernel.info().cpython.starts_with("3.14"));
+/// # Ok(())
+/// # }
+/// ```
 pub struct KernelBuilder {
     source: Source,
     cache: Option<PathBuf>,
     metered: bool,
     portable: bool,
+    tools: Vec<Tool>,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -135,6 +181,7 @@ impl Default for KernelBuilder {
             cache: Cache::default_root(),
             metered: false,
             portable: false,
+            tools: Vec::new(),
             progress: Box::new(|_| {}),
         }
     }
@@ -169,6 +216,13 @@ impl KernelBuilder {
         self
     }
 
+    /// A component that programs of every session import as `tools.NAME`. It is compiled once and kept
+    /// in the compilation cache. Default: no tool.
+    pub fn tool(mut self, tool: Tool) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
     /// Called when the start takes long, and when it no longer does. Default: nothing.
     pub fn on_progress(mut self, report: impl Fn(Progress) + 'static) -> Self {
         self.progress = Box::new(report);
@@ -179,18 +233,25 @@ impl KernelBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Guest`] when the interpreter cannot be read or compiled, [`ErrorKind::System`]
-    /// when threads cannot be started. A cache that cannot be used is no error: the kernel then
+    /// [`ErrorKind::Guest`] when the interpreter cannot be read or compiled, [`ErrorKind::Tool`] when
+    /// a tool cannot, [`ErrorKind::System`] when threads cannot be started. A cache that cannot be used is no error: the kernel then
     /// compiles, and says so through `tracing`.
     pub fn build(self) -> Result<Kernel> {
         let mode = Mode::choose(self.metered, self.portable);
         let cache = Cache::new(self.cache);
         let engine = Engine::load(mode, &self.source, &cache, &self.progress)?;
+        let tools = match self.tools.is_empty() {
+            true => None,
+            false => Some(Arc::new(Toolbox::load(self.tools, &cache, &self.progress)?)),
+        };
+        let guest = match self.source {
+            Source::BuiltIn => None,
+            Source::File(file) => Some(file),
+        };
         let threads = |error| Error::new(ErrorKind::System, "cannot start a thread").source(error);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("agentkernel")
-            .thread_stack_size(TURN_STACK_BYTES)
             .max_blocking_threads(MAX_TURNS)
             .enable_time()
             .build()
@@ -200,12 +261,26 @@ impl KernelBuilder {
             metered: self.metered,
             watchdog: Watchdog::start().map_err(threads)?,
             runtime: Background(Some(runtime)),
+            stacks: Stacks::default(),
+            tools,
             cache,
+            guest,
+            trusted: OnceLock::new(),
         })))
     }
 }
 
 /// The compilation cache of the default place or another.
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// let cache = agentkernel::CompilationCache::new(None);
+/// for entry in cache.entries()? {
+///     println!("{}: {} bytes, {}", entry.key, entry.bytes, entry.problem.as_deref().unwrap_or("sound"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct CompilationCache(Cache);
 
@@ -216,7 +291,7 @@ impl CompilationCache {
     }
 
     /// Its directory; `None` where the user has no home.
-    pub fn directory(&self) -> Option<&std::path::Path> {
+    pub fn directory(&self) -> Option<&Path> {
         self.0.root()
     }
 
@@ -239,7 +314,7 @@ impl CompilationCache {
     }
 
     fn unusable(&self, action: &str, error: std::io::Error) -> Error {
-        let directory = self.directory().unwrap_or(std::path::Path::new("")).display();
+        let directory = self.directory().unwrap_or(Path::new("")).display();
         Error::new(ErrorKind::Cache, format!("cannot {action} the compilation cache `{directory}`"))
             .hint("give another directory in `AGENTKERNEL_CACHE_DIR`")
             .source(error)

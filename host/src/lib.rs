@@ -34,11 +34,14 @@ mod engine;
 mod error;
 mod grant;
 mod kernel;
+mod modules;
 mod operations;
 mod outcome;
 mod session;
 mod state;
+mod tool;
 mod turn;
+mod wasi;
 mod workspace;
 
 pub use console::{OutputHandler, Stdin, Stream};
@@ -48,6 +51,7 @@ pub use grant::{Access, Grants, Limits, Mount, Workspace};
 pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use session::{Canceller, Session, SessionBuilder};
+pub use tool::{Tool, ToolGrants, ToolInfo, ToolLimits};
 pub use turn::{Mode, Turn};
 
 #[cfg(doctest)]

@@ -5,6 +5,23 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// What one turn did.
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Ending, Kernel};
+///
+/// let mut session = Kernel::new()?.session().start()?;
+/// let outcome = session.run_blocking("print('working'); {'answer': 42}")?;
+/// assert_eq!(outcome.stdout, b"working\n");
+/// match outcome.ending {
+///     Ending::Completed(Some(value)) => assert_eq!(value.json.unwrap()["answer"], 42),
+///     Ending::Raised(exception) => eprintln!("{}", exception.traceback),
+///     other => eprintln!("{}", other.name()),
+/// }
+/// assert!(outcome.usage.output_bytes == 8 && outcome.usage.wall.as_secs() < 60);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -66,10 +83,10 @@ impl Ending {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Value {
-    /// Its Python `repr()`.
+    /// Its Python `repr()`, cut after 1,048,576 characters.
     pub repr: String,
-    /// Its JSON form, where it has one: none, booleans, finite numbers, strings, lists, tuples and
-    /// dictionaries with string keys.
+    /// Its JSON form, where it has one that loses nothing and is no longer than 4 MiB: none, booleans,
+    /// finite numbers, integers of 64 bits, strings, lists, tuples and dictionaries with string keys.
     pub json: Option<serde_json::Value>,
 }
 

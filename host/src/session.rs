@@ -1,7 +1,7 @@
 //! A live interpreter with its own namespace, workspace, grants and limits.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
@@ -11,15 +11,42 @@ use crate::console::{Console, Input, OutputHandler, Stdin, Stream};
 use crate::engine::{Interrupt, Reason};
 use crate::kernel::Inner;
 use crate::outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
-use crate::state::State;
+use crate::state::{Services, State};
+use crate::tool::Instances;
 use crate::turn::{Mode, Turn};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
 use crate::{Error, ErrorKind, Grants, Limits, Result, Workspace};
+
+/// What a question beside the turns may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes that the guest may hand over in one call, and that the host then holds for a while.
+const HANDOVER_BYTES: usize = 32 << 20;
+
+/// Length of a value's JSON form; the host holds a longer one as text only, or not at all.
+const JSON_BYTES: usize = 4 << 20;
 
 /// Where the workspace stands in the guest.
 pub(crate) const WORKSPACE: &str = "/workspace";
 
 /// A session to be started; see [`Kernel::session`](crate::Kernel::session).
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Kernel, Stdin, Stream};
+///
+/// let kernel = Kernel::new()?;
+/// let mut session = kernel
+///     .session()
+///     .stdin(Stdin::Bytes(b"1 2 3\n".to_vec()))
+///     .on_output(|stream, bytes| {
+///         assert_eq!((stream, bytes), (Stream::Stdout, &b"6\n"[..]));
+///     })
+///     .start()?;
+/// session.run_blocking("print(sum(map(int, input().split())))")?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct SessionBuilder {
     kernel: Arc<Inner>,
     grants: Grants,
@@ -77,6 +104,21 @@ impl SessionBuilder {
 /// A live interpreter. It runs one turn at a time; names that a turn defines are there in the next.
 ///
 /// Dropping it frees its memory and removes its temporary workspace.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Ending, Kernel};
+///
+/// let kernel = Kernel::new()?;
+/// let mut session = kernel.session().start()?;
+/// session.run("import json\nrows = json.loads('[1, 2]')").await?;
+/// let outcome = session.run("rows[2]").await?;
+/// let Ending::Raised(exception) = outcome.ending else { panic!("{:?}", outcome.ending) };
+/// assert_eq!((exception.kind.as_str(), exception.frames[0].line), ("IndexError", 1));
+/// assert!(session.is_alive());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session {
     kernel: Arc<Inner>,
     interrupt: Arc<Interrupt>,
@@ -111,10 +153,14 @@ impl Session {
         preopens.push(match workspace {
             Workspace::Temporary => Preopen::temporary(WORKSPACE),
             Workspace::Directory(directory) => {
+                kernel.check_writable(&directory)?;
                 workspace::open_preopen(&directory, WORKSPACE, crate::Access::ReadWrite)?
             }
         });
         for mount in mounts {
+            if mount.access == crate::Access::ReadWrite {
+                kernel.check_writable(&mount.host)?;
+            }
             preopens.push(workspace::open_preopen(&mount.host, &mount.guest, mount.access)?);
         }
         let interrupt = Interrupt::new();
@@ -123,11 +169,18 @@ impl Session {
             filesystem(preopens, &limits)?,
             Console::new(output, limits.output_bytes),
             Input::from(stdin),
-            kernel.runtime.handle().clone(),
             Arc::clone(&interrupt),
+            Services {
+                runtime: kernel.runtime.handle().clone(),
+                watchdog: kernel.watchdog.clone(),
+                tools: Instances::new(kernel.tools.clone()),
+            },
         );
         let mut store = Store::new(kernel.engine.wasmtime(), state);
         store.limiter(|state| state);
+        // What programs pass to tools may be large.
+        let handover = if kernel.tools.is_some() { limits.memory_bytes } else { 0 };
+        store.set_hostcall_fuel(HANDOVER_BYTES.max(usize::try_from(handover).unwrap_or(usize::MAX)));
         if kernel.metered {
             // Instantiation runs no guest code of ours, but wasmtime wants fuel to be there.
             store.set_fuel(u64::MAX).map_err(cannot_start)?;
@@ -137,6 +190,7 @@ impl Session {
         let settings = guest::Settings {
             environment: environment.into_iter().collect(),
             import_paths,
+            modules: kernel.tools.iter().map(|_| "tools".to_owned()).collect(),
             line_buffered: !kernel.engine.flushes(),
         };
         Ok(Session {
@@ -154,7 +208,8 @@ impl Session {
     /// # Errors
     ///
     /// [`ErrorKind::SessionEnded`] when an earlier turn was stopped by a limit, a trap or a
-    /// cancellation. Whatever the code itself does is an [`Outcome`].
+    /// cancellation; [`ErrorKind::System`] when the machine cannot go on, for instance because a
+    /// temporary workspace cannot be made. Whatever the code itself does is an [`Outcome`].
     pub async fn run(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
         let turn = turn.into();
         let mut live = self.live.take().ok_or_else(ended)?;
@@ -162,12 +217,13 @@ impl Session {
         let kernel = Arc::clone(&self.kernel);
         let interrupt = Arc::clone(&self.interrupt);
         let task = self.kernel.runtime.handle().spawn_blocking(move || {
-            let (outcome, alive) = live.run(&kernel, &interrupt, turn);
-            (outcome, alive.then_some(live))
+            let (outcome, alive) = live.run(&kernel, &interrupt, turn)?;
+            Ok((outcome, alive.then_some(live)))
         });
         let (outcome, live) = task
             .await
-            .map_err(|error| Error::new(ErrorKind::System, "the turn's thread failed").source(error))?;
+            .map_err(|error| Error::new(ErrorKind::System, "the turn's thread failed").source(error))
+            .flatten()?;
         stop.disarm();
         self.live = live;
         Ok(outcome)
@@ -175,17 +231,15 @@ impl Session {
 
     /// Runs one turn on this thread, which is the fastest way for a program without an executor.
     ///
-    /// The thread needs 2 MiB of stack, and must not be one that drives asynchronous tasks.
+    /// The thread must not be one that drives asynchronous tasks. Its stack may be small.
     ///
     /// # Errors
     ///
     /// As [`Session::run`].
     pub fn run_blocking(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
-        let live = self.live.as_mut().ok_or_else(ended)?;
-        let (outcome, alive) = live.run(&self.kernel, &self.interrupt, turn.into());
-        if !alive {
-            self.live = None;
-        }
+        let mut live = self.live.take().ok_or_else(ended)?;
+        let (outcome, alive) = live.run(&self.kernel, &self.interrupt, turn.into())?;
+        self.live = alive.then_some(live);
         Ok(outcome)
     }
 
@@ -207,17 +261,18 @@ impl Session {
         self.ask(|python, store| python.agentkernel_kernel_guest().call_complete(store, text))
     }
 
-    /// Asks the guest something beside its turns, under the session's limits.
+    /// Asks the guest something beside its turns. A program can make the answer take long, by a
+    /// `__dir__` of its own for instance; then the session ends.
     fn ask<T>(
         &mut self,
-        question: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T>,
+        question: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T> + Send,
     ) -> Result<T> {
-        let live = self.live.as_mut().ok_or_else(ended)?;
-        let answer = live.limited(&self.kernel, &self.interrupt, question);
-        answer.map_err(|_| {
-            self.live = None;
-            ended()
-        })
+        let mut live = self.live.take().ok_or_else(ended)?;
+        let limit = live.store.data().limits.timeout.map_or(ASK_TIMEOUT, |limit| limit.min(ASK_TIMEOUT));
+        let answer = live.limited(&self.kernel, &self.interrupt, Some(limit), question)?;
+        let answer = answer.map_err(|_| ended())?;
+        self.live = Some(live);
+        Ok(answer)
     }
 
     /// Whether another turn can run.
@@ -232,6 +287,23 @@ impl Session {
 }
 
 /// Stops a session's turn from another thread, a signal handler's thread for instance.
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Ending, Kernel};
+/// use std::time::Duration;
+///
+/// let kernel = Kernel::new()?;
+/// let mut session = kernel.session().start()?;
+/// let canceller = session.canceller();
+/// std::thread::spawn(move || {
+///     std::thread::sleep(Duration::from_millis(50));
+///     canceller.cancel();
+/// });
+/// assert_eq!(session.run_blocking("while True: pass")?.ending, Ending::Cancelled);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Canceller(Arc<Interrupt>);
 
@@ -244,6 +316,12 @@ impl Canceller {
     /// [`Canceller::cancel`] does.
     pub fn interrupt(&self) {
         self.0.interrupt();
+    }
+
+    /// Whether the turn that runs at the moment is to stop, or the last one was stopped, at its time
+    /// limit or because it was cancelled. For an output handler that would otherwise wait.
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_stopping()
     }
 
     /// Stops the current turn, or the next one if none runs. It ends in [`Ending::Cancelled`].
@@ -281,53 +359,69 @@ fn filesystem(preopens: Vec<Preopen>, limits: &Limits) -> Result<FilesystemCtx> 
     let limits = FilesystemLimits {
         open_files: limits.open_files,
         write_bytes: limits.write_bytes,
+        new_entries: limits.new_entries,
         path_bytes: limits.path_bytes,
     };
     FilesystemCtx::new(preopens, limits)
 }
 
 impl Live {
-    /// Calls into the guest with the turn's deadline in force.
+    /// Calls into the guest with a deadline in force. Gives the ending of a call that did not return.
     fn limited<T>(
         &mut self,
         kernel: &Inner,
         interrupt: &Arc<Interrupt>,
-        call: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T>,
-    ) -> Result<T, Ending> {
-        let limits = &self.store.data().limits;
-        let (timeout, fuel) = (limits.timeout, limits.fuel);
-        if let Some(fuel) = fuel {
+        timeout: Option<Duration>,
+        call: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T> + Send,
+    ) -> Result<Result<T, Ending>> {
+        if let Some(fuel) = self.store.data().limits.fuel {
             // Only an engine without fuel refuses this, and `start` has checked that.
             let _ = self.store.set_fuel(fuel);
         }
         self.store.data_mut().memory_refused = false;
+        // Closing a stream spawns a task.
+        let _runtime = kernel.runtime.handle().enter();
         interrupt.begin();
         let watch = kernel.watchdog.watch(interrupt, timeout);
-        let result = call(&self.python, &mut self.store);
+        let result = kernel.stacks.run(|| call(&self.python, &mut self.store));
         drop(watch);
-        let stopped = interrupt.end();
-        result.map_err(|error| classify(&error, stopped, self.store.data()))
+        let ended = interrupt.end();
+        let result = result.map_err(|error| {
+            Error::new(ErrorKind::System, "the system has no address space for another stack").source(error)
+        })?;
+        match result {
+            Ok(_) if !ended.usable => {
+                Err(Error::new(ErrorKind::System, "the system has no memory mappings left"))
+            }
+            Ok(result) => Ok(Ok(result)),
+            // The machine's fault: the program can do nothing about it.
+            Err(error) => match error.downcast::<Error>() {
+                Ok(fault) => Err(fault),
+                Err(error) => Ok(Err(classify(&error, ended.reason, self.store.data()))),
+            },
+        }
     }
 
     /// Runs one turn; the flag says whether the session can run another.
-    fn run(&mut self, kernel: &Inner, interrupt: &Arc<Interrupt>, turn: Turn) -> (Outcome, bool) {
+    fn run(&mut self, kernel: &Inner, interrupt: &Arc<Interrupt>, turn: Turn) -> Result<(Outcome, bool)> {
         let limits = &self.store.data().limits;
-        let fuel_limit = limits.fuel;
+        let (timeout, fuel_limit) = (limits.timeout, limits.fuel);
+        let when = |wanted, option| if wanted { option } else { guest::Options::empty() };
+        let options = when(turn.mode == Mode::Repl, guest::Options::INTERACTIVE)
+            | when(turn.wants_value, guest::Options::VALUE)
+            | when(turn.is_last, guest::Options::LAST);
         let turn = guest::Turn {
             code: turn.code,
             file: turn.file,
             argv: turn.arguments,
-            mode: match turn.mode {
-                Mode::Script => guest::Mode::Script,
-                Mode::Repl => guest::Mode::Repl,
-            },
+            options,
             settings: self.settings.take(),
         };
         let calls_before = self.store.data().host_calls;
         let (wall, cpu) = (Instant::now(), thread_time());
-        let result = self.limited(kernel, interrupt, |python, store| {
+        let result = self.limited(kernel, interrupt, timeout, |python, store| {
             python.agentkernel_kernel_guest().call_run(store, &turn)
-        });
+        })?;
         let usage =
             Usage { wall: wall.elapsed(), cpu: thread_time().saturating_sub(cpu), ..Usage::default() };
         let (ending, alive) = match result {
@@ -351,7 +445,7 @@ impl Live {
             ..usage
         };
         let (stdout, stderr) = (captured.stdout, captured.stderr);
-        (Outcome { ending, stdout, stderr, usage }, alive)
+        Ok((Outcome { ending, stdout, stderr, usage }, alive))
     }
 }
 
@@ -376,16 +470,19 @@ fn classify(error: &wasmtime::Error, stopped: Option<Reason>, state: &State) -> 
 }
 
 /// Processor time of this thread.
-fn thread_time() -> std::time::Duration {
+fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl From<guest::Value> for Value {
     fn from(value: guest::Value) -> Self {
         Value {
-            // A guest that made up its JSON has none.
-            json: value.json.and_then(|json| serde_json::from_str(&json).ok()),
+            // A guest that made up its JSON has none, and a large one would take many times its length.
+            json: value
+                .json
+                .filter(|json| json.len() <= JSON_BYTES)
+                .and_then(|json| serde_json::from_str(&json).ok()),
             repr: value.repr,
         }
     }

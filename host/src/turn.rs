@@ -14,6 +14,8 @@ pub struct Turn {
     pub(crate) file: String,
     pub(crate) arguments: Vec<String>,
     pub(crate) mode: Mode,
+    pub(crate) wants_value: bool,
+    pub(crate) is_last: bool,
 }
 
 /// How a turn's code is read.
@@ -30,7 +32,14 @@ pub enum Mode {
 impl Turn {
     /// A turn that runs `code`, named `<turn>` in tracebacks.
     pub fn new(code: impl Into<String>) -> Self {
-        Turn { code: code.into(), file: "<turn>".to_owned(), arguments: Vec::new(), mode: Mode::Script }
+        Turn {
+            code: code.into(),
+            file: "<turn>".to_owned(),
+            arguments: Vec::new(),
+            mode: Mode::Script,
+            wants_value: true,
+            is_last: false,
+        }
     }
 
     /// The name of the source in tracebacks, and `__file__` when it is not in angle brackets. One in
@@ -49,6 +58,19 @@ impl Turn {
     /// How the code is read. Default: [`Mode::Script`].
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Asks for no value: the last expression is evaluated as any other. Default: its value is given.
+    pub fn without_value(mut self) -> Self {
+        self.wants_value = false;
+        self
+    }
+
+    /// The program ends with this turn, as a process does: `atexit` handlers run, what the program holds
+    /// is let go, and open files are flushed. (Files are flushed at the end of every turn.) Default: no.
+    pub fn last(mut self) -> Self {
+        self.is_last = true;
         self
     }
 }

@@ -2,7 +2,7 @@ import os
 import subprocess
 import threading
 
-for name in ("ssl", "ctypes", "bz2", "lzma", "mmap", "multiprocessing", "readline", "numpy", "requests", "no_such_module"):
+for name in ("ssl", "ctypes", "bz2", "lzma", "mmap", "multiprocessing", "compression.zstd", "concurrent.interpreters", "readline", "numpy", "requests", "no_such_module"):
     try:
         __import__(name)
         print(name, "is there")
@@ -12,7 +12,9 @@ try:
     threading.Thread(target=print).start()
 except RuntimeError as error:
     print(error)
-for act in (lambda: subprocess.run(["ls"]), lambda: os.system("ls")):
+import multiprocessing
+
+for act in (lambda: subprocess.run(["ls"]), lambda: os.system("ls"), multiprocessing.Pool):
     try:
         act()
     except OSError as error:

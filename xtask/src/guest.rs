@@ -56,6 +56,7 @@ pub fn build(out: Option<PathBuf>, fast: bool) -> Result<()> {
     let module = fuse::replace_memory(&optimized, &warm.memory)?;
     let (module, safepoints) = fuse::add_safepoints(&module)?;
     println!("{} loops have a safepoint", safepoints.loops);
+    let module = fuse::add_gates(&module).context("while adding gates")?;
     let component = warm.notes.append_to(fuse::wrap(&original, &module)?)?;
 
     let compressed = step("compressing", || Ok(zstd::encode_all(component.as_slice(), 19)?))?;

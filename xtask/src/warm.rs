@@ -24,7 +24,7 @@ pub struct Warm {
 pub struct Notes {
     /// Writes that raise SIGINT: address, and bits to be set in the 32-bit word there.
     interrupt: Vec<(u32, u32)>,
-    /// Writes that raise SIGALRM, on which the interpreter passes pending output on.
+    /// Writes that raise SIGSYS, on which the interpreter passes pending output on.
     flush: Vec<(u32, u32)>,
     /// Standard output: the addresses of the text stream and of its buffered writer.
     stdout: (u32, u32),
@@ -50,7 +50,7 @@ const RUN: &str = "agentkernel:kernel/guest@0.1.0#run";
 const ROUNDS: usize = 4;
 
 const SIGINT: i32 = 2;
-const SIGALRM: i32 = 14;
+const SIGSYS: i32 = 31;
 
 pub fn warm(module: &[u8], stack_top: u32, programs: &str) -> Result<Warm> {
     let mut guest = Guest::new(module)?;
@@ -72,7 +72,7 @@ pub fn warm(module: &[u8], stack_top: u32, programs: &str) -> Result<Warm> {
         guest.run("1+1")?;
     }
     let interrupt = guest.trip(SIGINT, stack_top)?;
-    let flush = guest.trip(SIGALRM, stack_top)?;
+    let flush = guest.trip(SIGSYS, stack_top)?;
     let objects = guest.objects()?;
     println!("  {} objects made immortal", objects.len());
     guest.forget_directories()?;
@@ -161,8 +161,9 @@ impl Guest {
         let mut parameters = Vec::new();
         parameters.extend(self.text(code)?);
         parameters.extend(self.text("<turn>")?);
-        // No arguments, script mode, no settings.
+        // No arguments; the value is asked for; no settings.
         let expected = self.run.ty(&self.store).params().len();
+        parameters.extend([Val::I32(0), Val::I32(0), Val::I32(OPTION_VALUE)]);
         parameters.resize(expected, Val::I32(0));
         let mut result = [Val::I32(0)];
         self.run.call(&mut self.store, &parameters, &mut result)?;
@@ -235,6 +236,9 @@ impl Guest {
     }
 }
 
+/// The flag `value` of `options`.
+const OPTION_VALUE: i32 = 1 << 1;
+
 /// The case of `outcome` that has a value.
 const COMPLETED: u32 = 0;
 
@@ -252,7 +256,7 @@ fn stand_in(
 ) -> wasmtime::Result<()> {
     let last = parameters.last().map_or(0, |value| value.i32().unwrap_or_default());
     match name {
-        "write" | "write-bytes" | "[resource-drop]descriptor" => Ok(()),
+        "write" | "[resource-drop]descriptor" => Ok(()),
         "now" | "resolution" => {
             results[0] = Val::I64(1_000_000_000);
             Ok(())

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::guest::hex;
+use crate::Result;
 
 const COMPILED: &str = "guest.cwasm";
 const IMAGE: &str = "guest.image";
@@ -26,6 +27,12 @@ pub(crate) struct Built {
     pub image: Vec<u8>,
     /// What is known about that memory.
     pub notes: Vec<u8>,
+}
+
+impl Built {
+    fn files(&self) -> [(&'static str, &[u8]); 3] {
+        [(COMPILED, &self.compiled), (IMAGE, &self.image), (NOTES, &self.notes)]
+    }
 }
 
 /// Something to start from.
@@ -107,32 +114,48 @@ impl Cache {
         self.root.as_deref()
     }
 
-    /// The entry `key`, built if it is not there.
-    pub fn get<E>(&self, key: &str, build: impl FnOnce() -> Result<Built, E>) -> Result<Artefact, E> {
+    /// What `load` makes of the entry `key`, which is built if it is not there or cannot be loaded.
+    /// `waiting` is called before another process is waited for that builds it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `build`, and those of `load` for what was just built.
+    pub fn get<T>(
+        &self,
+        key: &str,
+        waiting: impl FnOnce(),
+        build: impl FnOnce() -> Result<Built>,
+        load: impl Fn(&Artefact) -> Result<T>,
+    ) -> Result<T> {
         let Some(root) = &self.root else {
-            return build().map(Artefact::Fresh);
+            return load(&Artefact::Fresh(build()?));
         };
         let directory = root.join(key);
-        if check(root, &directory).is_ok() {
-            return Ok(Artefact::Stored(Entry { directory }));
+        let stored = || -> Result<T, Problem> {
+            check(root, &directory)?;
+            let entry = Artefact::Stored(Entry { directory: directory.clone() });
+            load(&entry).map_err(|error| Problem::Useless(error.to_string()))
+        };
+        if let Ok(loaded) = stored() {
+            return Ok(loaded);
         }
         // One process builds, the others wait for it. Without a lock each builds its own.
-        let _lock =
-            lock(root, key).inspect_err(|error| tracing::debug!("no lock in the compilation cache: {error}"));
-        match check(root, &directory) {
-            Ok(()) => return Ok(Artefact::Stored(Entry { directory })),
+        let _lock = lock(root, key, waiting)
+            .inspect_err(|error| tracing::debug!("no lock in the compilation cache: {error}"));
+        match stored() {
+            Ok(loaded) => return Ok(loaded),
             Err(Problem::Absent) => {}
             Err(problem) => tracing::warn!("the cached interpreter is built anew: {problem}"),
         }
         let built = build()?;
         match store(root, &directory, &built) {
-            Ok(()) => Ok(Artefact::Stored(Entry { directory })),
+            Ok(()) => load(&Artefact::Stored(Entry { directory })),
             Err(error) => {
                 tracing::warn!(
                     "cannot keep the compiled interpreter in `{}`, so the next start compiles again: {error}",
                     root.display()
                 );
-                Ok(Artefact::Fresh(built))
+                load(&Artefact::Fresh(built))
             }
         }
     }
@@ -202,6 +225,8 @@ enum Problem {
     Length(String),
     #[error("its index cannot be read: {0}")]
     Index(String),
+    #[error("it cannot be loaded: {0}")]
+    Useless(String),
     #[error(transparent)]
     Io(io::Error),
 }
@@ -226,6 +251,9 @@ fn check(root: &Path, directory: &Path) -> Result<(), Problem> {
         if trusted(&directory.join(&listed.name), false)? != listed.bytes {
             return Err(Problem::Length(listed.name.clone()));
         }
+    }
+    if index.files.iter().all(|listed| listed.name != COMPILED) {
+        return Err(Problem::Index(format!("it does not list `{COMPILED}`")));
     }
     Ok(())
 }
@@ -276,22 +304,28 @@ fn private(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
-fn lock(root: &Path, key: &str) -> io::Result<File> {
+/// Makes the cache directory, if nobody else can write to it.
+fn own(root: &Path) -> io::Result<()> {
     private(root)?;
+    trusted(root, true).map(drop).map_err(io::Error::other)
+}
+
+fn lock(root: &Path, key: &str, waiting: impl FnOnce()) -> io::Result<File> {
+    own(root)?;
     let file =
         File::options().create(true).truncate(false).write(true).open(root.join(format!("{key}.lock")))?;
-    file.lock()?;
+    if file.try_lock().is_err() {
+        waiting();
+        file.lock()?;
+    }
     Ok(file)
 }
 
 fn store(root: &Path, directory: &Path, built: &Built) -> io::Result<()> {
-    private(root)?;
-    if let Err(problem @ (Problem::Foreign(_) | Problem::Writable(_))) = trusted(root, true) {
-        return Err(io::Error::other(problem));
-    }
+    own(root)?;
     let temporary = tempfile::Builder::new().prefix(".building-").tempdir_in(root)?;
     let mut index = Index { files: Vec::new() };
-    for (name, bytes) in [(COMPILED, &built.compiled), (IMAGE, &built.image), (NOTES, &built.notes)] {
+    for (name, bytes) in built.files() {
         if !bytes.is_empty() {
             write(&temporary.path().join(name), bytes)?;
             index.files.push(Listed {

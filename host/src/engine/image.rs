@@ -22,7 +22,7 @@ pub(crate) struct Split {
 pub(crate) struct Notes {
     /// Writes that make SIGINT pending: an address, and the bits to set in the 32-bit word there.
     pub interrupt: Vec<(u32, u32)>,
-    /// The same for SIGALRM.
+    /// The same for SIGSYS.
     pub flush: Vec<(u32, u32)>,
     /// Standard output: the addresses of the text stream and of its buffered writer.
     pub stdout: (u32, u32),

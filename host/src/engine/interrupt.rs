@@ -4,9 +4,13 @@
 //! that the compiled code listens to; waiting is stopped by waking the host call.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// Why a turn was stopped.
@@ -23,11 +27,17 @@ pub(crate) trait Control: Send + Sync {
     /// Makes computing guest code stop soon.
     fn ring(&self);
 
-    /// Undoes `ring`, so that the memory can be read or the next turn can run.
-    fn silence(&self);
+    /// Undoes `ring`, so that the next turn can run; says whether it can.
+    fn silence(&self) -> bool;
 
-    /// Makes a signal pending in the interpreter; says whether that is possible.
-    fn raise(&self, signal: Signal) -> bool;
+    /// Makes a signal pending in the interpreter, from any thread, unless it is in a host call.
+    fn raise(&self, signal: Signal) -> Raised;
+
+    /// Makes a signal pending, on the thread of a host call.
+    fn raise_in_host_call(&self, signal: Signal);
+
+    /// Takes a pending signal back, after a turn and on its thread.
+    fn take_back(&self, signal: Signal);
 
     /// Standard output that the guest has not passed on, when it is stopped for good.
     fn pending_output(&self) -> Option<Vec<u8>>;
@@ -38,8 +48,25 @@ pub(crate) trait Control: Send + Sync {
 pub(crate) enum Signal {
     /// SIGINT: `KeyboardInterrupt`.
     Interrupt,
-    /// SIGALRM: pass pending output on.
+    /// SIGSYS: pass pending output on.
     Flush,
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raised {
+    Pending,
+    /// The interpreter is in a host call, whose end is soon enough to try again.
+    NotNow,
+    /// This engine cannot do it.
+    Never,
+}
+
+/// How a turn ended, as far as it was stopped from outside.
+pub(crate) struct Ended {
+    pub reason: Option<Reason>,
+    /// Whether the guest can run again, if it was not stopped.
+    pub usable: bool,
 }
 
 /// Raised through the host calls of a turn that was stopped; becomes the turn's ending.
@@ -59,12 +86,16 @@ struct State {
     control: Option<Arc<dyn Control>>,
     running: bool,
     reason: Option<Reason>,
-    /// A pending SIGINT, of which the wait that it should end does not know yet.
-    signalled: bool,
+    /// A SIGINT that came during a host call. It ends the wait of that call, if it waits.
+    undelivered: bool,
     /// Whether this turn has been sent a SIGINT.
     asked: bool,
+    /// Whether the last turn was stopped: what it had still to say may not hold anybody up.
+    stopped: bool,
     /// A cancellation that arrived between turns stops the next one.
     cancelled: bool,
+    /// What the turn runs elsewhere, in a tool for instance, and has to be stopped with it.
+    nested: Vec<Arc<Interrupt>>,
 }
 
 impl Interrupt {
@@ -85,24 +116,31 @@ impl Interrupt {
         let mut state = self.lock();
         state.running = true;
         state.reason = None;
-        state.signalled = false;
+        state.undelivered = false;
         state.asked = false;
+        state.stopped = false;
         if state.cancelled {
             self.stop(&mut state, Reason::Cancelled);
         }
     }
 
-    /// Marks the end of a turn and says why it was stopped, if it was.
-    pub fn end(&self) -> Option<Reason> {
+    /// Marks the end of a turn, on its thread.
+    pub fn end(&self) -> Ended {
         let mut state = self.lock();
         state.running = false;
         let reason = state.reason.take();
-        if reason.is_some()
-            && let Some(control) = &state.control
-        {
-            control.silence();
+        state.stopped = reason.is_some();
+        let mut usable = true;
+        if let Some(control) = &state.control {
+            if reason.is_some() {
+                usable = control.silence();
+            }
+            if state.asked {
+                // What came too late for this turn is not for the next one.
+                control.take_back(Signal::Interrupt);
+            }
         }
-        reason
+        Ended { reason, usable }
     }
 
     /// Stops the current turn, if one runs.
@@ -118,25 +156,42 @@ impl Interrupt {
     /// Raises SIGINT in the current turn; stops it where that is not possible or did not help.
     pub fn interrupt(&self) {
         let mut state = self.lock();
-        if !state.running {
+        if !state.running || state.reason.is_some() {
             return;
         }
-        let raised = !state.asked && state.control.as_ref().is_some_and(|it| it.raise(Signal::Interrupt));
-        if !raised {
-            return self.stop(&mut state, Reason::Cancelled);
+        let raised = match (&state.control, state.asked) {
+            (Some(control), false) => control.raise(Signal::Interrupt),
+            _ => Raised::Never,
+        };
+        match raised {
+            Raised::Never => return self.stop(&mut state, Reason::Cancelled),
+            Raised::Pending => {}
+            Raised::NotNow => {
+                state.undelivered = true;
+                self.woken.notify_all();
+                self.notify.notify_waiters();
+            }
         }
         state.asked = true;
-        state.signalled = true;
-        self.woken.notify_all();
-        self.notify.notify_waiters();
     }
 
-    /// Asks the current turn to pass its output on.
-    fn flush(&self) {
-        let state = self.lock();
-        if let (true, Some(control)) = (state.running, &state.control) {
-            control.raise(Signal::Flush);
+    /// Asks the current turn to pass its output on, and delivers what could not be before.
+    fn tick(&self) {
+        let mut state = self.lock();
+        if !state.running || state.reason.is_some() {
+            return;
         }
+        let Some(control) = state.control.clone() else { return };
+        if state.undelivered && control.raise(Signal::Interrupt) == Raised::Pending {
+            state.undelivered = false;
+        }
+        control.raise(Signal::Flush);
+    }
+
+    /// Whether the turn that runs is to stop, or the last one was stopped.
+    pub fn is_stopping(&self) -> bool {
+        let state = self.lock();
+        state.reason.is_some() || state.stopped
     }
 
     /// Standard output that a guest which cannot go on has not passed on.
@@ -150,13 +205,42 @@ impl Interrupt {
             if let Some(control) = &state.control {
                 control.ring();
             }
+            for nested in &state.nested {
+                nested.fire(reason);
+            }
             self.woken.notify_all();
             self.notify.notify_waiters();
         }
     }
 
+    /// Stops `nested` too when this turn is stopped, as long as `call` runs; at once if it already is.
+    pub fn with_nested<T>(&self, nested: &Arc<Interrupt>, call: impl FnOnce() -> T) -> T {
+        {
+            let mut state = self.lock();
+            state.nested.push(Arc::clone(nested));
+            if let Some(reason) = state.reason {
+                nested.fire(reason);
+            }
+        }
+        let result = call();
+        self.lock().nested.retain(|other| !Arc::ptr_eq(other, nested));
+        result
+    }
+
     pub fn is_fired(&self) -> bool {
         self.lock().reason.is_some()
+    }
+
+    /// Waits on this thread for `future`, unless the turn is stopped first.
+    pub fn block_on<T>(&self, runtime: &Handle, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        let mut stopped = pin!(self.fired());
+        let mut future = pin!(future);
+        runtime.block_on(poll_fn(|context| {
+            if stopped.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(Stopped));
+            }
+            future.as_mut().poll(context).map(Ok)
+        }))
     }
 
     /// Waits until the turn is stopped.
@@ -166,7 +250,7 @@ impl Interrupt {
 
     /// Waits until the turn is stopped, or was sent a signal that should end its wait.
     pub async fn signalled(&self) -> Result<(), Stopped> {
-        self.until(|state| state.reason.is_some() || state.signalled).await;
+        self.until(|state| state.reason.is_some() || state.undelivered).await;
         self.settle()
     }
 
@@ -183,16 +267,24 @@ impl Interrupt {
         }
     }
 
+    /// Ends a wait, on the turn's thread.
     fn settle(&self) -> Result<(), Stopped> {
         let mut state = self.lock();
-        state.signalled = false;
-        if state.reason.is_some() { Err(Stopped) } else { Ok(()) }
+        if state.reason.is_some() {
+            return Err(Stopped);
+        }
+        if std::mem::take(&mut state.undelivered)
+            && let Some(control) = &state.control
+        {
+            control.raise_in_host_call(Signal::Interrupt);
+        }
+        Ok(())
     }
 
     /// Sleeps on this thread, for less if the turn is stopped or sent a signal.
     pub fn sleep(&self, duration: Duration) -> Result<(), Stopped> {
         let state = self.lock();
-        let waiting = |state: &mut State| state.reason.is_none() && !state.signalled;
+        let waiting = |state: &mut State| state.reason.is_none() && !state.undelivered;
         let slept = self.woken.wait_timeout_while(state, duration, waiting);
         drop(slept.unwrap_or_else(PoisonError::into_inner));
         self.settle()
@@ -284,7 +376,7 @@ impl Shared {
                     return false;
                 }
                 if now >= turn.started + FLUSH_EVERY {
-                    turn.interrupt.flush();
+                    turn.interrupt.tick();
                 }
                 let next =
                     turn.deadline.map_or(now + FLUSH_EVERY, |deadline| deadline.min(now + FLUSH_EVERY));

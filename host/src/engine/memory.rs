@@ -1,287 +1,17 @@
 //! Linear memory that the host owns: every instance starts as a private, copy-on-write view of one
-//! image, and its address space is used again after it.
-//!
-//! A [`Slot`] is two reservations of address space. The first holds the interpreter's memory, the
-//! image mapped privately at its start. The second holds the *safepoint page*, a second memory of
-//! the module which every loop reads and nothing else ever touches: taking it away makes the guest
-//! trap at its next loop, and no host code can ever fault on it.
+//! image, and its address space is used again after it ([`slot`](super::slot)).
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-use super::image::Notes;
-use super::interrupt::{Control, Signal};
-use super::pagemap::{self, Pages};
+use super::interrupt::{Control, Raised, Signal};
 use super::pending;
-
-/// Bytes of the safepoint memory: one WebAssembly page.
-const SAFEPOINT_BYTES: usize = 65536;
-
-/// How many changed bytes of a slot are put back by copying, so that the next instance finds its
-/// pages present. What exceeds it is given back to the system.
-const RESIDENT_BYTES: usize = 8 << 20;
-
-/// Address space without access.
-struct Reservation {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: a reservation is an address range; it has no thread affinity, and all access to the bytes
-// goes through wasmtime (while an instance lives) or through the slot's sole owner (before and after).
-unsafe impl Send for Reservation {}
-// SAFETY: as above; a shared reference only gives the address.
-unsafe impl Sync for Reservation {}
-
-impl Reservation {
-    fn new(bytes: usize) -> io::Result<Self> {
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
-        Ok(Reservation { start, bytes })
-    }
-
-    /// The address `offset` bytes in. The range must lie inside the reservation.
-    fn at(&self, offset: usize, bytes: usize) -> *mut libc::c_void {
-        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.bytes));
-        // SAFETY: inside the reservation, as just checked.
-        unsafe { self.start.as_ptr().add(offset).cast() }
-    }
-
-    fn protect(&self, offset: usize, bytes: usize, protection: i32) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: the range lies in a mapping of ours. Making it accessible exposes only zeroes or
-        // the image; taking access away can fault guest code alone, which wasmtime turns into a trap.
-        if unsafe { libc::mprotect(self.at(offset, bytes), bytes, protection) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-
-    /// Lays `image` privately over the start.
-    fn map(&self, image: &Image) -> io::Result<()> {
-        // SAFETY: MAP_FIXED replaces pages of our own reservation only (`at` checks the range), while
-        // no instance uses it. A private mapping never writes to the file.
-        let start = unsafe {
-            libc::mmap(
-                self.at(0, image.bytes),
-                image.bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_FIXED,
-                image.file.as_raw_fd(),
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Makes the first `bytes` bytes a reservation without content again.
-    fn clear(&self, bytes: usize) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: as in `map`.
-        let start = unsafe {
-            libc::mmap(
-                self.at(0, bytes),
-                bytes,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Drops changed pages: they read as the image, or as zero beyond it.
-    fn discard(&self, offset: usize, bytes: usize) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: a private mapping of ours, used by no instance now.
-        if unsafe { libc::madvise(self.at(offset, bytes), bytes, libc::MADV_DONTNEED) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and whoever owns the reservation owns all use of it.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
-    }
-}
-
-/// A frozen memory: a file that is never written again, and a read-only view of it.
-pub(crate) struct Image {
-    file: File,
-    bytes: usize,
-    view: Reservation,
-    notes: Notes,
-}
-
-impl Image {
-    /// Maps a file of the compilation cache. Its length is a multiple of the page size.
-    pub fn from_file(file: File, notes: Notes) -> io::Result<Arc<Self>> {
-        let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-        if bytes == 0 || !bytes.is_multiple_of(65536) {
-            return Err(io::Error::other("a memory image is whole WebAssembly pages"));
-        }
-        let mut words = notes.interrupt.iter().chain(&notes.flush).map(|(address, _)| *address as usize);
-        if words.any(|address| address % 4 != 0 || address + 4 > bytes) {
-            return Err(io::Error::other("a note on the memory image points outside of it"));
-        }
-        let view = Reservation::new(bytes)?;
-        let image = Image { file, bytes, view, notes };
-        image.view.map(&image)?;
-        image.view.protect(0, bytes, libc::PROT_READ)?;
-        Ok(Arc::new(image))
-    }
-
-    /// An image in memory alone, where there is no cache.
-    pub fn from_bytes(bytes: &[u8], notes: Notes) -> io::Result<Arc<Self>> {
-        use std::io::Write;
-        let mut file = tempfile::tempfile()?;
-        file.write_all(bytes)?;
-        Self::from_file(file, notes)
-    }
-
-    /// The image's length in bytes: the memory an instance starts with.
-    pub fn len(&self) -> usize {
-        self.bytes
-    }
-}
-
-/// Address space for one instance.
-struct Slot {
-    memory: Reservation,
-    safepoint: Reservation,
-    /// The image mapped at the start of `memory`.
-    image: Option<Arc<Image>>,
-    /// Bytes of `memory` from its start that can be accessed.
-    accessible: usize,
-}
-
-impl Slot {
-    fn new(bytes: usize) -> io::Result<Self> {
-        let safepoint = Reservation::new(bytes)?;
-        safepoint.protect(0, SAFEPOINT_BYTES, libc::PROT_READ | libc::PROT_WRITE)?;
-        Ok(Slot { memory: Reservation::new(bytes)?, safepoint, image: None, accessible: 0 })
-    }
-
-    fn prepare(&mut self, image: &Arc<Image>) -> io::Result<()> {
-        if self.image.as_ref().is_some_and(|mapped| Arc::ptr_eq(mapped, image)) {
-            return Ok(());
-        }
-        // Nothing of another image may show where this one ends.
-        self.image = None;
-        self.memory.clear(self.accessible)?;
-        self.accessible = 0;
-        self.memory.map(image)?;
-        self.accessible = image.bytes;
-        self.image = Some(Arc::clone(image));
-        Ok(())
-    }
-
-    fn grow(&mut self, bytes: usize) -> io::Result<()> {
-        if bytes > self.accessible {
-            self.memory.protect(
-                self.accessible,
-                bytes - self.accessible,
-                libc::PROT_READ | libc::PROT_WRITE,
-            )?;
-            self.accessible = bytes;
-        }
-        Ok(())
-    }
-
-    /// Makes the memory equal to the image again.
-    fn reset(&mut self) -> io::Result<()> {
-        let Some(image) = &self.image else {
-            return Ok(());
-        };
-        self.safepoint.protect(0, SAFEPOINT_BYTES, libc::PROT_READ | libc::PROT_WRITE)?;
-        if self.accessible > image.bytes {
-            self.memory.discard(image.bytes, self.accessible - image.bytes)?;
-            self.memory.protect(image.bytes, self.accessible - image.bytes, libc::PROT_NONE)?;
-            self.accessible = image.bytes;
-        }
-        let changed = pagemap::private_pages(self.memory.start.as_ptr(), image.bytes);
-        let Some(changed) = changed else {
-            return self.memory.discard(0, image.bytes);
-        };
-        let mut kept = 0;
-        for Pages { offset, bytes } in changed {
-            if kept + bytes > RESIDENT_BYTES {
-                self.memory.discard(offset, bytes)?;
-                continue;
-            }
-            kept += bytes;
-            let source = image.view.at(offset, bytes);
-            let target = self.memory.at(offset, bytes);
-            // SAFETY: both ranges were checked by `at`; the source is the image's own read-only view,
-            // the target is memory that no instance uses and that is accessible (it is below
-            // `image.bytes`); two mappings never overlap.
-            unsafe { std::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), bytes) };
-        }
-        Ok(())
-    }
-}
-
-/// Slots that wait to be used again.
-pub(crate) struct Pool {
-    idle: Mutex<Vec<Slot>>,
-    max_idle: usize,
-}
-
-impl Pool {
-    pub fn new(max_idle: usize) -> Arc<Self> {
-        Arc::new(Pool { idle: Mutex::default(), max_idle })
-    }
-
-    fn take(&self, image: &Arc<Image>, bytes: usize) -> io::Result<Slot> {
-        let recycled = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut slot = match recycled {
-            Some(slot) if slot.memory.bytes == bytes => slot,
-            _ => Slot::new(bytes)?,
-        };
-        slot.prepare(image)?;
-        Ok(slot)
-    }
-
-    fn put(&self, mut slot: Slot) {
-        // A slot that cannot be proven clean is unmapped instead.
-        if slot.reset().is_ok() {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < self.max_idle {
-                idle.push(slot);
-            }
-        }
-    }
-}
+use super::slot::{INSIDE, Image, Pool, RAISING, SAFEPOINT_BYTES, Slot};
 
 /// One instance's use of a slot. Both of its memories hold it; the last to go returns the slot.
 pub(crate) struct Lease {
@@ -323,37 +53,61 @@ pub(crate) struct LeaseControl {
 }
 
 impl LeaseControl {
-    fn set_safepoint(&self, protection: i32) {
-        if let Some(lease) = self.lease.upgrade() {
-            // It can fail only for want of kernel memory. A guest that cannot be stopped would run
-            // for ever, so that ends the process.
-            lease
-                .with_slot(|slot| slot.safepoint.protect(0, SAFEPOINT_BYTES, protection))
-                .expect("changing the protection of a mapped page");
+    fn set_safepoint(&self, protection: i32) -> io::Result<()> {
+        let Some(lease) = self.lease.upgrade() else { return Ok(()) };
+        lease.with_slot(|slot| slot.safepoint.protect(0, SAFEPOINT_BYTES, protection))
+    }
+
+    fn writes(&self, signal: Signal) -> &[(u32, u32)] {
+        match signal {
+            Signal::Interrupt => &self.image.notes.interrupt,
+            Signal::Flush => &self.image.notes.flush,
         }
     }
 }
 
 impl Control for LeaseControl {
     fn ring(&self) {
-        self.set_safepoint(libc::PROT_NONE);
-    }
-
-    fn silence(&self) {
-        self.set_safepoint(libc::PROT_READ | libc::PROT_WRITE);
-    }
-
-    fn raise(&self, signal: Signal) -> bool {
-        let Some(lease) = self.lease.upgrade() else { return false };
-        let notes = &self.image.notes;
-        let writes = match signal {
-            Signal::Interrupt => &notes.interrupt,
-            Signal::Flush => &notes.flush,
-        };
-        for (address, bits) in writes {
-            lease.set_bits(*address, *bits);
+        if let Err(error) = self.set_safepoint(libc::PROT_NONE) {
+            // The page is a mapping of its own, so this needs no memory and does not fail. If it did,
+            // a hostile program could not be stopped any more.
+            tracing::error!("cannot stop a program: {error}");
+            std::process::abort();
         }
-        true
+    }
+
+    fn silence(&self) -> bool {
+        self.set_safepoint(libc::PROT_READ | libc::PROT_WRITE).is_ok()
+    }
+
+    fn raise(&self, signal: Signal) -> Raised {
+        let Some(lease) = self.lease.upgrade() else { return Raised::Never };
+        lease.safepoint_word(RAISING).store(1, Ordering::SeqCst);
+        let inside = lease.safepoint_word(INSIDE).load(Ordering::SeqCst) == 1;
+        if inside {
+            // SAFETY: the interpreter is inside and does not leave until `RAISING` is 0 again: either
+            // the load above saw what it stored when it left, or it sees what we stored before.
+            unsafe { lease.change(self.writes(signal), |word, bits| word.fetch_or(bits, Ordering::Relaxed)) };
+        }
+        lease.safepoint_word(RAISING).store(0, Ordering::SeqCst);
+        if inside { Raised::Pending } else { Raised::NotNow }
+    }
+
+    fn raise_in_host_call(&self, signal: Signal) {
+        if let Some(lease) = self.lease.upgrade() {
+            // SAFETY: this is the thread of a host call, whose arguments have been copied out of the
+            // memory and whose results have not yet been copied in.
+            unsafe { lease.change(self.writes(signal), |word, bits| word.fetch_or(bits, Ordering::Relaxed)) };
+        }
+    }
+
+    fn take_back(&self, signal: Signal) {
+        if let Some(lease) = self.lease.upgrade() {
+            // SAFETY: this is the thread of a turn that has ended; nothing else uses the memory.
+            unsafe {
+                lease.change(self.writes(signal), |word, bits| word.fetch_and(!bits, Ordering::Relaxed))
+            };
+        }
     }
 
     fn pending_output(&self) -> Option<Vec<u8>> {
@@ -363,16 +117,29 @@ impl Control for LeaseControl {
 }
 
 impl Lease {
-    /// Sets bits in a word of the image's part of the memory, while the guest may be running.
-    fn set_bits(&self, address: u32, bits: u32) {
-        // SAFETY: `Image::from_file` checked that the address is a multiple of four inside the image,
-        // which is mapped for reading and writing as long as the lease lives. The guest's own accesses
-        // are plain machine loads and stores outside of Rust's abstract machine, and no Rust reference
-        // to these bytes exists while this atomic one does: wasmtime makes slices of guest memory only
-        // inside host calls, for the buffers of their arguments, and none of those lies at a word of
-        // the interpreter's own state. A store of the guest's that overlaps at worst loses the bits.
-        let word = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(address as usize).cast()) };
-        word.fetch_or(bits, Ordering::Relaxed);
+    /// A word of the safepoint page. Must not be used between `ring` and `silence`.
+    fn safepoint_word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: the page is mapped as long as the lease lives, and accessible but between `ring` and
+        // `silence`, which the interrupt's lock keeps apart from this. The address is a multiple of
+        // four. The guest's own accesses are atomic; host code makes no other reference to the page.
+        unsafe { AtomicU32::from_ptr(self.safepoint.as_ptr().add(offset).cast()) }
+    }
+
+    /// Changes bits in words of the image's part of the memory.
+    ///
+    /// # Safety
+    ///
+    /// No host code may hold a reference into the memory meanwhile. The guest may run: its accesses
+    /// are plain machine loads and stores outside of Rust's abstract machine, and one of its stores
+    /// that comes in between at worst loses the bits.
+    unsafe fn change(&self, writes: &[(u32, u32)], change: impl Fn(&AtomicU32, u32) -> u32) {
+        for (address, bits) in writes {
+            // SAFETY: `Image::from_file` checked that the address is a multiple of four inside the
+            // image, which is mapped for reading and writing as long as the lease lives; the caller
+            // rules out other references.
+            let word = unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(*address as usize).cast()) };
+            change(word, *bits);
+        }
     }
 
     /// Copies bytes of the memory, when the guest does not run.
@@ -408,14 +175,15 @@ pub(crate) fn instantiate<T>(
 ) -> wasmtime::Result<(T, LeaseControl)> {
     HANDOFF.set(Some(Handoff { image: Arc::clone(image), lease: None }));
     let instance = instantiate();
-    let lease = HANDOFF.take().and_then(|handoff| handoff.lease);
-    let lease = lease.ok_or_else(|| wasmtime::Error::msg("the interpreter has no memory"));
-    let control = LeaseControl { lease: Arc::downgrade(&lease?), image: Arc::clone(image) };
-    Ok((instance?, control))
+    let handoff = HANDOFF.take();
+    let instance = instance?;
+    let lease = handoff.and_then(|handoff| handoff.lease);
+    let lease = lease.ok_or_else(|| wasmtime::Error::msg("the interpreter has no memory"))?;
+    Ok((instance, LeaseControl { lease: Arc::downgrade(&lease), image: Arc::clone(image) }))
 }
 
 /// Gives wasmtime the memories of a lease.
-pub(crate) struct Creator(pub Arc<Pool>);
+pub(super) struct Creator(pub Arc<Pool>);
 
 // SAFETY: a memory's reservation covers `reserved + guard` bytes from its start and never moves;
 // beyond its size nothing is accessible. It is not zeroed but holds the image, which stands for the

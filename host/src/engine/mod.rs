@@ -5,6 +5,7 @@
 //! is metered by fuel, wasmtime's own memories and epochs do the same more slowly.
 
 mod cache;
+mod dynamic;
 mod guest;
 mod image;
 mod interrupt;
@@ -14,6 +15,14 @@ mod memory;
 mod pagemap;
 #[cfg(target_os = "linux")]
 mod pending;
+#[cfg(target_os = "linux")]
+mod slot;
+#[cfg(target_os = "linux")]
+mod stack;
+#[cfg(not(target_os = "linux"))]
+#[path = "stack_elsewhere.rs"]
+mod stack;
+mod tools;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,18 +33,22 @@ use wasmtime::{Config, OptLevel, Store, UpdateDeadline};
 
 pub(crate) use cache::Cache;
 pub use cache::CacheEntry;
+pub(crate) use dynamic::{Handles, Malformed, call};
 pub(crate) use guest::{Source, manifest};
-pub(crate) use interrupt::{Control, Interrupt, Reason, Signal, Stopped, Watchdog};
+pub(crate) use interrupt::{Control, Interrupt, Raised, Reason, Signal, Stopped, Watchdog};
+pub(crate) use stack::Stacks;
+pub(crate) use tools::ToolEngine;
 
 use crate::bindings::{Python, PythonPre};
 use crate::state::State;
 use crate::{Error, ErrorKind, Result};
 
 /// Changes whenever the way a cached artefact is made or laid out does.
-const CACHE_FORMAT: u32 = 2;
+const CACHE_FORMAT: u32 = 3;
 
-/// Native stack that guest code may use. Python's own recursion limit ends far below it.
-pub(crate) const GUEST_STACK_BYTES: usize = 1 << 20;
+/// Native stack that guest code may use. Python's own limits are lower but for freeing, comparing and
+/// showing deeply nested data.
+const GUEST_STACK_BYTES: usize = 16 << 20;
 
 /// Slots of address space kept for the next sessions.
 #[cfg(target_os = "linux")]
@@ -79,16 +92,18 @@ pub enum Progress {
     Compiling,
     /// It was compiled in this time.
     Compiled(Duration),
+    /// Another process is compiling it, and this one waits for that.
+    Waiting,
 }
 
 /// A compiled interpreter, ready to instantiate.
 pub(crate) struct Engine {
     mode: Mode,
     pre: PythonPre<State>,
-    /// Memory that an instance starts with, in bytes, where it is known.
+    /// Memory that an instance starts with, in bytes.
     memory_at_start: u64,
     #[cfg(target_os = "linux")]
-    image: Option<Arc<memory::Image>>,
+    image: Option<Arc<slot::Image>>,
 }
 
 impl Engine {
@@ -96,54 +111,59 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config(mode))
             .map_err(|error| Error::new(ErrorKind::System, "cannot set up wasmtime").source(error))?;
         let key = cache_key(mode, source, &engine)?;
-        let artefact = cache.get(&key, || {
+        let build = || {
             progress(Progress::Compiling);
             let start = Instant::now();
             let built = build(mode, source, &engine)?;
             progress(Progress::Compiled(start.elapsed()));
-            Ok::<_, Error>(built)
-        })?;
+            Ok(built)
+        };
+        cache.get(
+            &key,
+            || progress(Progress::Waiting),
+            build,
+            |artefact| Self::from_artefact(mode, &engine, artefact),
+        )
+    }
+
+    fn from_artefact(mode: Mode, engine: &wasmtime::Engine, artefact: &cache::Artefact) -> Result<Self> {
         // SAFETY: the bytes were made by this engine (the key says so): either just now, or by an
         // earlier run of this user whose cache entry nobody else can write and whose length is whole.
         #[expect(unsafe_code)]
         let component = unsafe {
-            match &artefact {
-                cache::Artefact::Stored(entry) => Component::deserialize_file(&engine, entry.compiled()),
-                cache::Artefact::Fresh(built) => Component::deserialize(&engine, &built.compiled),
+            match artefact {
+                cache::Artefact::Stored(entry) => Component::deserialize_file(engine, entry.compiled()),
+                cache::Artefact::Fresh(built) => Component::deserialize(engine, &built.compiled),
             }
         }
         .map_err(|error| {
-            Error::new(ErrorKind::Guest, "cannot load the compiled interpreter")
-                .hint("remove it with `agentkernel cache clear`; the next start compiles it again")
-                .source(error)
+            Error::new(ErrorKind::Guest, "cannot load the compiled interpreter").source(error)
         })?;
         #[cfg(target_os = "linux")]
         let image = match mode {
             Mode::Portable { .. } => None,
-            Mode::Owned => Some(map_image(&artefact).map_err(|error| {
-                Error::new(ErrorKind::Guest, "cannot map the interpreter's memory image")
-                    .hint("remove it with `agentkernel cache clear`; the next start makes it again")
-                    .source(error)
+            Mode::Owned => Some(map_image(artefact).map_err(|error| {
+                Error::new(ErrorKind::Guest, "cannot map the interpreter's memory image").source(error)
             })?),
         };
-        let mut linker = Linker::new(&engine);
-        crate::state::add_to_linker(&mut linker)
+        let mut linker = Linker::new(engine);
+        let pre = crate::state::add_to_linker(&mut linker)
             .and_then(|()| PythonPre::new(linker.instantiate_pre(&component)?))
-            .map(|pre| Engine {
-                mode,
-                pre,
-                #[cfg(target_os = "linux")]
-                memory_at_start: image.as_ref().map_or(0, |image| image.len() as u64),
-                #[cfg(not(target_os = "linux"))]
-                memory_at_start: 0,
-                #[cfg(target_os = "linux")]
-                image,
-            })
             .map_err(|error| {
                 Error::new(ErrorKind::Guest, "the interpreter does not fit this version of AgentKernel")
                     .hint("rebuild it with `cargo xtask guest`")
                     .source(error)
-            })
+            })?;
+        Ok(Engine {
+            mode,
+            pre,
+            memory_at_start: component
+                .resources_required()
+                .and_then(|required| required.max_initial_memory_size)
+                .map_or(0, |pages| pages * 65536),
+            #[cfg(target_os = "linux")]
+            image,
+        })
     }
 
     /// Whether running turns are asked to pass their output on, so that they need not line by line.
@@ -189,14 +209,14 @@ impl Engine {
 }
 
 #[cfg(target_os = "linux")]
-fn map_image(artefact: &cache::Artefact) -> std::io::Result<Arc<memory::Image>> {
+fn map_image(artefact: &cache::Artefact) -> std::io::Result<Arc<slot::Image>> {
     match artefact {
         cache::Artefact::Stored(entry) => {
             let notes = image::Notes::parse(&std::fs::read(entry.notes())?)?;
-            memory::Image::from_file(std::fs::File::open(entry.image())?, notes)
+            slot::Image::from_file(std::fs::File::open(entry.image())?, notes)
         }
         cache::Artefact::Fresh(built) => {
-            memory::Image::from_bytes(&built.image, image::Notes::parse(&built.notes)?)
+            slot::Image::from_bytes(&built.image, image::Notes::parse(&built.notes)?)
         }
     }
 }
@@ -217,11 +237,17 @@ impl Control for Epochs {
         self.0.increment_epoch();
     }
 
-    fn silence(&self) {}
-
-    fn raise(&self, _signal: Signal) -> bool {
-        false
+    fn silence(&self) -> bool {
+        true
     }
+
+    fn raise(&self, _signal: Signal) -> Raised {
+        Raised::Never
+    }
+
+    fn raise_in_host_call(&self, _signal: Signal) {}
+
+    fn take_back(&self, _signal: Signal) {}
 
     fn pending_output(&self) -> Option<Vec<u8>> {
         None
@@ -233,6 +259,8 @@ fn config(mode: Mode) -> Config {
     config
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(GUEST_STACK_BYTES)
+        // There are no fibers, but wasmtime checks that they would be large enough.
+        .async_stack_size(GUEST_STACK_BYTES + (1 << 20))
         // Tracebacks are Python's. Without these the artefact is a third smaller.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
@@ -244,7 +272,7 @@ fn config(mode: Mode) -> Config {
         #[cfg(target_os = "linux")]
         Mode::Owned => {
             config
-                .with_host_memory(Arc::new(memory::Creator(memory::Pool::new(MAX_IDLE_SLOTS))))
+                .with_host_memory(Arc::new(memory::Creator(slot::Pool::new(MAX_IDLE_SLOTS))))
                 .memory_init_cow(false);
         }
     }
@@ -272,7 +300,8 @@ fn build(mode: Mode, source: &Source, engine: &wasmtime::Engine) -> Result<cache
     }
 }
 
-fn cache_key(mode: Mode, source: &Source, engine: &wasmtime::Engine) -> Result<String> {
+/// Equal for engines that can load each other's compiled components.
+fn compatibility(engine: &wasmtime::Engine) -> [u8; 32] {
     struct Hasher(Sha256);
     impl std::hash::Hasher for Hasher {
         fn write(&mut self, bytes: &[u8]) {
@@ -283,10 +312,16 @@ fn cache_key(mode: Mode, source: &Source, engine: &wasmtime::Engine) -> Result<S
         }
     }
     let mut hasher = Hasher(Sha256::new());
-    hasher.0.update(CACHE_FORMAT.to_le_bytes());
-    hasher.0.update(mode.name());
-    hasher.0.update(source.sha256()?);
     std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
-    let digest = guest::hex(&hasher.0.finalize());
+    hasher.0.finalize().into()
+}
+
+fn cache_key(mode: Mode, source: &Source, engine: &wasmtime::Engine) -> Result<String> {
+    let mut hasher = Sha256::new();
+    hasher.update(CACHE_FORMAT.to_le_bytes());
+    hasher.update(mode.name());
+    hasher.update(source.sha256()?);
+    hasher.update(compatibility(engine));
+    let digest = guest::hex(&hasher.finalize());
     Ok(format!("{}-{}", mode.name(), &digest[..32]))
 }

@@ -27,10 +27,11 @@ pub(super) fn write_at(file: &Arc<File>, budget: &Budget, bytes: &[u8], offset: 
     if bytes.is_empty() {
         return Ok(0);
     }
-    let size = file.metadata()?.len();
-    let offset = offset.unwrap_or(size);
     // A hole counts as if it were written: it is as large for whoever reads the file later.
-    let hole = offset.saturating_sub(size);
+    let hole = match offset {
+        Some(offset) => offset.saturating_sub(file.metadata()?.len()),
+        None => 0,
+    };
     let wanted = hole.checked_add(bytes.len() as u64).ok_or(ErrorCode::FileTooLarge)?;
     let granted = budget.write(wanted);
     let allowed = granted.saturating_sub(hole);
@@ -38,10 +39,30 @@ pub(super) fn write_at(file: &Arc<File>, budget: &Budget, bytes: &[u8], offset: 
         budget.refund(granted);
         return Err(ErrorCode::InsufficientSpace.into());
     }
-    let written = retry(|| file.write_at(&bytes[..allowed as usize], offset));
+    let bytes = &bytes[..allowed as usize];
+    let written = retry(|| match offset {
+        Some(offset) => file.write_at(bytes, offset),
+        None => append(file, bytes),
+    });
     let used = written.as_ref().map_or(0, |written| hole + *written as u64);
     budget.refund(granted - used);
     Ok(written? as u64)
+}
+
+/// Writes at the end, wherever other writers have moved it to.
+#[cfg(target_os = "linux")]
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+    match pwritev2(file, &[io::IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.write_at(bytes, file.metadata()?.len()),
+        written => Ok(written?),
+    }
+}
+
+/// Writes at the end. Another writer can come in between here.
+#[cfg(not(target_os = "linux"))]
+fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    file.write_at(bytes, file.metadata()?.len())
 }
 
 /// Sets a file's size. Growing it counts as writing.

@@ -49,6 +49,8 @@ pub(crate) struct FilesystemLimits {
     pub open_files: u32,
     /// Bytes written over the session's life; growing a file counts as writing.
     pub write_bytes: u64,
+    /// Files, directories and links made, less those removed.
+    pub new_entries: u32,
     /// Length of a path.
     pub path_bytes: u32,
 }
@@ -65,6 +67,16 @@ impl FilesystemCtx {
     ///
     /// When two directories stand at the same path, or one below another.
     pub fn new(preopens: Vec<Preopen>, limits: FilesystemLimits) -> Result<Self> {
+        Self::sharing(preopens, limits, None)
+    }
+
+    /// What is left of the limits, to be shared.
+    pub fn budget(&self) -> Budget {
+        self.budget.clone()
+    }
+
+    /// As [`FilesystemCtx::new`], with the budget of another one if there is one.
+    pub fn sharing(preopens: Vec<Preopen>, limits: FilesystemLimits, budget: Option<Budget>) -> Result<Self> {
         for (index, one) in preopens.iter().enumerate() {
             for other in &preopens[..index] {
                 let (one, other) = (&one.guest_path, &other.guest_path);
@@ -85,14 +97,27 @@ impl FilesystemCtx {
         }
         Ok(FilesystemCtx {
             preopens,
-            budget: Budget(Arc::new(Counters {
-                open_limit: limits.open_files,
-                open: AtomicU32::new(0),
-                write_limit: limits.write_bytes,
-                written: AtomicU64::new(0),
-            })),
+            budget: budget.unwrap_or_else(|| Budget::new(limits)),
             path_bytes: limits.path_bytes as usize,
         })
+    }
+
+    /// The workspace, or a directory in it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub fn workspace(&mut self, below: &std::path::Path) -> Result<Arc<cap_std::fs::Dir>> {
+        let missing = |message: String| Error::new(ErrorKind::Grant, message);
+        let workspace = self.preopens.first_mut().ok_or_else(|| missing("there is no workspace".into()))?;
+        let directory = workspace.directory()?;
+        if below.as_os_str().is_empty() {
+            return Ok(directory);
+        }
+        let opened = directory.open_dir(below).map_err(|error| {
+            missing(format!("cannot open `{}` in the workspace", below.display())).source(error)
+        })?;
+        Ok(Arc::new(opened))
     }
 
     /// Bytes written so far.
@@ -103,13 +128,15 @@ impl FilesystemCtx {
 
 /// What is left of the limits; shared with every open file.
 #[derive(Clone)]
-struct Budget(Arc<Counters>);
+pub(crate) struct Budget(Arc<Counters>);
 
 struct Counters {
     open_limit: u32,
     open: AtomicU32,
     write_limit: u64,
     written: AtomicU64,
+    entry_limit: u32,
+    entries: AtomicU32,
 }
 
 /// One open file, directory or listing, counted until the last of its users is gone.
@@ -122,6 +149,17 @@ impl Drop for Opened {
 }
 
 impl Budget {
+    fn new(limits: FilesystemLimits) -> Self {
+        Budget(Arc::new(Counters {
+            open_limit: limits.open_files,
+            open: AtomicU32::new(0),
+            write_limit: limits.write_bytes,
+            written: AtomicU64::new(0),
+            entry_limit: limits.new_entries,
+            entries: AtomicU32::new(0),
+        }))
+    }
+
     fn open(&self) -> Option<Arc<Opened>> {
         let counters = &self.0;
         counters
@@ -142,6 +180,26 @@ impl Budget {
             Some(written + granted)
         });
         granted
+    }
+
+    /// Makes a file, directory or link, if there may be another.
+    fn entry<T>(&self, make: impl FnOnce() -> std::io::Result<T>) -> error::Result<T> {
+        let counters = &self.0;
+        counters
+            .entries
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |entries| {
+                (entries < counters.entry_limit).then_some(entries + 1)
+            })
+            .map_err(|_| error::ErrorCode::Quota)?;
+        Ok(make().inspect_err(|_| self.entry_gone())?)
+    }
+
+    /// One less. What the session did not make counts too: the sum is what grows.
+    fn entry_gone(&self) {
+        let _ = self
+            .0
+            .entries
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |entries| entries.checked_sub(1));
     }
 
     /// Gives back what was taken and not used.

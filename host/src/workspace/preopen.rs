@@ -38,6 +38,11 @@ impl Preopen {
         Preopen { place: Place::Temporary(None), guest_path: guest.to_owned(), access: Access::ReadWrite }
     }
 
+    /// A directory that is open already.
+    pub fn shared(directory: Arc<Dir>, guest: &str, access: Access) -> Self {
+        Preopen { place: Place::Directory(directory), guest_path: guest.to_owned(), access }
+    }
+
     pub(super) fn directory(&mut self) -> Result<Arc<Dir>> {
         match &mut self.place {
             Place::Directory(directory) => Ok(Arc::clone(directory)),

@@ -47,7 +47,8 @@ impl Drop for TempWorkspace {
 /// number of open files. Whatever lies in a subdirectory is moved up before that is removed.
 fn flatten(path: &Path) -> io::Result<()> {
     let root = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
-    let mut moved = 0u64;
+    // Names that no program could have taken before.
+    let mut names = std::iter::repeat_with(|| format!(".agentkernel-{:016x}", fastrand::u64(..)));
     loop {
         let mut empty = true;
         for entry in root.entries()? {
@@ -65,9 +66,7 @@ fn flatten(path: &Path) -> io::Result<()> {
             for inner in directory.entries()? {
                 let inner = inner?;
                 if inner.file_type()?.is_dir() {
-                    // A name of its own: no program could have known it.
-                    let target = format!(".agentkernel-{}-{moved}", std::process::id());
-                    moved += 1;
+                    let target = names.next().expect("there is always another");
                     directory.rename(inner.file_name(), &root, target)?;
                 } else {
                     directory.remove_file(inner.file_name())?;
@@ -97,6 +96,10 @@ mod tests {
         }
         drop(at);
         std::os::unix::fs::symlink("/etc", path.join("link")).unwrap();
+        // Names like those that removing makes are in nobody's way.
+        for name in 0..200 {
+            std::fs::create_dir_all(path.join(format!(".agentkernel-{name:016x}/x/y"))).unwrap();
+        }
         drop(workspace);
         assert!(!path.exists());
         assert!(Path::new("/etc").exists());

@@ -113,20 +113,30 @@ impl FilesystemCtxView<'_> {
             .nonblock(true)
             .sync(flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC))
             .dsync(flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC));
-        match (create, open_flags.contains(OpenFlags::EXCLUSIVE)) {
-            // Without write access the file is made first and opened after.
-            (true, true) if write => options.create_new(true),
-            (true, false) if write => options.create(true),
-            (true, exclusive) => {
-                let mut make = OpenOptions::new();
-                make.write(true).follow(follow).nonblock(true);
-                make.create(!exclusive).create_new(exclusive);
-                directory.open_with(path, &make)?;
-                &mut options
+        let exclusive = open_flags.contains(OpenFlags::EXCLUSIVE);
+        // Without write access the file is made first and opened after.
+        let made = |directory: &Dir| {
+            if !create || write {
+                return Ok(());
             }
-            (false, _) => &mut options,
+            let mut make = OpenOptions::new();
+            make.write(true).follow(follow).nonblock(true);
+            make.create(!exclusive).create_new(exclusive);
+            directory.open_with(path, &make).map(drop)
         };
-        let file = directory.open_with(path, &options)?;
+        if create && write {
+            options.create(!exclusive).create_new(exclusive);
+        }
+        // (Made by somebody else in between, it is counted all the same.)
+        let there =
+            if follows(path_flags) { directory.metadata(path) } else { directory.symlink_metadata(path) };
+        let new = create && there.is_err();
+        let file = if new {
+            self.ctx.budget.entry(|| made(&directory).and_then(|()| directory.open_with(path, &options)))?
+        } else {
+            made(&directory)?;
+            directory.open_with(path, &options)?
+        };
         let metadata = file.metadata()?;
         let node = if metadata.is_dir() {
             Node::Directory(Arc::new(Dir::from_std_file(file.into_std())))
@@ -152,11 +162,14 @@ impl FilesystemCtxView<'_> {
         if asks_for_directory(old) || asks_for_directory(new) {
             metadata_at(source, &format!("{}/", old.trim_end_matches('/')), PathFlags::empty())?;
         }
-        let _: () = match rename {
-            true => source.rename(old, target, new)?,
-            false => source.hard_link(old, target, new)?,
-        };
-        Ok(())
+        // A link that leads nowhere it should not from here may do so from there.
+        if source.read_link(old).is_ok_and(|target| may_lead_out(&target)) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        match rename {
+            true => Ok(source.rename(old, target, new)?),
+            false => self.ctx.budget.entry(|| source.hard_link(old, target, new)),
+        }
     }
 
     fn symlink(&self, handle: &Handle, target: &str, path: &str) -> Result<()> {
@@ -165,7 +178,7 @@ impl FilesystemCtxView<'_> {
         if may_lead_out(Path::new(target)) {
             return Err(ErrorCode::NotPermitted.into());
         }
-        Ok(directory.symlink(target, path)?)
+        self.ctx.budget.entry(|| directory.symlink(target, path))
     }
 }
 
@@ -308,7 +321,10 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn create_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
-        settle((|| Ok(self.get(&handle)?.mutable_directory()?.create_dir(self.path(&path)?)?))())
+        settle((|| {
+            let (directory, path) = (self.get(&handle)?.mutable_directory()?, self.path(&path)?);
+            self.ctx.budget.entry(|| directory.create_dir(path))
+        })())
     }
 
     fn stat(&mut self, handle: Handle) -> Settled<DescriptorStat> {
@@ -381,7 +397,10 @@ impl HostDescriptor for FilesystemCtxView<'_> {
 
     fn remove_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
-            Ok(self.get(&handle)?.mutable_directory()?.remove_dir(self.path(&path)?.trim_end_matches('/'))?)
+            let (directory, path) = (self.get(&handle)?.mutable_directory()?, self.path(&path)?);
+            directory.remove_dir(path.trim_end_matches('/'))?;
+            self.ctx.budget.entry_gone();
+            Ok(())
         })())
     }
 
@@ -396,7 +415,9 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     fn unlink_file_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
             let directory = self.get(&handle)?.mutable_directory()?;
-            Ok(directory.remove_file_or_symlink(self.path(&path)?)?)
+            directory.remove_file_or_symlink(self.path(&path)?)?;
+            self.ctx.budget.entry_gone();
+            Ok(())
         })())
     }
 

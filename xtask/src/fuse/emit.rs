@@ -54,6 +54,10 @@ pub fn emit(linked: &Linked) -> Result<Vec<u8>> {
                 imports.import(&import.module, &import.name, we::EntityType::Function(ty));
                 names.append(index, &format!("{}#{}", import.module, import.name));
             }
+            Function::Freeing(position) => {
+                functions.function(ty);
+                names.append(index, &format!("{} and free", linked.imports[*position].name));
+            }
             Function::Defined((instance, local)) => {
                 functions.function(ty);
                 let module = linked.component.module(*instance)?;
@@ -76,8 +80,13 @@ pub fn emit(linked: &Linked) -> Result<Vec<u8>> {
     let mut code = we::CodeSection::new();
     let mut merge: Option<Merge> = None;
     for function in &linked.live {
-        let Function::Defined(definition) = function else {
-            continue;
+        let definition = match function {
+            Function::Import(_) => continue,
+            Function::Freeing(position) => {
+                code.function(&freeing(linked, *position, &indices)?);
+                continue;
+            }
+            Function::Defined(definition) => definition,
         };
         if merge.as_ref().is_none_or(|merge| merge.instance != definition.0) {
             merge = Some(Merge::new(linked, definition.0, &mut types, &indices, &global_indices)?);
@@ -130,11 +139,28 @@ pub fn emit(linked: &Linked) -> Result<Vec<u8>> {
     Ok(module.finish())
 }
 
+/// Calls an import with its own arguments, then frees those that the caller forgets.
+fn freeing(linked: &Linked, position: usize, indices: &HashMap<Function, u32>) -> Result<we::Function> {
+    let import = &linked.imports[position];
+    let free = linked.free.ok_or_else(|| anyhow!("no module exports `free`"))?;
+    let mut function = we::Function::new([]);
+    let mut code = function.instructions();
+    for parameter in 0..u32::try_from(import.ty.params().len())? {
+        code.local_get(parameter);
+    }
+    code.call(indices[&Function::Import(position)]);
+    for parameter in &import.forgotten {
+        code.local_get(*parameter).call(indices[&free]);
+    }
+    code.end();
+    Ok(function)
+}
+
 /// The table's content, one segment for each run of functions.
 fn elements(linked: &Linked, indices: &HashMap<Function, u32>) -> Result<we::ElementSection> {
     let index = |function: &Function| match function {
         Function::Defined((instance, local)) => indices[&linked.function(*instance, *local)],
-        Function::Import(_) => indices[function],
+        Function::Import(_) | Function::Freeing(_) => indices[function],
     };
     let mut section = we::ElementSection::new();
     let mut start = 0;

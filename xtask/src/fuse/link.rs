@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use wasmparser as wp;
 
 use super::component::{BUILD_EXPORTS, Component, Import, Instance, Item, Reference};
+use super::leak::Leaks;
 
 /// Functions of CPython and libc that the build calls; the finished component does not export them.
 pub const BUILD_FUNCTIONS: [&str; 2] = ["PyErr_SetInterruptEx", "__wasilibc_reset_preopens"];
@@ -19,6 +20,8 @@ pub enum Function {
     /// An import of the component, by its index in [`Linked::imports`].
     Import(usize),
     Defined(Definition),
+    /// Calls an import, and frees what the caller forgets.
+    Freeing(usize),
 }
 
 /// A function that the fused module imports.
@@ -26,6 +29,8 @@ pub struct FunctionImport {
     pub module: String,
     pub name: String,
     pub ty: wp::FuncType,
+    /// Parameters that point to memory which nobody else frees.
+    pub forgotten: Vec<u32>,
 }
 
 /// Everything that [`emit`](super::emit) writes.
@@ -41,11 +46,14 @@ pub struct Linked<'a> {
     /// Globals that some live function sets.
     pub mutable: BTreeSet<Definition>,
     pub memory: wp::MemoryType,
+    /// libc's `free`.
+    pub free: Option<Function>,
+    leaks: Leaks,
     functions: HashMap<(usize, u32), Function>,
     forwarded: HashMap<Function, Function>,
 }
 
-pub fn link<'a>(component: &'a Component<'a>) -> Result<Linked<'a>> {
+pub fn link<'a>(component: &'a Component<'a>, leaks: Leaks) -> Result<Linked<'a>> {
     let instances: Vec<usize> = (0..component.instances.len())
         .filter(|index| matches!(component.instances[*index], Instance::Module { .. }))
         .filter(|index| Some(*index) != component.shim && Some(*index) != component.fixup)
@@ -60,6 +68,8 @@ pub fn link<'a>(component: &'a Component<'a>) -> Result<Linked<'a>> {
         live: BTreeSet::new(),
         mutable: BTreeSet::new(),
         memory,
+        free: None,
+        leaks,
         functions: HashMap::new(),
         forwarded: HashMap::new(),
     };
@@ -67,6 +77,7 @@ pub fn link<'a>(component: &'a Component<'a>) -> Result<Linked<'a>> {
     linked.fill_table()?;
     linked.find_forwarders()?;
     linked.find_exports()?;
+    linked.find_free()?;
     linked.find_live()?;
     Ok(linked)
 }
@@ -123,12 +134,16 @@ impl<'a> Linked<'a> {
                     .unwrap_or(import.module);
                 let key = (module_name.to_owned(), import.name.to_owned());
                 let position = *known.entry(key.clone()).or_insert_with(|| {
+                    let forgotten = self.leaks.remove(&key).unwrap_or_default();
                     let (module_name, name) = key;
                     let ty = module.types[import.ty as usize].clone();
-                    self.imports.push(FunctionImport { module: module_name, name, ty });
+                    self.imports.push(FunctionImport { module: module_name, name, ty, forgotten });
                     self.imports.len() - 1
                 });
-                Ok(Function::Import(position))
+                Ok(match self.imports[position].forgotten.is_empty() {
+                    true => Function::Import(position),
+                    false => Function::Freeing(position),
+                })
             }
         }
     }
@@ -250,7 +265,7 @@ impl<'a> Linked<'a> {
 
     pub fn function_type(&self, function: Function) -> &wp::FuncType {
         match function {
-            Function::Import(index) => &self.imports[index].ty,
+            Function::Import(index) | Function::Freeing(index) => &self.imports[index].ty,
             Function::Defined((instance, index)) => {
                 let Instance::Module { module, .. } = &self.component.instances[instance] else {
                     unreachable!("definitions are of module instances")
@@ -367,16 +382,18 @@ impl<'a> Linked<'a> {
                 }
             }
         }
-        for name in BUILD_FUNCTIONS {
-            for &instance in &self.instances {
-                if let Some(index) = self.component.module(instance)?.exports.get(name) {
-                    names.push((name.to_owned(), instance, *index));
-                }
-            }
-        }
         for (name, instance, index) in names {
             let function = self.function(instance, index);
             self.exports.insert(name, function);
+        }
+        Ok(())
+    }
+
+    fn find_free(&mut self) -> Result<()> {
+        for &instance in &self.instances {
+            if let Some(index) = self.component.module(instance)?.exports.get("free") {
+                self.free = Some(self.function(instance, *index));
+            }
         }
         Ok(())
     }
@@ -389,8 +406,14 @@ impl<'a> Linked<'a> {
             if !self.live.insert(function) {
                 continue;
             }
-            let Function::Defined(definition) = function else {
-                continue;
+            let definition = match function {
+                Function::Import(_) => continue,
+                Function::Freeing(import) => {
+                    work.push(Function::Import(import));
+                    work.push(self.free.context("no module exports `free`")?);
+                    continue;
+                }
+                Function::Defined(definition) => definition,
             };
             let instance = definition.0;
             for operator in self.body(definition)?.get_operators_reader()? {

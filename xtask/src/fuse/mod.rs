@@ -9,23 +9,28 @@
 //!
 //! 1. [`component`] reads the component: modules, instances, what is wired to what.
 //! 2. [`link`] resolves every import to a definition, or to an import of the component itself;
-//!    evaluates the globals and the table; finds functions that only forward to a table entry.
+//!    evaluates the globals and the table; finds functions that only forward to a table entry, and
+//!    imports whose arguments the runtime forgets to free ([`leak`]).
 //! 3. [`emit`] writes one module: constant globals inlined, forwarding functions called directly,
 //!    unreachable ones left out, one table, one memory.
 //! 4. [`rewrite`] lays another memory in, and puts safepoints at the loops.
-//! 5. [`wrap`] makes a component of the module, with the world of the original.
+//! 5. [`gates`] keeps the host from changing the memory while it reads it.
+//! 6. [`wrap`] makes a component of the module, with the world of the original.
 //!
 //! What this assumes about its input is checked, and an error says what was met instead: one memory,
 //! one table, active segments at constant offsets, no start functions, no mutation of the table.
 
 mod component;
 mod emit;
+mod gates;
+mod leak;
 mod link;
 mod rewrite;
 
 use anyhow::{Context, Result, bail};
 use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding};
 
+pub use gates::add_gates;
 pub use link::BUILD_FUNCTIONS;
 pub use rewrite::{add_safepoints, replace_memory};
 
@@ -38,8 +43,9 @@ pub struct Fused {
 
 /// Merges the core modules of `component` into one.
 pub fn fuse(component: &[u8]) -> Result<Fused> {
+    let leaks = leak::find(component).context("reading its types")?;
     let component = component::read(component).context("reading the component")?;
-    let linked = link::link(&component).context("linking its modules")?;
+    let linked = link::link(&component, leaks).context("linking its modules")?;
     let module = emit::emit(&linked).context("writing the fused module")?;
     validate(&module).context("the fused module is not valid")?;
     Ok(Fused { module, stack_top: linked.stack_top()? })

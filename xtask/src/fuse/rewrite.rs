@@ -153,7 +153,8 @@ fn add_to_body(
     Ok(loops)
 }
 
-fn copy(output: &mut we::Module, module: &[u8], payload: &wp::Payload) {
+/// Copies a section as it is.
+pub fn copy(output: &mut we::Module, module: &[u8], payload: &wp::Payload) {
     if let Some((id, range)) = payload.as_section() {
         output.section(&we::RawSection { id, data: &module[range] });
     }

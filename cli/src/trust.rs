@@ -1,0 +1,136 @@
+//! Nothing that a program may write decides what a run is granted or which native code it executes:
+//! otherwise one run could prepare the next.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use agentkernel::{Access, CompilationCache, Grants, Workspace};
+
+use crate::failure::{Failure, Result};
+use crate::settings::Settings;
+
+/// Links that are followed on one way, as Linux counts them.
+const MAX_LINKS: usize = 40;
+
+/// Refuses settings whose configuration, interpreter or cache the program could replace.
+pub fn check(settings: &Settings) -> Result<()> {
+    let writable: Vec<_> =
+        writable(&settings.grants).filter_map(|path| Some((path, identity(path)?))).collect();
+    if writable.is_empty() {
+        return Ok(());
+    }
+    let engine = &settings.engine;
+    let cache = CompilationCache::new(engine.cache_dir.clone());
+    let cache = cache.directory().filter(|_| !engine.no_cache);
+    let tools = settings
+        .tools
+        .iter()
+        .filter_map(|tool| Some(("tool", Some(tool.file()?), "and name it from elsewhere")));
+    for (what, path, remedy) in [
+        (
+            "configuration",
+            settings.config_file.as_deref(),
+            "name it with `--config` from elsewhere, or run with `--no-config`",
+        ),
+        ("interpreter", engine.guest.as_deref(), "and name it with `--guest` from elsewhere"),
+        ("compilation cache", cache, "name another directory with `--cache-dir`, or run with `--no-cache`"),
+    ]
+    .into_iter()
+    .chain(tools)
+    {
+        let Some(path) = path else { continue };
+        let passed: Vec<_> = way(path).iter().filter_map(|place| identity(place)).collect();
+        if let Some((directory, _)) = writable.iter().find(|(_, identity)| passed.contains(identity)) {
+            // `.` would say nothing.
+            let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+            let (shown, directory) = (path.display(), directory.display());
+            return Err(Failure::new(format!(
+                "the {what} `{shown}` lies in a directory that the program may write to"
+            ))
+            .hint(format!("move it out of `{directory}`, {remedy}")));
+        }
+    }
+    Ok(())
+}
+
+/// The directories that the program may write to and that outlive it.
+fn writable(grants: &Grants) -> impl Iterator<Item = &Path> {
+    let workspace = match &grants.workspace {
+        Workspace::Directory(directory) => Some(directory),
+        Workspace::Temporary => None,
+    };
+    let mounts = grants.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
+    workspace.into_iter().chain(mounts.map(|mount| &mount.host)).map(PathBuf::as_path)
+}
+
+/// The directories in which a name is looked up on the way to `path`, that of each link included, and
+/// where the way ends. What does not exist yet is where it would be made.
+fn way(path: &Path) -> Vec<PathBuf> {
+    let reversed = |path: &Path| -> Vec<OsString> {
+        path.components().rev().map(|component| component.as_os_str().to_owned()).collect()
+    };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut left = reversed(&path);
+    let mut passed = Vec::new();
+    let mut at = PathBuf::new();
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        match Path::new(&name).components().next() {
+            None | Some(Component::CurDir) => {}
+            // Links are resolved before, so this is what the system does too.
+            Some(Component::ParentDir) => drop(at.pop()),
+            Some(Component::Prefix(_) | Component::RootDir) => at.push(name),
+            Some(Component::Normal(_)) => {
+                passed.push(at.clone());
+                at.push(name);
+                if links < MAX_LINKS
+                    && let Ok(target) = fs::read_link(&at)
+                {
+                    links += 1;
+                    at.pop();
+                    left.extend(reversed(&target));
+                }
+            }
+        }
+    }
+    passed.push(at);
+    passed
+}
+
+/// The same for all names of a directory, whatever their case and wherever it is mounted.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_parents_are_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        for name in ["work", "work/inner", "other"] {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("../other", root.join("work/link")).unwrap();
+        std::os::unix::fs::symlink(root.join("work/link"), root.join("link")).unwrap();
+        std::os::unix::fs::symlink("loop", root.join("loop")).unwrap();
+        let passes = |path: &str| way(&root.join(path)).contains(&root.join("work"));
+        for inside in ["work", "work/x", "work/inner/../../other", "work/link/x", "link/x", "other/../work/x"]
+        {
+            assert!(passes(inside), "{inside}");
+        }
+        for outside in ["other", "other/x", "absent/work", "work/../other", "workshop", "loop/x", "."] {
+            assert!(!passes(outside), "{outside}");
+        }
+    }
+}

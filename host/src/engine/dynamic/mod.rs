@@ -1,0 +1,109 @@
+//! Calls of component functions whose types are known only once the component is.
+//!
+//! wasmtime offers two ways to call: with Rust types that stand for the function's, or with a `Val`
+//! for every value, each element of each list. The first cannot be had for a component that is
+//! loaded at run time, the second takes 32 bytes and a branch for every byte of a `list<u8>`. Here a
+//! call's arguments are one string of bytes, which is laid into the component's memory by walking the
+//! function's types; lists of numbers are copied as they are. Results come back the same way.
+//!
+//! The encoding, all little-endian and without padding:
+//!
+//! | type | bytes |
+//! |---|---|
+//! | `bool`, integers, floats, `char` | 1, 2, 4 or 8, as in memory |
+//! | `string` | length in bytes (4), UTF-8 |
+//! | `list<T>`, `map<K, V>` | count (4), the elements |
+//! | `list<T, n>`, records, tuples, parameters | the elements |
+//! | `option`, `result` | 0 or 1 (`none` and `ok` are 0; 1 byte), the payload |
+//! | variants, enums | the case's position (4), the payload |
+//! | flags | 32 of them in each 4 bytes |
+//! | handles | the host's number for the resource (4) |
+
+mod lift;
+mod lower;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::Store;
+use wasmtime::component::{Func, ResourceAny, TypedFunc};
+
+use lift::Results;
+use lower::Arguments;
+
+use super::Interrupt;
+
+/// What a caller gave as arguments is not a value of the parameters' types.
+#[derive(Debug, thiserror::Error)]
+#[error("malformed arguments: {0}")]
+pub(crate) struct Malformed(pub &'static str);
+
+/// Resources of one component instance that the caller has handles of.
+#[derive(Debug, Default)]
+pub(crate) struct Handles {
+    slots: Vec<Option<ResourceAny>>,
+    free: Vec<u32>,
+}
+
+/// A caller cannot make the host hold more.
+const MAX_HANDLES: usize = 65_536;
+
+impl Handles {
+    fn get(&self, handle: u32) -> Result<ResourceAny, Malformed> {
+        self.slots
+            .get(handle as usize)
+            .copied()
+            .flatten()
+            .ok_or(Malformed("a handle that is closed or unknown"))
+    }
+
+    /// Forgets a handle, whose resource the caller then owns.
+    pub fn take(&mut self, handle: u32) -> Result<ResourceAny, Malformed> {
+        let resource = self.get(handle)?;
+        self.slots[handle as usize] = None;
+        self.free.push(handle);
+        Ok(resource)
+    }
+
+    fn add(&mut self, resource: ResourceAny) -> wasmtime::Result<u32> {
+        if let Some(handle) = self.free.pop() {
+            self.slots[handle as usize] = Some(resource);
+            return Ok(handle);
+        }
+        if self.slots.len() >= MAX_HANDLES {
+            wasmtime::bail!("{MAX_HANDLES} resources are open, which is the limit");
+        }
+        self.slots.push(Some(resource));
+        Ok((self.slots.len() - 1) as u32)
+    }
+}
+
+/// Calls a function with encoded arguments, in one or two parts; gives its encoded results.
+///
+/// # Errors
+///
+/// [`Malformed`] for arguments that are not values of the parameters' types, and whatever ends the
+/// call. After an error the instance must not be used again.
+pub(crate) fn call<T>(
+    store: &mut Store<T>,
+    function: Func,
+    head: &[u8],
+    tail: &[u8],
+    handles: &mut Handles,
+    interrupt: &Arc<Interrupt>,
+) -> wasmtime::Result<Vec<u8>> {
+    // SAFETY: `Arguments` and `Results` stand for any parameters and results: they look at the types
+    // of the function that is called, and read and write what the canonical ABI says for those.
+    #[expect(unsafe_code)]
+    let typed = unsafe { TypedFunc::<Arguments<'_>, Results>::new_unchecked(function) };
+    let given = Mutex::new(std::mem::take(handles));
+    lift::INTERRUPT.set(Some(Arc::clone(interrupt)));
+    let results = typed.call(store, Arguments { head, tail, handles: &given });
+    lift::INTERRUPT.set(None);
+    *handles = given.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Results { mut bytes, resources, .. } = results?;
+    for (at, resource) in resources {
+        let handle = handles.add(resource)?;
+        bytes[at..at + 4].copy_from_slice(&handle.to_le_bytes());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,372 @@
+//! Address space for instances: reserved, laid out as an image, put back to it, used again.
+//!
+//! A [`Slot`] is two reservations of address space. The first holds the interpreter's memory, the
+//! image mapped privately at its start. The second holds the *safepoint page*, a second memory of
+//! the module which every loop reads and nothing else ever touches: taking it away makes the guest
+//! trap at its next loop, and no host code can ever fault on it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::image::Notes;
+use super::pagemap::{self, Pages};
+
+/// Bytes of the safepoint memory: one WebAssembly page.
+pub(super) const SAFEPOINT_BYTES: usize = 65536;
+
+/// The word of the safepoint page that is 1 while the interpreter runs, and 0 while the host does
+/// (`xtask/src/fuse/gates.rs`).
+pub(super) const INSIDE: usize = 4;
+
+/// The word of the safepoint page that is 1 while the host sets a signal: until it is 0 again the
+/// interpreter does not leave.
+pub(super) const RAISING: usize = 8;
+
+/// How many changed bytes of a slot are put back by copying, so that the next instance finds its
+/// pages present. What exceeds it is given back to the system.
+const RESIDENT_BYTES: usize = 8 << 20;
+
+/// Address space without access.
+pub(super) struct Reservation {
+    pub start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a reservation is an address range; it has no thread affinity, and all access to the bytes
+// goes through wasmtime (while an instance lives) or through the slot's sole owner (before and after).
+unsafe impl Send for Reservation {}
+// SAFETY: as above; a shared reference only gives the address.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    pub fn new(bytes: usize) -> io::Result<Self> {
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        Ok(Reservation { start, bytes })
+    }
+
+    /// The address `offset` bytes in. The range must lie inside the reservation.
+    pub fn at(&self, offset: usize, bytes: usize) -> *mut libc::c_void {
+        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.bytes));
+        // SAFETY: inside the reservation, as just checked.
+        unsafe { self.start.as_ptr().add(offset).cast() }
+    }
+
+    pub fn protect(&self, offset: usize, bytes: usize, protection: i32) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: the range lies in a mapping of ours. Making it accessible exposes only zeroes or
+        // the image; taking access away can fault guest code alone, which wasmtime turns into a trap.
+        if unsafe { libc::mprotect(self.at(offset, bytes), bytes, protection) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Lays `image` privately over the start.
+    fn map(&self, image: &Image) -> io::Result<()> {
+        // SAFETY: MAP_FIXED replaces pages of our own reservation only (`at` checks the range), while
+        // no instance uses it. A private mapping never writes to the file.
+        let start = unsafe {
+            libc::mmap(
+                self.at(0, image.bytes),
+                image.bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_FIXED,
+                image.file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Makes the first `bytes` bytes a reservation without content again.
+    fn clear(&self, bytes: usize) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: as in `map`.
+        let start = unsafe {
+            libc::mmap(
+                self.at(0, bytes),
+                bytes,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Drops changed pages: they read as the image, or as zero beyond it.
+    pub fn discard(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: a private mapping of ours, used by no instance now.
+        if unsafe { libc::madvise(self.at(offset, bytes), bytes, libc::MADV_DONTNEED) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and whoever owns the reservation owns all use of it.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// A frozen memory: a file that is never written again, and a read-only view of it.
+pub(crate) struct Image {
+    file: File,
+    pub bytes: usize,
+    view: Reservation,
+    pub notes: Notes,
+}
+
+impl Image {
+    /// Maps a file of the compilation cache. Its length is a multiple of the page size.
+    pub fn from_file(file: File, notes: Notes) -> io::Result<Arc<Self>> {
+        let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        if bytes == 0 || !bytes.is_multiple_of(65536) {
+            return Err(io::Error::other("a memory image is whole WebAssembly pages"));
+        }
+        let mut words = notes.interrupt.iter().chain(&notes.flush).map(|(address, _)| *address as usize);
+        if words.any(|address| address % 4 != 0 || address + 4 > bytes) {
+            return Err(io::Error::other("a note on the memory image points outside of it"));
+        }
+        let view = Reservation::new(bytes)?;
+        let image = Image { file, bytes, view, notes };
+        image.view.map(&image)?;
+        image.view.protect(0, bytes, libc::PROT_READ)?;
+        Ok(Arc::new(image))
+    }
+
+    /// An image in memory alone, where there is no cache.
+    pub fn from_bytes(bytes: &[u8], notes: Notes) -> io::Result<Arc<Self>> {
+        use std::io::Write;
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        Self::from_file(file, notes)
+    }
+}
+
+/// Address space for one instance.
+pub(super) struct Slot {
+    pub memory: Reservation,
+    pub safepoint: Reservation,
+    /// The image mapped at the start of `memory`.
+    image: Option<Arc<Image>>,
+    /// Bytes of `memory` from its start that can be accessed.
+    accessible: usize,
+}
+
+impl Slot {
+    fn new(bytes: usize) -> io::Result<Self> {
+        let safepoint = Reservation::new(bytes)?;
+        safepoint.protect(0, SAFEPOINT_BYTES, libc::PROT_READ | libc::PROT_WRITE)?;
+        Ok(Slot { memory: Reservation::new(bytes)?, safepoint, image: None, accessible: 0 })
+    }
+
+    fn prepare(&mut self, image: &Arc<Image>) -> io::Result<()> {
+        if self.image.as_ref().is_some_and(|mapped| Arc::ptr_eq(mapped, image)) {
+            return Ok(());
+        }
+        // Nothing of another image may show where this one ends.
+        self.image = None;
+        self.memory.clear(self.accessible)?;
+        self.accessible = 0;
+        self.memory.map(image)?;
+        self.accessible = image.bytes;
+        self.image = Some(Arc::clone(image));
+        Ok(())
+    }
+
+    pub fn grow(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes > self.accessible {
+            self.memory.protect(
+                self.accessible,
+                bytes - self.accessible,
+                libc::PROT_READ | libc::PROT_WRITE,
+            )?;
+            self.accessible = bytes;
+        }
+        Ok(())
+    }
+
+    /// Makes the memory equal to the image again.
+    fn reset(&mut self) -> io::Result<()> {
+        let Some(image) = &self.image else {
+            return Ok(());
+        };
+        self.safepoint.protect(0, SAFEPOINT_BYTES, libc::PROT_READ | libc::PROT_WRITE)?;
+        for word in [INSIDE, RAISING] {
+            // SAFETY: the word lies in the page that was just made accessible, and no instance uses it.
+            unsafe { self.safepoint.at(word, 4).cast::<u32>().write(0) };
+        }
+        if self.accessible > image.bytes {
+            self.memory.discard(image.bytes, self.accessible - image.bytes)?;
+            self.memory.protect(image.bytes, self.accessible - image.bytes, libc::PROT_NONE)?;
+            self.accessible = image.bytes;
+        }
+        let changed = pagemap::private_pages(self.memory.start.as_ptr(), image.bytes);
+        let Some(changed) = changed else {
+            return self.memory.discard(0, image.bytes);
+        };
+        let mut kept = 0;
+        for Pages { offset, bytes } in changed {
+            if kept + bytes > RESIDENT_BYTES {
+                self.memory.discard(offset, bytes)?;
+                continue;
+            }
+            kept += bytes;
+            let source = image.view.at(offset, bytes);
+            let target = self.memory.at(offset, bytes);
+            // SAFETY: both ranges were checked by `at`; the source is the image's own read-only view,
+            // the target is memory that no instance uses and that is accessible (it is below
+            // `image.bytes`); two mappings never overlap.
+            unsafe { std::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), bytes) };
+        }
+        Ok(())
+    }
+}
+
+/// Slots that wait to be used again.
+pub(super) struct Pool {
+    idle: Mutex<Vec<Slot>>,
+    max_idle: usize,
+}
+
+impl Pool {
+    pub fn new(max_idle: usize) -> Arc<Self> {
+        Arc::new(Pool { idle: Mutex::default(), max_idle })
+    }
+
+    /// A slot whose reservations have `bytes` bytes, the memory laid out as `image`.
+    pub fn take(&self, image: &Arc<Image>, bytes: usize) -> io::Result<Slot> {
+        let recycled = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut slot = match recycled {
+            Some(slot) if slot.memory.bytes == bytes => slot,
+            _ => Slot::new(bytes)?,
+        };
+        slot.prepare(image)?;
+        Ok(slot)
+    }
+
+    /// Puts a slot back to its image, for another instance.
+    pub fn put(&self, mut slot: Slot) {
+        // A slot that cannot be proven clean is unmapped instead.
+        if slot.reset().is_ok() {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < self.max_idle {
+                idle.push(slot);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: usize = 256 << 20;
+
+    fn image(bytes: usize) -> Arc<Image> {
+        let content: Vec<u8> = (0..bytes).map(|index| (index / 512 % 251) as u8).collect();
+        let notes = Notes { interrupt: vec![], flush: vec![], stdout: (0, 0), types: (0, 0, 0) };
+        Image::from_bytes(&content, notes).unwrap()
+    }
+
+    fn memory(slot: &mut Slot) -> &mut [u8] {
+        // SAFETY: that much of the slot's memory is accessible, and only this test uses it.
+        unsafe { std::slice::from_raw_parts_mut(slot.memory.start.as_ptr(), slot.accessible) }
+    }
+
+    fn is_clean(slot: &mut Slot, image: &Image) -> bool {
+        // SAFETY: the image's view is mapped and never written.
+        let original = unsafe { std::slice::from_raw_parts(image.view.start.as_ptr(), image.bytes) };
+        slot.accessible == image.bytes && memory(slot) == original
+    }
+
+    /// Whatever an instance wrote, and wherever, the next one finds the image and nothing else: below
+    /// and above what is put back by copying, in grown memory, in the safepoint page.
+    #[test]
+    fn a_recycled_slot_is_its_image_again() {
+        const CANARY: u8 = 0xc5;
+        let pool = Pool::new(1);
+        let image = image(24 << 20);
+        for (round, stride) in [4096, 1, 65536, 4096 * 3, 1 << 20, 4096].into_iter().enumerate() {
+            let mut slot = pool.take(&image, SPACE).unwrap();
+            let start = slot.memory.start;
+            assert!(is_clean(&mut slot, &image), "round {round}");
+            slot.grow(image.bytes + (round << 20)).unwrap();
+            assert!(memory(&mut slot)[image.bytes..].iter().all(|byte| *byte == 0), "grown memory is zero");
+            memory(&mut slot).iter_mut().step_by(stride).for_each(|byte| *byte = CANARY);
+            // SAFETY: the page is accessible, and only this test uses it.
+            unsafe { slot.safepoint.at(INSIDE, 4).cast::<u32>().write(1) };
+            slot.safepoint.protect(0, SAFEPOINT_BYTES, libc::PROT_NONE).unwrap();
+            pool.put(slot);
+            let mut slot = pool.take(&image, SPACE).unwrap();
+            assert_eq!(slot.memory.start, start, "the slot is used again");
+            assert!(is_clean(&mut slot, &image), "round {round}");
+            // SAFETY: as above.
+            assert_eq!(unsafe { slot.safepoint.at(INSIDE, 4).cast::<u32>().read() }, 0);
+            pool.put(slot);
+        }
+    }
+
+    #[test]
+    fn a_slot_of_one_image_shows_nothing_in_another() {
+        let pool = Pool::new(1);
+        let (large, small) = (image(8 << 20), image(65536));
+        let mut slot = pool.take(&large, SPACE).unwrap();
+        memory(&mut slot).fill(1);
+        pool.put(slot);
+        let mut slot = pool.take(&small, SPACE).unwrap();
+        assert!(is_clean(&mut slot, &small));
+        slot.grow(large.bytes).unwrap();
+        assert!(memory(&mut slot)[small.bytes..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn slots_stay_clean_under_threads() {
+        let pool = Pool::new(4);
+        let image = image(1 << 20);
+        std::thread::scope(|scope| {
+            for thread in 1..=4u8 {
+                let (pool, image) = (&pool, &image);
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let mut slot = pool.take(image, SPACE).unwrap();
+                        assert!(is_clean(&mut slot, image));
+                        slot.grow(image.bytes + 65536 * (round % 3)).unwrap();
+                        memory(&mut slot).iter_mut().step_by(4096).for_each(|byte| *byte = thread);
+                        std::thread::yield_now();
+                        assert!(memory(&mut slot).iter().step_by(4096).all(|byte| *byte == thread));
+                        pool.put(slot);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,58 @@
+//! What a tool may touch and use: pure data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Mount;
+
+/// Everything that a tool may touch. The default is nothing but clocks, randomness and the default
+/// [`ToolLimits`]: no directory, no environment variable, no network.
+///
+/// A program that may call a tool may do through it whatever the tool was granted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ToolGrants {
+    /// Directories. A host path that begins with [`ToolGrants::WORKSPACE`] is the workspace of the
+    /// session that calls, or a directory in it.
+    pub mounts: Vec<Mount>,
+    /// The tool's environment variables. It sees none of the program's or the host's.
+    pub environment: BTreeMap<String, String>,
+    /// How much it may use.
+    pub limits: ToolLimits,
+}
+
+impl ToolGrants {
+    /// Stands for the session's workspace in a mount: `{workspace}`, `{workspace}/data`.
+    pub const WORKSPACE: &str = "{workspace}";
+}
+
+/// How much a tool may use in one session.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ToolLimits {
+    /// Wall-clock time of one call, waiting included; the time limit of the turn holds as well.
+    /// Default: 30 seconds. `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// Memory of an instance in bytes, all of its linear memories together. Default: 256 MiB.
+    pub memory_bytes: u64,
+    /// Files and directories open at once. Default: 256.
+    pub open_files: u32,
+    /// Bytes written to all its directories over the life of an instance. Default: 1 GiB.
+    pub write_bytes: u64,
+    /// Files, directories and links made, less those removed, over the life of an instance. Default: 20,000.
+    pub new_entries: u32,
+    /// Length of a path in bytes. Default: 4096.
+    pub path_bytes: u32,
+}
+
+impl Default for ToolLimits {
+    fn default() -> Self {
+        ToolLimits {
+            timeout: Some(Duration::from_secs(30)),
+            memory_bytes: 256 << 20,
+            open_files: 256,
+            write_bytes: 1 << 30,
+            new_entries: 20_000,
+            path_bytes: 4096,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! A session's instances of its tools, each in a store of its own.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use wasmtime::component::{Func, ResourceTable};
+use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::toolbox::{Loaded, Target, Toolbox};
+use crate::bindings::operations::Failure;
+use crate::console::{Console, Stream, WasiOutput};
+use crate::engine::{Handles, Interrupt, Malformed, Reason, Stopped, Watchdog, call};
+use crate::operations::Answer;
+use crate::wasi::Waits;
+use crate::workspace::{Budget, FilesystemCtx, FilesystemCtxView, FilesystemLimits, FilesystemView, Preopen};
+
+/// Handles of all kinds that a tool may hold of the host.
+const MAX_HANDLES: usize = 16_384;
+
+/// Bytes that a tool's result may have.
+const RESULT_BYTES: usize = 1 << 30;
+
+/// The data of a tool's store.
+pub(crate) struct ToolState {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    filesystem: FilesystemCtx,
+    runtime: Handle,
+    pub interrupt: Arc<Interrupt>,
+    memory_left: u64,
+    memory_refused: bool,
+}
+
+impl WasiView for ToolState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl FilesystemView for ToolState {
+    fn filesystem(&mut self) -> FilesystemCtxView<'_> {
+        FilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
+    }
+}
+
+impl Waits for ToolState {
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    fn waiting(&self) -> (Handle, Arc<Interrupt>) {
+        (self.runtime.clone(), Arc::clone(&self.interrupt))
+    }
+}
+
+impl ResourceLimiter for ToolState {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        // All memories of the instance count together.
+        let more = desired.saturating_sub(current) as u64;
+        let allowed = more <= self.memory_left;
+        if allowed {
+            self.memory_left -= more;
+        } else {
+            self.memory_refused = true;
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= 1 << 20)
+    }
+}
+
+/// A session's tools. An instance is made by the first call and serves until one fails.
+pub(crate) struct Instances {
+    toolbox: Option<Arc<Toolbox>>,
+    live: Vec<Option<Live>>,
+    /// What each tool has used of its directories, whatever became of its instances.
+    budgets: Vec<Option<Budget>>,
+}
+
+struct Live {
+    store: Store<ToolState>,
+    functions: Vec<Func>,
+    handles: Handles,
+    interrupt: Arc<Interrupt>,
+    budget: Budget,
+}
+
+/// What a call needs of the session.
+pub(crate) struct Caller<'a> {
+    pub runtime: &'a Handle,
+    pub watchdog: &'a Watchdog,
+    pub interrupt: &'a Arc<Interrupt>,
+    pub console: &'a Console,
+    pub filesystem: &'a mut FilesystemCtx,
+}
+
+impl Instances {
+    pub fn new(toolbox: Option<Arc<Toolbox>>) -> Self {
+        let count = toolbox.as_ref().map_or(0, |toolbox| toolbox.tools.len());
+        Instances {
+            toolbox,
+            live: std::iter::repeat_with(|| None).take(count).collect(),
+            budgets: vec![None; count],
+        }
+    }
+
+    pub fn toolbox(&self) -> Option<&Arc<Toolbox>> {
+        self.toolbox.as_ref()
+    }
+
+    /// Calls function number `number`.
+    pub fn call(
+        &mut self,
+        number: u32,
+        head: &[u8],
+        tail: &[u8],
+        caller: &mut Caller<'_>,
+    ) -> Result<Answer, Stopped> {
+        let target = self.toolbox.as_ref().and_then(|toolbox| Some((toolbox, toolbox.target(number)?)));
+        let Some((toolbox, (position, target))) = target else {
+            return Ok(Err(failure("unknown", format!("the host has no function {number}"))));
+        };
+        let tool = &toolbox.tools[position];
+        let slot = &mut self.live[position];
+        let result = match (target, slot.as_mut()) {
+            (Target::Close, live) => {
+                let handle = head.try_into().map(u32::from_le_bytes);
+                let resource = handle
+                    .ok()
+                    .zip(live)
+                    .and_then(|(handle, live)| Some((live.handles.take(handle).ok()?, live)));
+                let Some((resource, live)) = resource else {
+                    return Ok(Err(failure("closed", "the resource is closed already".into())));
+                };
+                // Its destructor is the tool's code, like any other.
+                let name = format!("closing a resource of {}", tool.name);
+                live.guarded(tool, caller, &name, |store, _| {
+                    resource.resource_drop(store).map(|()| Vec::new())
+                })
+            }
+            (Target::Function(function), Some(live)) => live.call(function, head, tail, tool, caller),
+            (Target::Function(function), None) => {
+                let budget = self.budgets[position].clone();
+                Live::new(toolbox, tool, budget, caller).and_then(|live| {
+                    self.budgets[position] = Some(live.budget.clone());
+                    slot.insert(live).call(function, head, tail, tool, caller)
+                })
+            }
+        };
+        match result {
+            Ok(bytes) => Ok(Ok(bytes)),
+            Err(Fault::Stopped) => {
+                *slot = None;
+                Err(Stopped)
+            }
+            Err(Fault::Failed(failure)) => {
+                // Nothing is known about its state any more; the next call gets a fresh one.
+                *slot = None;
+                Ok(Err(failure))
+            }
+        }
+    }
+}
+
+enum Fault {
+    /// The turn is to stop.
+    Stopped,
+    Failed(Failure),
+}
+
+fn failure(kind: &str, message: String) -> Failure {
+    Failure { kind: kind.into(), message }
+}
+
+impl Live {
+    fn new(
+        toolbox: &Toolbox,
+        tool: &Loaded,
+        budget: Option<Budget>,
+        caller: &mut Caller<'_>,
+    ) -> Result<Self, Fault> {
+        let filesystem = filesystem(tool, budget, caller).map_err(|error| {
+            Fault::Failed(failure("denied", format!("the tool {} cannot start: {error}", tool.name)))
+        })?;
+        let budget = filesystem.budget();
+        let grants = &tool.grants;
+        let limits = &grants.limits;
+        // What a tool prints is for whoever reads the program's errors.
+        let output = || WasiOutput { console: caller.console.clone(), stream: Stream::Stderr };
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(output()).stderr(output()).allow_tcp(false).allow_udp(false);
+        for (name, value) in &grants.environment {
+            wasi.env(name, value);
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        let interrupt = Interrupt::new();
+        let state = ToolState {
+            table,
+            wasi: wasi.build(),
+            filesystem,
+            runtime: caller.runtime.clone(),
+            interrupt: Arc::clone(&interrupt),
+            memory_left: limits.memory_bytes,
+            memory_refused: false,
+        };
+        let mut store = toolbox.engine.store(state);
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(RESULT_BYTES);
+        interrupt.set_control(toolbox.engine.control());
+        let mut live = Live { store, functions: Vec::new(), handles: Handles::default(), interrupt, budget };
+        // Instantiating runs the component's own start functions.
+        let name = format!("starting {}", tool.name);
+        let functions = live.guarded(tool, caller, &name, |store, _| {
+            let instance = tool.pre.instantiate(&mut *store)?;
+            let function = |export| {
+                instance
+                    .get_func(&mut *store, export)
+                    .ok_or_else(|| wasmtime::Error::msg("an export is not a function"))
+            };
+            tool.exports.iter().map(function).collect::<wasmtime::Result<Vec<_>>>()
+        })?;
+        live.functions = functions;
+        Ok(live)
+    }
+
+    fn call(
+        &mut self,
+        function: usize,
+        head: &[u8],
+        tail: &[u8],
+        tool: &Loaded,
+        caller: &Caller<'_>,
+    ) -> Result<Vec<u8>, Fault> {
+        let called = self.functions[function];
+        let interrupt = Arc::clone(&self.interrupt);
+        self.guarded(tool, caller, &tool.function_name(function), |store, handles| {
+            call(store, called, head, tail, handles, &interrupt)
+        })
+    }
+
+    /// Runs code of the tool, within its limits and those of the turn. After an error the instance is
+    /// not to be used again.
+    fn guarded<T>(
+        &mut self,
+        tool: &Loaded,
+        caller: &Caller<'_>,
+        what: &str,
+        run: impl FnOnce(&mut Store<ToolState>, &mut Handles) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
+        self.store.data_mut().memory_refused = false;
+        self.interrupt.begin();
+        let watch = caller.watchdog.watch(&self.interrupt, tool.grants.limits.timeout);
+        let Live { store, handles, interrupt, .. } = self;
+        let result = caller.interrupt.with_nested(interrupt, || run(store, handles));
+        drop(watch);
+        let ended = self.interrupt.end();
+        if caller.interrupt.is_fired() {
+            return Err(Fault::Stopped);
+        }
+        let error = match result {
+            Ok(result) => return Ok(result),
+            Err(error) => error,
+        };
+        Err(Fault::Failed(if ended.reason == Some(Reason::Deadline) {
+            let limit = tool.grants.limits.timeout.unwrap_or_default().as_secs_f64();
+            failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
+        } else if self.store.data().memory_refused {
+            let limit = tool.grants.limits.memory_bytes;
+            failure("memory", format!("{what} needs more than its memory limit of {limit} bytes"))
+        } else if let Some(malformed) = error.downcast_ref::<Malformed>() {
+            failure("trap", format!("{what} was called with {malformed}"))
+        } else {
+            match error.downcast_ref::<Trap>() {
+                Some(trap) => failure("trap", format!("{what} failed: {trap}")),
+                None => failure("trap", format!("{what} failed: {error:#}")),
+            }
+        }))
+    }
+}
+
+/// The directories that a tool was granted.
+fn filesystem(
+    tool: &Loaded,
+    budget: Option<Budget>,
+    caller: &mut Caller<'_>,
+) -> crate::Result<FilesystemCtx> {
+    let grants = &tool.grants;
+    let limits = &grants.limits;
+    let mut preopens = Vec::with_capacity(grants.mounts.len());
+    for mount in &grants.mounts {
+        preopens.push(match mount.host.strip_prefix(super::ToolGrants::WORKSPACE) {
+            Ok(below) => {
+                let directory = caller.filesystem.workspace(below)?;
+                Preopen::shared(directory, &mount.guest, mount.access)
+            }
+            Err(_) => crate::workspace::open_preopen(&mount.host, &mount.guest, mount.access)?,
+        });
+    }
+    let limits = FilesystemLimits {
+        open_files: limits.open_files,
+        write_bytes: limits.write_bytes,
+        new_entries: limits.new_entries,
+        path_bytes: limits.path_bytes,
+    };
+    FilesystemCtx::sharing(preopens, limits, budget)
+}

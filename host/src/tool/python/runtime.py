@@ -1,0 +1,440 @@
+"""What the modules of tools share."""
+
+import asyncio as _asyncio
+import weakref as _weakref
+from array import array as _Array
+from struct import error as _struct_error
+
+from componentize_py_types import Err as _Failure
+from wit_world.imports import modules as _modules
+
+
+class ToolError(Exception):
+    """A call of a tool did not give a result; `payload` is what the tool says, if it is the tool's own error."""
+
+    def __init__(self, payload=None):
+        super().__init__(payload)
+        self.payload = payload
+
+    def __str__(self):
+        return "the tool gave no reason" if self.payload is None else str(self.payload)
+
+
+class ToolDenied(ToolError, PermissionError):
+    """The tool, or this program, was refused something that was not granted."""
+
+
+class ToolTimeout(ToolError, TimeoutError):
+    """The tool ran into its time limit. Its next call finds a fresh instance."""
+
+
+class ToolMemoryError(ToolError):
+    """The tool ran into its memory limit. Its next call finds a fresh instance."""
+
+
+class ToolTrapped(ToolError):
+    """The tool failed in itself. Its next call finds a fresh instance."""
+
+
+class ToolClosed(ToolError, ValueError):
+    """A resource was used that is closed, or that went with the instance of its tool."""
+
+
+_KINDS = {
+    "denied": ToolDenied,
+    "timeout": ToolTimeout,
+    "memory": ToolMemoryError,
+    "trap": ToolTrapped,
+    "closed": ToolClosed,
+}
+
+
+class _Case:
+    """A case of a variant, or of `option` and `result` where Python has no form for them."""
+
+    __slots__ = ("value",)
+    __match_args__ = ("value",)
+
+    def __init__(self, value=None):
+        self.value = value
+
+    def __eq__(self, other):
+        return type(other) is type(self) and other.value == self.value
+
+    def __hash__(self):
+        return hash((type(self), self.value))
+
+    def __repr__(self):
+        return f"{type(self).__qualname__}({self.value!r})"
+
+    def __class_getitem__(cls, item):
+        return cls
+
+
+class Some(_Case):
+    """`some` of an option within an option."""
+
+
+class Ok(_Case):
+    """`ok` of a result that is an argument or part of a value."""
+
+
+class Err(_Case):
+    """`err` of a result that is an argument or part of a value."""
+
+
+def _failed(failure):
+    kind = _KINDS.get(failure.kind)
+    if kind is None:
+        return ToolError(failure.message) if failure.kind != "limit" else RuntimeError(failure.message)
+    return kind(failure.message)
+
+
+# After these the instance of the tool is gone, and all of its resources with it.
+_LOST = ("timeout", "memory", "trap")
+
+
+def _caller(generation, _call=_modules.call):
+    def call(function, head, tail):
+        try:
+            return _call(function, head, tail)
+        except _Failure as error:
+            failure = error.value
+        if failure.kind in _LOST:
+            generation[0] += 1
+        raise _failed(failure)
+
+    return call
+
+
+def _starter(generation):
+    async def start(function, head, tail):
+        try:
+            operation = _modules.start(function, head, tail)
+            return await _asyncio.get_running_loop().wait_for_operation(operation)
+        except _Failure as error:
+            failure = error.value
+        if failure.kind in _LOST:
+            generation[0] += 1
+        raise _failed(failure)
+
+    return start
+
+
+# What encoding raises when an argument is not a value of its type.
+_WRONG = (TypeError, ValueError, OverflowError, AttributeError, KeyError, _struct_error)
+
+
+def _bool(value):
+    if value is True or value is False:
+        return value
+    raise TypeError
+
+
+def _char(value):
+    if type(value) is str:
+        return ord(value)
+    raise TypeError
+
+
+def _some(value):
+    if type(value) is Some:
+        return value.value
+    raise TypeError
+
+
+def _result(value):
+    if type(value) is Ok:
+        return False, value.value
+    if type(value) is Err:
+        return True, value.value
+    raise TypeError
+
+
+def _exactly(value, length):
+    if len(value) != length:
+        raise ValueError
+    return value
+
+
+def _items(value):
+    # Both would do, as something else than they are.
+    if isinstance(value, (str, dict)):
+        raise TypeError
+    return value
+
+
+def _give(value, cls, given):
+    """The number of a resource that the tool is to own once the call is made."""
+    number = _handle._lend(value, cls)
+    for other in given:
+        if other is value:
+            raise ToolClosed(f"this {cls.__name__} is given twice")
+    given.append(value)
+    return number
+
+
+def _flags(value, cls):
+    if type(value) is not cls:
+        raise TypeError
+    return value.value
+
+
+_SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "q": 8, "Q": 8, "f": 4, "d": 8}
+# Formats of buffers whose items are the same: those of this machine, little-endian.
+_SAME = {"l": "i", "L": "I", "c": "B", "<b": "b", "<B": "B", "<h": "h", "<H": "H", "<i": "i", "<I": "I", "<q": "q",
+         "<Q": "Q", "<f": "f", "<d": "d", "@d": "d", "@f": "f"}
+
+
+def _numbers(value, code):
+    """The bytes of a list of numbers: of a buffer as they are, of other sequences one by one."""
+    if type(value) is bytes and code == "B":
+        return value
+    if isinstance(value, str):
+        raise TypeError
+    try:
+        view = memoryview(value)
+    except TypeError:
+        return _Array(code, value).tobytes()
+    if _SAME.get(view.format, view.format) == code:
+        return view.tobytes()
+    if isinstance(value, (bytes, bytearray)) and code in "bB":
+        return bytes(value)
+    return _Array(code, view.tolist()).tobytes()
+
+
+def _array(code, data, start, end):
+    numbers = _Array(code)
+    numbers.frombytes(memoryview(data)[start:end])
+    return numbers
+
+
+def _submodules(package, names):
+    """What a module does for an attribute that it does not have: it imports it, if it is a submodule."""
+
+    def get(name):
+        if name in names:
+            import importlib
+
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name)
+
+    return get
+
+
+class _EmptyCase:
+    """A case of a variant that carries nothing."""
+
+    __slots__ = ()
+
+    def __eq__(self, other):
+        return type(other) is type(self)
+
+    def __hash__(self):
+        return hash(type(self))
+
+    def __repr__(self):
+        return f"{type(self).__qualname__}()"
+
+
+def _variant(cls, *cases):
+    """Give a variant its cases, as classes of their own; returns their positions."""
+    positions = {}
+    for name, carries, docs in cases:
+        body = {
+            "__slots__": (),
+            "__doc__": docs,
+            "__module__": cls.__module__,
+            "__qualname__": f"{cls.__qualname__}.{name}",
+        }
+        case = type(name, (cls, _Case if carries else _EmptyCase), body)
+        setattr(cls, name, case)
+        positions[case] = len(positions)
+    cls._cases = positions
+    return positions
+
+
+class _handle:
+    """A resource of a tool. It is closed by `close()`, by the end of a `with` block, or when nothing uses it."""
+
+    _drop = None
+    _number = None
+    _generation = [0]
+
+    def _open(self, number):
+        self._number = number
+        self._born = self._generation[0]
+        self._finalizer = _weakref.finalize(self, _close, self._drop, number, self._generation, self._born)
+
+    @classmethod
+    def _of(cls, number):
+        self = cls.__new__(cls)
+        self._open(number)
+        return self
+
+    def _lend(self, cls):
+        if not isinstance(self, cls):
+            raise TypeError
+        if self._number is None:
+            raise ToolClosed(f"this {cls.__name__} is closed")
+        if self._born != self._generation[0]:
+            raise ToolClosed(f"this {cls.__name__} went with the instance of its tool, which failed since")
+        return self._number
+
+    def _given(self):
+        """The tool owns it now."""
+        self._finalizer.detach()
+        self._number = None
+
+    def close(self):
+        """Let the tool free it. Once is enough."""
+        if self._number is not None:
+            self._number = None
+            self._finalizer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        _handle.close(self)
+
+    def __repr__(self):
+        state = "closed" if self._number is None else f"number {self._number}"
+        return f"<{type(self).__qualname__}, {state}>"
+
+    def __reduce__(self):
+        raise TypeError(f"a {type(self).__name__} is a resource of a tool and cannot be pickled")
+
+
+def _close(function, number, generation, born):
+    if generation[0] != born:
+        # It went with its instance, and another resource may have its number.
+        return
+    try:
+        _modules.call(function, number.to_bytes(4, "little"), b"")
+    except _Failure as error:
+        if error.value.kind in _LOST:
+            generation[0] += 1
+
+
+# Checks arguments one by one, when encoding has failed.
+
+_INTEGERS = {"s8": (-(1 << 7), 1 << 7), "u8": (0, 1 << 8), "s16": (-(1 << 15), 1 << 15), "u16": (0, 1 << 16),
+             "s32": (-(1 << 31), 1 << 31), "u32": (0, 1 << 32), "s64": (-(1 << 63), 1 << 63), "u64": (0, 1 << 64)}
+
+
+def _wit(of):
+    if isinstance(of, str):
+        return of
+    if of is None:
+        return "_"
+    kind = of[0]
+    if kind == "named":
+        return of[1].__name__
+    if kind == "array":
+        return f"list<{_wit(of[1])}, {of[2]}>"
+    return f"{kind}<{', '.join(_wit(part) for part in of[1:])}>"
+
+
+def _shown(value):
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _explain(error, described, arguments):
+    """An exception that names the argument which is not a value of its type."""
+    if isinstance(error, ToolClosed):
+        return error
+    for (name, of), value in zip(described, arguments):
+        try:
+            _check(of, value, name)
+        except (TypeError, ValueError, OverflowError) as found:
+            return found
+    # Nothing is wrong that can be named: a value that changes while it is looked at.
+    return error
+
+
+def _check(of, value, place):
+    wrong = TypeError(f"`{place}` must be {_wit(of)}, not {type(value).__name__} {_shown(value)}")
+    if of in _INTEGERS:
+        if not hasattr(type(value), "__index__"):
+            raise wrong
+        low, high = _INTEGERS[of]
+        if not low <= value.__index__() < high:
+            raise OverflowError(f"`{place}` must be {of}, and {_shown(value)} is not between {low} and {high - 1}")
+    elif of == "bool":
+        if value is not True and value is not False:
+            raise wrong
+    elif of in ("f32", "f64"):
+        try:
+            number = float(value) if not isinstance(value, str) else None
+        except (TypeError, ValueError):
+            number = None
+        if number is None:
+            raise wrong
+        if of == "f32" and number - number == 0 and abs(number) > 3.4028235677973366e38:
+            raise OverflowError(f"`{place}` must be f32, and {_shown(value)} is too large")
+    elif of == "char":
+        if type(value) is not str or len(value) != 1:
+            raise wrong
+        _check("string", value, place)
+    elif of == "string":
+        if not isinstance(value, str):
+            raise wrong
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"`{place}` must be {of}, and {_shown(value)} has a surrogate, which UTF-8 has not") from None
+    elif of is not None:
+        _check_composed(of, value, place, wrong)
+
+
+def _check_composed(of, value, place, wrong):
+    kind = of[0]
+    if kind == "option":
+        if value is not None:
+            if of[1][0] == "option":
+                if type(value) is not Some:
+                    raise wrong
+                value = value.value
+            _check(of[1], value, place)
+    elif kind in ("list", "array"):
+        if isinstance(value, (str, dict)) or not hasattr(type(value), "__iter__") or not hasattr(type(value), "__len__"):
+            raise wrong
+        if kind == "array" and len(value) != of[2]:
+            raise ValueError(f"`{place}` must be {_wit(of)}, and has {len(value)} items")
+        for position, item in enumerate(value):
+            _check(of[1], item, f"{place}[{position}]")
+    elif kind == "map":
+        if not isinstance(value, dict):
+            raise wrong
+        for key, item in value.items():
+            _check(of[1], key, f"{place}: a key")
+            _check(of[2], item, f"{place}[{_shown(key)}]")
+    elif kind == "tuple":
+        if not isinstance(value, (tuple, list)) or len(value) != len(of) - 1:
+            raise wrong
+        for position, (part, item) in enumerate(zip(of[1:], value)):
+            _check(part, item, f"{place}[{position}]")
+    elif kind == "result":
+        if type(value) not in (Ok, Err):
+            raise wrong
+        _check(of[1] if type(value) is Ok else of[2], value.value, f"{place}.value")
+    else:
+        _check_named(of[1], of[2], value, place, wrong)
+
+
+def _check_named(cls, inside, value, place, wrong):
+    parts = inside() if inside else None
+    cases = getattr(cls, "_cases", None)
+    if cases is not None:
+        if type(value) not in cases:
+            raise wrong
+        part = parts[cases[type(value)]]
+        if part is not None:
+            _check(part, value.value, f"{place}.value")
+    elif not isinstance(value, cls):
+        raise wrong
+    elif parts is not None:
+        for name, part in parts:
+            _check(part, getattr(value, name), f"{place}.{name}")
