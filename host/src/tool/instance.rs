@@ -76,6 +76,7 @@ impl ResourceLimiter for ToolState {
 }
 
 /// A session's tools. An instance is made by the first call and serves until one fails.
+#[derive(Default)]
 pub(crate) struct Instances {
     toolbox: Option<Arc<Toolbox>>,
     live: Vec<Option<Live>>,
@@ -97,7 +98,9 @@ pub(crate) struct Caller<'a> {
     pub watchdog: &'a Watchdog,
     pub interrupt: &'a Arc<Interrupt>,
     pub console: &'a Console,
-    pub filesystem: &'a mut FilesystemCtx,
+    pub filesystem: &'a FilesystemCtx,
+    /// Memory for the answer.
+    pub buffer: Vec<u8>,
 }
 
 impl Instances {
@@ -131,7 +134,7 @@ impl Instances {
 
     /// The call, if it is one that goes on by itself and that others may overlap.
     pub fn start(
-        &mut self,
+        &self,
         number: u32,
         head: &[u8],
         tail: &[u8],
@@ -354,12 +357,13 @@ impl Live {
         tail: &[u8],
         tool: &Loaded,
         component: &Component,
-        caller: &Caller<'_>,
+        caller: &mut Caller<'_>,
     ) -> Result<Vec<u8>, Fault> {
+        let buffer = std::mem::take(&mut caller.buffer);
         let called = self.functions[function];
         let interrupt = Arc::clone(&self.interrupt);
         self.guarded(component, caller, &|| tool.function_name(function), |store, handles| {
-            call(store, called, head, tail, handles, &interrupt)
+            call(store, called, head, tail, handles, &interrupt, buffer)
         })
     }
 

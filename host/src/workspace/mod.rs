@@ -107,9 +107,9 @@ impl FilesystemCtx {
     /// # Errors
     ///
     /// When it is not there.
-    pub fn workspace(&mut self, below: &std::path::Path) -> Result<Arc<cap_std::fs::Dir>> {
+    pub fn workspace(&self, below: &std::path::Path) -> Result<Arc<cap_std::fs::Dir>> {
         let missing = |message: String| Error::new(ErrorKind::Grant, message);
-        let workspace = self.preopens.first_mut().ok_or_else(|| missing("there is no workspace".into()))?;
+        let workspace = self.preopens.first().ok_or_else(|| missing("there is no workspace".into()))?;
         let directory = workspace.directory()?;
         if below.as_os_str().is_empty() {
             return Ok(directory);

@@ -192,7 +192,7 @@ fn may_lead_out(target: &Path) -> bool {
 impl preopens::Host for FilesystemCtxView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
         let mut handles = Vec::with_capacity(self.ctx.preopens.len());
-        for (mount, preopen) in self.ctx.preopens.iter_mut().enumerate() {
+        for (mount, preopen) in self.ctx.preopens.iter().enumerate() {
             let mut flags = DescriptorFlags::READ;
             if preopen.access == Access::ReadWrite {
                 flags |= DescriptorFlags::MUTATE_DIRECTORY;
