@@ -6,7 +6,11 @@ use tokio::runtime::Handle;
 use wasmtime::component::{Func, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use super::ambient::Ambient;
+use super::denials::Denials;
+use super::http::{HttpCtx, HttpUsage};
 use super::toolbox::{Loaded, Target, Toolbox};
 use crate::bindings::operations::Failure;
 use crate::console::{Console, Stream, WasiOutput};
@@ -18,6 +22,9 @@ use crate::workspace::{Budget, FilesystemCtx, FilesystemCtxView, FilesystemLimit
 /// Handles of all kinds that a tool may hold of the host.
 const MAX_HANDLES: usize = 16_384;
 
+/// Messages about what a tool was refused that are remembered, so as not to be repeated.
+const MOST_TOLD: usize = 64;
+
 /// Bytes that a tool's result may have.
 const RESULT_BYTES: usize = 1 << 30;
 
@@ -26,6 +33,9 @@ pub(crate) struct ToolState {
     table: ResourceTable,
     wasi: WasiCtx,
     filesystem: FilesystemCtx,
+    http: HttpCtx,
+    pub(super) ambient: Ambient,
+    pub(super) denials: Denials,
     runtime: Handle,
     pub interrupt: Arc<Interrupt>,
     memory_left: u64,
@@ -41,6 +51,13 @@ impl WasiView for ToolState {
 impl FilesystemView for ToolState {
     fn filesystem(&mut self) -> FilesystemCtxView<'_> {
         FilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for ToolState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let HttpCtx { ctx, hooks } = &mut self.http;
+        WasiHttpCtxView { ctx, table: &mut self.table, hooks }
     }
 }
 
@@ -76,8 +93,14 @@ impl ResourceLimiter for ToolState {
 pub(crate) struct Instances {
     toolbox: Option<Arc<Toolbox>>,
     live: Vec<Option<Live>>,
-    /// What each tool has used of its directories, whatever became of its instances.
-    budgets: Vec<Option<Budget>>,
+    /// What each tool has used, whatever became of its instances.
+    used: Vec<Option<Used>>,
+}
+
+#[derive(Clone)]
+struct Used {
+    filesystem: Budget,
+    http: Arc<HttpUsage>,
 }
 
 struct Live {
@@ -85,7 +108,10 @@ struct Live {
     functions: Vec<Func>,
     handles: Handles,
     interrupt: Arc<Interrupt>,
-    budget: Budget,
+    denials: Denials,
+    /// What the program was told of on standard error.
+    told: Vec<String>,
+    used: Used,
 }
 
 /// What a call needs of the session.
@@ -103,7 +129,7 @@ impl Instances {
         Instances {
             toolbox,
             live: std::iter::repeat_with(|| None).take(count).collect(),
-            budgets: vec![None; count],
+            used: vec![None; count],
         }
     }
 
@@ -143,9 +169,9 @@ impl Instances {
             }
             (Target::Function(function), Some(live)) => live.call(function, head, tail, tool, caller),
             (Target::Function(function), None) => {
-                let budget = self.budgets[position].clone();
-                Live::new(toolbox, tool, budget, caller).and_then(|live| {
-                    self.budgets[position] = Some(live.budget.clone());
+                let used = self.used[position].clone();
+                Live::new(toolbox, tool, used, caller).and_then(|live| {
+                    self.used[position] = Some(live.used.clone());
                     slot.insert(live).call(function, head, tail, tool, caller)
                 })
             }
@@ -179,13 +205,18 @@ impl Live {
     fn new(
         toolbox: &Toolbox,
         tool: &Loaded,
-        budget: Option<Budget>,
+        used: Option<Used>,
         caller: &mut Caller<'_>,
     ) -> Result<Self, Fault> {
+        let (budget, usage) = match used {
+            Some(used) => (Some(used.filesystem), used.http),
+            None => (None, Arc::default()),
+        };
         let filesystem = filesystem(tool, budget, caller).map_err(|error| {
             Fault::Failed(failure("denied", format!("the tool {} cannot start: {error}", tool.name)))
         })?;
-        let budget = filesystem.budget();
+        let used = Used { filesystem: filesystem.budget(), http: usage };
+        let denials = Denials::new(&tool.name);
         let grants = &tool.grants;
         let limits = &grants.limits;
         // What a tool prints is for whoever reads the program's errors.
@@ -202,6 +233,9 @@ impl Live {
             table,
             wasi: wasi.build(),
             filesystem,
+            http: HttpCtx::new(grants, &toolbox.network, &used.http, &denials),
+            ambient: Ambient::new(grants.random, grants.clock),
+            denials: denials.clone(),
             runtime: caller.runtime.clone(),
             interrupt: Arc::clone(&interrupt),
             memory_left: limits.memory_bytes,
@@ -211,7 +245,15 @@ impl Live {
         store.limiter(|state| state);
         store.set_hostcall_fuel(RESULT_BYTES);
         interrupt.set_control(toolbox.engine.control());
-        let mut live = Live { store, functions: Vec::new(), handles: Handles::default(), interrupt, budget };
+        let mut live = Live {
+            store,
+            functions: Vec::new(),
+            handles: Handles::default(),
+            interrupt,
+            denials,
+            told: Vec::new(),
+            used,
+        };
         // Instantiating runs the component's own start functions.
         let name = format!("starting {}", tool.name);
         let functions = live.guarded(tool, caller, &name, |store, _| {
@@ -237,9 +279,36 @@ impl Live {
     ) -> Result<Vec<u8>, Fault> {
         let called = self.functions[function];
         let interrupt = Arc::clone(&self.interrupt);
-        self.guarded(tool, caller, &tool.function_name(function), |store, handles| {
+        let mut bytes = self.guarded(tool, caller, &tool.function_name(function), |store, handles| {
             call(store, called, head, tail, handles, &interrupt)
-        })
+        })?;
+        if let Some(told) = self.denials.take() {
+            self.tell(told, function, &mut bytes, tool, caller);
+        }
+        Ok(bytes)
+    }
+
+    /// Tells the program what the tool was refused during a call that ended all the same: in the
+    /// exception where it ended in an error, else once on standard error.
+    fn tell(
+        &mut self,
+        told: String,
+        function: usize,
+        bytes: &mut Vec<u8>,
+        tool: &Loaded,
+        caller: &Caller<'_>,
+    ) {
+        if bytes.first() == Some(&1) && tool.may_fail(function) {
+            // What stands behind the error is read where the first byte says so.
+            bytes[0] = 2;
+            bytes.extend_from_slice(told.as_bytes());
+            bytes.extend_from_slice(&(told.len() as u32).to_le_bytes());
+        } else if !self.told.contains(&told) {
+            caller.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
+            if self.told.len() < MOST_TOLD {
+                self.told.push(told);
+            }
+        }
     }
 
     /// Runs code of the tool, within its limits and those of the turn. After an error the instance is
@@ -265,7 +334,8 @@ impl Live {
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
-        Err(Fault::Failed(if ended.reason == Some(Reason::Deadline) {
+        let told = self.denials.take();
+        let mut failure = if ended.reason == Some(Reason::Deadline) {
             let limit = tool.grants.limits.timeout.unwrap_or_default().as_secs_f64();
             failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
         } else if self.store.data().memory_refused {
@@ -278,7 +348,14 @@ impl Live {
                 Some(trap) => failure("trap", format!("{what} failed: {trap}")),
                 None => failure("trap", format!("{what} failed: {error:#}")),
             }
-        }))
+        };
+        if let Some(told) = told {
+            if failure.kind == "trap" {
+                failure.kind = "denied".into();
+            }
+            failure.message = format!("{}\n{told}", failure.message);
+        }
+        Err(Fault::Failed(failure))
     }
 }
 

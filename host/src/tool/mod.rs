@@ -5,8 +5,12 @@
 //! gets an instance in a store of its own, with its own directories, environment and limits
 //! ([`instance`]).
 
+mod ambient;
+mod denials;
 mod describe;
+mod effect;
 mod grants;
+mod http;
 mod instance;
 mod names;
 mod python;
@@ -14,7 +18,10 @@ mod toolbox;
 
 use std::path::{Path, PathBuf};
 
+pub use ambient::{ClockSource, RandomSource};
 pub use grants::{ToolGrants, ToolLimits};
+pub use http::{HttpRule, Secret};
+pub(crate) use http::{Network, Resolve};
 pub(crate) use instance::{Caller, Instances, ToolState};
 pub(crate) use toolbox::Toolbox;
 

@@ -1,13 +1,13 @@
 //! The tools of a kernel: loaded, compiled, checked and described once.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentExportIndex, InstancePre, Linker};
 
-use super::describe::{Description, Kind};
+use super::describe::{Description, Kind, Type};
 use super::instance::ToolState;
-use super::{Component, Tool, ToolGrants, ToolInfo, names, python};
+use super::{Component, Network, Tool, ToolGrants, ToolInfo, ambient, effect, names, python};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
 
@@ -15,13 +15,14 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) struct Toolbox {
     pub engine: ToolEngine,
     pub tools: Vec<Loaded>,
+    pub network: Arc<Network>,
 }
 
 pub(crate) struct Loaded {
     pub name: String,
     summary: String,
     pub description: Description,
-    pub grants: ToolGrants,
+    pub grants: Arc<ToolGrants>,
     pub pre: InstancePre<ToolState>,
     /// Where the component exports its functions.
     pub exports: Vec<ComponentExportIndex>,
@@ -38,14 +39,29 @@ pub(crate) enum Target {
 }
 
 /// Interfaces that every tool may import; what they give is decided by its grants.
-const LINKED: &[&str] =
-    &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const LINKED: &[&str] = &[
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 impl Toolbox {
-    pub fn load(tools: Vec<Tool>, cache: &Cache, progress: &dyn Fn(Progress)) -> Result<Self> {
+    pub fn load(
+        tools: Vec<Tool>,
+        network: Network,
+        cache: &Cache,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Self> {
         let engine = ToolEngine::new()?;
         let mut linker = Linker::new(engine.wasmtime());
         crate::wasi::add_to_linker::<ToolState>(&mut linker)
+            .and_then(|()| ambient::add_to_linker(&mut linker))
+            .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker))
             .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
         let mut loaded = Vec::<Loaded>::with_capacity(tools.len());
         let mut next_function = 0;
@@ -65,7 +81,12 @@ impl Toolbox {
             next_function += tool.numbers();
             loaded.push(tool);
         }
-        Ok(Toolbox { engine, tools: loaded })
+        Ok(Toolbox { engine, tools: loaded, network: Arc::new(network) })
+    }
+
+    /// Whether a tool may use the network.
+    pub fn needs_network(&self) -> bool {
+        self.tools.iter().any(|tool| !tool.grants.http.is_empty())
     }
 
     /// The source of a module, and whether it has submodules.
@@ -140,9 +161,11 @@ impl Loaded {
                 && !known
             {
                 return Err(bad(format!("imports `{import}`, which nothing provides"))
-                    .hint("a tool may import WASI 0.2 without HTTP; compose other imports into it with `wasm-tools compose`"));
+                    .hint("a tool may import WASI 0.2, of HTTP the outgoing side; compose other imports into it with `wasm-tools compose`"));
             }
         }
+        let imports = component.component_type();
+        effect::check(&name, &grants, imports.imports(engine.wasmtime()).map(|(import, _)| import))?;
         let pre = linker.instantiate_pre(&component).map_err(|error| {
             bad("imports what this version of WASI does not have".into())
                 .hint("build it for WASI 0.2 (`wasm32-wasip2`)")
@@ -176,7 +199,7 @@ impl Loaded {
             name,
             summary,
             description,
-            grants,
+            grants: Arc::new(grants),
             pre,
             exports,
             first_function,
@@ -191,6 +214,12 @@ impl Loaded {
 
     fn modules(&self) -> &[(String, String)] {
         self.modules.get_or_init(|| python::modules(&self.name, &self.description, self.first_function))
+    }
+
+    /// Whether a function returns a `result`.
+    pub fn may_fail(&self, position: usize) -> bool {
+        let mut functions = self.description.interfaces.iter().flat_map(|interface| &interface.functions);
+        functions.nth(position).is_some_and(|function| matches!(function.result, Some(Type::Result(..))))
     }
 
     /// The name of a function as Python has it, for messages.
