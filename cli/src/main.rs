@@ -5,6 +5,7 @@ mod cache;
 mod config;
 mod doctor;
 mod failure;
+mod files;
 mod hints;
 mod input;
 mod output;

@@ -117,6 +117,12 @@ impl Kernel {
         self.0.tools.as_ref().map(|tools| tools.info()).unwrap_or_default()
     }
 
+    /// Stub files (PEP 561) of the tools for type checkers: paths and contents. They say nothing of
+    /// tools that are Python packages.
+    pub fn tool_stubs(&self) -> Vec<(String, String)> {
+        self.0.tools.as_ref().map(|tools| tools.stubs()).unwrap_or_default()
+    }
+
     /// What this kernel runs on.
     pub fn info(&self) -> KernelInfo {
         let engine = &self.0.engine;
@@ -219,8 +225,8 @@ impl KernelBuilder {
         self
     }
 
-    /// A component that programs of every session import as `tools.NAME`. It is compiled once and kept
-    /// in the compilation cache. Default: no tool.
+    /// A tool that programs of every session import as `tools.NAME`. A component is compiled once and
+    /// kept in the compilation cache. Default: no tool.
     pub fn tool(mut self, tool: Tool) -> Self {
         self.tools.push(tool);
         self

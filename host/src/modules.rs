@@ -33,7 +33,11 @@ impl Host for State {
         head: Vec<u8>,
         tail: Vec<u8>,
     ) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
-        // Calls of tools do not overlap yet: this one is over when it has started.
+        if let Some(running) = self.tools.start(function, &head, &tail) {
+            self.host_calls += 1;
+            return self.start(running);
+        }
+        // This one is over when it has started.
         match self.call(function, head, tail)? {
             Ok(bytes) => self.start(async { Ok(bytes) }),
             Err(failure) => Ok(Err(failure)),

@@ -58,3 +58,48 @@ impl Denials {
         Some(std::mem::take(&mut *messages).join("\n"))
     }
 }
+
+/// Puts what a tool was refused behind the error that its answer is, if it is one: the first byte, which
+/// says so, becomes 2, and the text and its length are appended.
+pub(super) fn attach(answer: &mut Vec<u8>, told: &str) -> bool {
+    match answer.first_mut() {
+        Some(kind @ 1) => *kind = 2,
+        _ => return false,
+    }
+    answer.extend_from_slice(told.as_bytes());
+    answer.extend_from_slice(&(told.len() as u32).to_le_bytes());
+    true
+}
+
+/// Undoes [`attach`], and gives what was attached.
+pub(super) fn detach(answer: &mut Vec<u8>) -> Option<String> {
+    if answer.first() != Some(&2) {
+        return None;
+    }
+    let end = answer.len().checked_sub(4)?;
+    let length = u32::from_le_bytes(answer[end..].try_into().ok()?) as usize;
+    let told = String::from_utf8_lossy(&answer[end.checked_sub(length)?..end]).into_owned();
+    answer.truncate(end - length);
+    answer[0] = 1;
+    Some(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_attached_is_detached() {
+        let mut answer = vec![1, 7, 8];
+        assert!(attach(&mut answer, "é"));
+        assert_eq!(answer, [2, 7, 8, 0xc3, 0xa9, 2, 0, 0, 0]);
+        assert_eq!(detach(&mut answer).as_deref(), Some("é"));
+        assert_eq!(answer, [1, 7, 8]);
+        assert_eq!(detach(&mut answer), None);
+        for plain in [vec![], vec![0], vec![0, 1]] {
+            let mut answer = plain.clone();
+            assert!(!attach(&mut answer, "x"));
+            assert_eq!(answer, plain);
+        }
+    }
+}

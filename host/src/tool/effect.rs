@@ -5,12 +5,7 @@ use super::{ToolGrants, http};
 use crate::{Error, ErrorKind, Result};
 
 /// Refuses grants of what the component does not import.
-pub(super) fn check<'a>(
-    tool: &str,
-    grants: &ToolGrants,
-    imports: impl Iterator<Item = &'a str>,
-) -> Result<()> {
-    let imports: Vec<&str> = imports.collect();
+pub(super) fn check(tool: &str, grants: &ToolGrants, imports: &[String]) -> Result<()> {
     for (given, key, import) in [
         (!grants.mounts.is_empty(), "mounts", "wasi:filesystem/"),
         (!grants.environment.is_empty(), "env", "wasi:cli/environment"),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Constraints;
 use super::ambient::{ClockSource, RandomSource};
 use super::http::{HttpRule, Secret};
-use crate::Mount;
+use crate::{Access, Mount};
 
 /// Everything that a tool may touch. The default is nothing but clocks, randomness and the default
 /// [`ToolLimits`]: no directory, no environment variable, no network.
@@ -26,6 +27,9 @@ pub struct ToolGrants {
     pub random: RandomSource,
     /// What its clocks show.
     pub clock: ClockSource,
+    /// What the arguments of its functions must be like, by their names in Python below the tool's
+    /// (`search`, `Table.filter`). Functions that are not named take any.
+    pub allow: BTreeMap<String, Constraints>,
     /// How much it may use.
     pub limits: ToolLimits,
 }
@@ -33,6 +37,12 @@ pub struct ToolGrants {
 impl ToolGrants {
     /// Stands for the session's workspace in a mount: `{workspace}`, `{workspace}/data`.
     pub const WORKSPACE: &str = "{workspace}";
+
+    /// The workspace of the session that calls, at `/workspace`, where the shipped tools look for files.
+    pub fn workspace(access: Access) -> Self {
+        let mount = Mount { host: Self::WORKSPACE.into(), guest: "/workspace".into(), access };
+        ToolGrants { mounts: vec![mount], ..ToolGrants::default() }
+    }
 }
 
 /// How much a tool may use in one session.

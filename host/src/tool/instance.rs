@@ -9,9 +9,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::ambient::Ambient;
-use super::denials::Denials;
+use super::component::Component;
+use super::denials::{self, Denials};
+use super::function::{self, Closure};
 use super::http::{HttpCtx, HttpUsage};
-use super::toolbox::{Loaded, Target, Toolbox};
+use super::json;
+use super::toolbox::{Body, Loaded, Target, Toolbox};
 use crate::bindings::operations::Failure;
 use crate::console::{Console, Stream, WasiOutput};
 use crate::engine::{Handles, Interrupt, Malformed, Reason, Stopped, Watchdog, call};
@@ -145,11 +148,114 @@ impl Instances {
         tail: &[u8],
         caller: &mut Caller<'_>,
     ) -> Result<Answer, Stopped> {
-        let target = self.toolbox.as_ref().and_then(|toolbox| Some((toolbox, toolbox.target(number)?)));
-        let Some((toolbox, (position, target))) = target else {
-            return Ok(Err(failure("unknown", format!("the host has no function {number}"))));
+        match self.toolbox.clone() {
+            Some(toolbox) if number == BY_NAME => self.call_by_name(&toolbox, head, caller),
+            Some(toolbox) => self.call_in(&toolbox, number, head, tail, caller),
+            None => Ok(Err(unknown(number))),
+        }
+    }
+
+    /// The call, if it is one that goes on by itself and that others may overlap.
+    pub fn start(
+        &mut self,
+        number: u32,
+        head: &[u8],
+        tail: &[u8],
+    ) -> Option<impl Future<Output = Answer> + Send + 'static> {
+        let toolbox = self.toolbox.clone()?;
+        let (position, Target::Function(function)) = toolbox.target(number)? else { return None };
+        let tool = &toolbox.tools[position];
+        let Body::Functions(closures) = &tool.body else { return None };
+        let Closure::Async(closure) = closures.get(function)? else { return None };
+        if tool.refusal(function, head, tail).is_some() {
+            return None;
+        }
+        let running =
+            closure(function::arguments(&tool.description, tool.function(function)?, head, tail).ok()?);
+        Some(async move {
+            let given = running.await;
+            let tool = &toolbox.tools[position];
+            match tool.function(function) {
+                Some(described) => function::answer(&tool.description, described, given),
+                None => Err(unknown(number)),
+            }
+        })
+    }
+
+    /// Calls a function with JSON: `{"function": NAME, "arguments": …}`; gives `{"ok": …}` or `{"err": …}`.
+    fn call_by_name(
+        &mut self,
+        toolbox: &Arc<Toolbox>,
+        request: &[u8],
+        caller: &mut Caller<'_>,
+    ) -> Result<Answer, Stopped> {
+        let refused = |message: String| Ok(Err(failure("arguments", message)));
+        let request: ByName = match serde_json::from_slice(request) {
+            Ok(request) => request,
+            Err(error) => return refused(format!("this is no call: {error}")),
+        };
+        let name = &request.function;
+        let number = toolbox.number(name);
+        let Some((number, (position, Target::Function(function)))) =
+            number.and_then(|number| Some((number, toolbox.target(number)?)))
+        else {
+            return Ok(Err(failure("unknown", format!("there is no function `{name}` in tools"))));
         };
         let tool = &toolbox.tools[position];
+        let Some(described) = tool.function(function) else { return Ok(Err(unknown(number))) };
+        let encoded = match json::encode_arguments(&tool.description, described, &request.arguments) {
+            Ok(encoded) => encoded,
+            Err(message) => return refused(format!("{name}: {message}")),
+        };
+        Ok(self.call_in(toolbox, number, &encoded, &[], caller)?.and_then(|mut bytes| {
+            if let Some(told) = tool.may_fail(function).then(|| denials::detach(&mut bytes)).flatten() {
+                caller.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
+            }
+            let result = json::result(&tool.description, described, &bytes)
+                .map_err(|message| failure("trap", format!("{name}: {message}")))?;
+            let (key, value) = match result {
+                Ok(value) => ("ok", value),
+                Err(value) => ("err", value),
+            };
+            Ok(serde_json::json!({ key: value }).to_string().into_bytes())
+        }))
+    }
+
+    fn call_in(
+        &mut self,
+        toolbox: &Arc<Toolbox>,
+        number: u32,
+        head: &[u8],
+        tail: &[u8],
+        caller: &mut Caller<'_>,
+    ) -> Result<Answer, Stopped> {
+        let Some((position, target)) = toolbox.target(number) else { return Ok(Err(unknown(number))) };
+        let tool = &toolbox.tools[position];
+        if let Target::Function(function) = target
+            && let Some(message) = tool.refusal(function, head, tail)
+        {
+            return Ok(Err(failure("denied", message)));
+        }
+        let component = match &tool.body {
+            Body::Component(component) => component,
+            Body::Functions(closures) => {
+                let Target::Function(position) = target else { return Ok(Err(unknown(number))) };
+                let (Some(closure), Some(described)) = (closures.get(position), tool.function(position))
+                else {
+                    return Ok(Err(unknown(number)));
+                };
+                let arguments = function::arguments(&tool.description, described, head, tail);
+                let given = match (closure, arguments) {
+                    (Closure::Plain(closure), Ok(arguments)) => closure(arguments),
+                    (Closure::Async(closure), Ok(arguments)) => {
+                        caller.interrupt.block_on(caller.runtime, closure(arguments))?
+                    }
+                    (_, Err(message)) => Err(message),
+                };
+                return Ok(function::answer(&tool.description, described, given));
+            }
+            Body::Python(_) => return Ok(Err(unknown(number))),
+        };
         let slot = &mut self.live[position];
         let result = match (target, slot.as_mut()) {
             (Target::Close, live) => {
@@ -163,16 +269,18 @@ impl Instances {
                 };
                 // Its destructor is the tool's code, like any other.
                 let name = format!("closing a resource of {}", tool.name);
-                live.guarded(tool, caller, &name, |store, _| {
+                live.guarded(component, caller, &|| name.clone(), |store, _| {
                     resource.resource_drop(store).map(|()| Vec::new())
                 })
             }
-            (Target::Function(function), Some(live)) => live.call(function, head, tail, tool, caller),
+            (Target::Function(function), Some(live)) => {
+                live.call(function, head, tail, tool, component, caller)
+            }
             (Target::Function(function), None) => {
                 let used = self.used[position].clone();
-                Live::new(toolbox, tool, used, caller).and_then(|live| {
+                Live::new(toolbox, tool, component, used, caller).and_then(|live| {
                     self.used[position] = Some(live.used.clone());
-                    slot.insert(live).call(function, head, tail, tool, caller)
+                    slot.insert(live).call(function, head, tail, tool, component, caller)
                 })
             }
         };
@@ -191,6 +299,20 @@ impl Instances {
     }
 }
 
+/// The number of the function that calls others by their names, with JSON.
+const BY_NAME: u32 = u32::MAX;
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByName {
+    function: String,
+    arguments: serde_json::Value,
+}
+
+fn unknown(number: u32) -> Failure {
+    failure("unknown", format!("the host has no function {number}"))
+}
+
 enum Fault {
     /// The turn is to stop.
     Stopped,
@@ -205,6 +327,7 @@ impl Live {
     fn new(
         toolbox: &Toolbox,
         tool: &Loaded,
+        component: &Component,
         used: Option<Used>,
         caller: &mut Caller<'_>,
     ) -> Result<Self, Fault> {
@@ -212,12 +335,12 @@ impl Live {
             Some(used) => (Some(used.filesystem), used.http),
             None => (None, Arc::default()),
         };
-        let filesystem = filesystem(tool, budget, caller).map_err(|error| {
+        let filesystem = filesystem(component, budget, caller).map_err(|error| {
             Fault::Failed(failure("denied", format!("the tool {} cannot start: {error}", tool.name)))
         })?;
         let used = Used { filesystem: filesystem.budget(), http: usage };
         let denials = Denials::new(&tool.name);
-        let grants = &tool.grants;
+        let grants = &component.grants;
         let limits = &grants.limits;
         // What a tool prints is for whoever reads the program's errors.
         let output = || WasiOutput { console: caller.console.clone(), stream: Stream::Stderr };
@@ -256,14 +379,14 @@ impl Live {
         };
         // Instantiating runs the component's own start functions.
         let name = format!("starting {}", tool.name);
-        let functions = live.guarded(tool, caller, &name, |store, _| {
-            let instance = tool.pre.instantiate(&mut *store)?;
+        let functions = live.guarded(component, caller, &|| name.clone(), |store, _| {
+            let instance = component.pre.instantiate(&mut *store)?;
             let function = |export| {
                 instance
                     .get_func(&mut *store, export)
                     .ok_or_else(|| wasmtime::Error::msg("an export is not a function"))
             };
-            tool.exports.iter().map(function).collect::<wasmtime::Result<Vec<_>>>()
+            component.exports.iter().map(function).collect::<wasmtime::Result<Vec<_>>>()
         })?;
         live.functions = functions;
         Ok(live)
@@ -275,11 +398,13 @@ impl Live {
         head: &[u8],
         tail: &[u8],
         tool: &Loaded,
+        component: &Component,
         caller: &Caller<'_>,
     ) -> Result<Vec<u8>, Fault> {
         let called = self.functions[function];
         let interrupt = Arc::clone(&self.interrupt);
-        let mut bytes = self.guarded(tool, caller, &tool.function_name(function), |store, handles| {
+        let what = || tool.function_name(function);
+        let mut bytes = self.guarded(component, caller, &what, |store, handles| {
             call(store, called, head, tail, handles, &interrupt)
         })?;
         if let Some(told) = self.denials.take() {
@@ -298,12 +423,10 @@ impl Live {
         tool: &Loaded,
         caller: &Caller<'_>,
     ) {
-        if bytes.first() == Some(&1) && tool.may_fail(function) {
-            // What stands behind the error is read where the first byte says so.
-            bytes[0] = 2;
-            bytes.extend_from_slice(told.as_bytes());
-            bytes.extend_from_slice(&(told.len() as u32).to_le_bytes());
-        } else if !self.told.contains(&told) {
+        if tool.may_fail(function) && denials::attach(bytes, &told) {
+            return;
+        }
+        if !self.told.contains(&told) {
             caller.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
             if self.told.len() < MOST_TOLD {
                 self.told.push(told);
@@ -315,14 +438,14 @@ impl Live {
     /// not to be used again.
     fn guarded<T>(
         &mut self,
-        tool: &Loaded,
+        component: &Component,
         caller: &Caller<'_>,
-        what: &str,
+        what: &dyn Fn() -> String,
         run: impl FnOnce(&mut Store<ToolState>, &mut Handles) -> wasmtime::Result<T>,
     ) -> Result<T, Fault> {
         self.store.data_mut().memory_refused = false;
         self.interrupt.begin();
-        let watch = caller.watchdog.watch(&self.interrupt, tool.grants.limits.timeout);
+        let watch = caller.watchdog.watch(&self.interrupt, component.grants.limits.timeout);
         let Live { store, handles, interrupt, .. } = self;
         let result = caller.interrupt.with_nested(interrupt, || run(store, handles));
         drop(watch);
@@ -334,12 +457,13 @@ impl Live {
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
+        let what = what();
         let told = self.denials.take();
         let mut failure = if ended.reason == Some(Reason::Deadline) {
-            let limit = tool.grants.limits.timeout.unwrap_or_default().as_secs_f64();
+            let limit = component.grants.limits.timeout.unwrap_or_default().as_secs_f64();
             failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
         } else if self.store.data().memory_refused {
-            let limit = tool.grants.limits.memory_bytes;
+            let limit = component.grants.limits.memory_bytes;
             failure("memory", format!("{what} needs more than its memory limit of {limit} bytes"))
         } else if let Some(malformed) = error.downcast_ref::<Malformed>() {
             failure("trap", format!("{what} was called with {malformed}"))
@@ -361,11 +485,11 @@ impl Live {
 
 /// The directories that a tool was granted.
 fn filesystem(
-    tool: &Loaded,
+    component: &Component,
     budget: Option<Budget>,
     caller: &mut Caller<'_>,
 ) -> crate::Result<FilesystemCtx> {
-    let grants = &tool.grants;
+    let grants = &component.grants;
     let limits = &grants.limits;
     let mut preopens = Vec::with_capacity(grants.mounts.len());
     for mount in &grants.mounts {

@@ -101,10 +101,13 @@ pub(super) struct Lease {
 
 /// Connections of one instance that wait for another request. No other instance gets them.
 #[derive(Default)]
-pub(super) struct Pool(Mutex<HashMap<(Target, Reach), Vec<(Connection, Instant)>>>);
+pub(super) struct Pool(Mutex<Idle>);
+
+/// Connections by the place they lead to, each with the time since when it waits.
+type Idle = HashMap<(Target, Reach), Vec<(Connection, Instant)>>;
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Target, Reach), Vec<(Connection, Instant)>>> {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

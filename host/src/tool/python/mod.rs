@@ -4,6 +4,7 @@
 mod code;
 mod decode;
 mod encode;
+mod stubs;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
@@ -12,15 +13,69 @@ use code::{Code, letter_of};
 
 use super::describe::{Description, Function, Interface, Kind, NamedType, Shape, Type};
 use super::names::{literal, pascal, snake, upper};
+use super::package::Package;
 
 /// What all generated modules share.
 pub(crate) const RUNTIME: &str = include_str!("runtime.py");
+
+/// `tools.search` and `tools.describe`.
+pub(crate) const DISCOVERY: &str = include_str!("discovery.py");
 
 /// The module `tools` itself: `tools` are their names, with a line about each.
 pub(crate) fn package(tools: &[(&str, &str)]) -> String {
     let lines: Vec<String> =
         tools.iter().map(|(name, line)| format!("    {}: {},\n", literal(name), literal(line))).collect();
     format!("{}\n_TOOLS = {{\n{}}}\n", include_str!("package.py"), lines.concat())
+}
+
+/// The stub of the module `tools`.
+pub(crate) const PACKAGE_STUB: &str = include_str!("package.pyi");
+
+/// The stub of what all generated modules share.
+pub(crate) const RUNTIME_STUB: &str = include_str!("runtime.pyi");
+
+/// Something that discovery finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Its name below `tools`.
+    pub name: String,
+    /// What stands for it in one line.
+    pub signature: String,
+    pub docs: String,
+    /// Its stub; empty for modules.
+    pub stub: String,
+    /// The names of the classes that it needs.
+    pub uses: Vec<String>,
+}
+
+/// What programs may find of a tool, itself first.
+pub(crate) fn items(tool: &str, described: &Description, summary: &str) -> Vec<Item> {
+    Writer::new(tool, described, 0).items(summary)
+}
+
+/// The stub files of a tool: paths below `tools`, and contents.
+pub(crate) fn stubs(tool: &str, described: &Description) -> Vec<(String, String)> {
+    Writer::new(tool, described, 0).stubs()
+}
+
+/// Functions as programs call them below the tool's name, in the order of their numbers.
+pub(crate) fn function_names(tool: &str, described: &Description) -> Vec<String> {
+    Writer::new(tool, described, 0).function_names()
+}
+
+/// The module that discovery reads: all items of all tools, and where the Python packages are.
+pub(crate) fn index(items: &[Item], packages: &[(&str, &Package)]) -> String {
+    let mut source = "from tools._discovery import Item as _Item\n\nITEMS = (\n".to_owned();
+    for item in items {
+        let uses: String = item.uses.iter().map(|name| literal(name) + ", ").collect();
+        let texts = [&item.name, &item.signature, &item.docs, &item.stub].map(|text| literal(text));
+        let _ = writeln!(source, "    _Item({}, ({uses})),", texts.join(", "));
+    }
+    source.push_str(")\nPACKAGES = {\n");
+    for (name, _) in packages {
+        let _ = writeln!(source, "    {}: {},", literal(name), literal(&Package::place(name)));
+    }
+    source + "}\n"
 }
 
 /// The source of a tool's modules by their full names; the first is the tool's own.
@@ -163,11 +218,7 @@ impl<'a> Writer<'a> {
             false => Vec::new(),
         };
         public.extend(parts.iter().cloned());
-        let docs = match described.docs.is_empty() {
-            true => described.interfaces.first().map(|interface| interface.docs.as_str()).unwrap_or_default(),
-            false => &described.docs,
-        };
-        let mut source = format!("{}\n\n", literal(docs));
+        let mut source = format!("{}\n\n", literal(&self.docs()));
         source.push_str("from tools import *\nfrom tools import _runtime as _r\n");
         source.push_str("from tools._runtime import _array, _bool, _char, _explain, _flags, _give, _handle, _items, _numbers, _result, _some, _variant\n");
         source.push_str(
@@ -238,23 +289,26 @@ impl<'a> Writer<'a> {
     }
 
     /// A type as an annotation.
-    pub fn annotation(&self, ty: &Type) -> String {
+    fn annotation(&self, ty: &Type) -> String {
         match ty {
-            Type::Bool => "bool".into(),
+            Type::Bool => self.builtin("bool"),
             Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => {
-                "int".into()
+                self.builtin("int")
             }
-            Type::F32 | Type::F64 => "float".into(),
-            Type::Char | Type::String => "str".into(),
+            Type::F32 | Type::F64 => self.builtin("float"),
+            Type::Char | Type::String => self.builtin("str"),
             Type::List(element) | Type::Array(element, _) => match letter_of(element) {
-                Some("B") => "bytes".into(),
+                Some("B") => self.builtin("bytes"),
                 Some(_) => format!("Sequence[{}]", self.annotation(element)),
-                None => format!("list[{}]", self.annotation(element)),
+                None => format!("{}[{}]", self.builtin("list"), self.annotation(element)),
             },
-            Type::Map(key, value) => format!("dict[{}, {}]", self.annotation(key), self.annotation(value)),
+            Type::Map(key, value) => {
+                format!("{}[{}, {}]", self.builtin("dict"), self.annotation(key), self.annotation(value))
+            }
             Type::Tuple(types) => {
                 format!(
-                    "tuple[{}]",
+                    "{}[{}]",
+                    self.builtin("tuple"),
                     types.iter().map(|ty| self.annotation(ty)).collect::<Vec<_>>().join(", ")
                 )
             }
@@ -269,6 +323,15 @@ impl<'a> Writer<'a> {
                 format!("Ok[{}] | Err[{}]", side(ok), side(error))
             }
             Type::Named(index) | Type::Own(index) | Type::Borrow(index) => self.classes[*index].clone(),
+        }
+    }
+
+    /// A type of Python's own, which a function of the tool may have taken the name of.
+    fn builtin(&self, name: &str) -> String {
+        let mut functions = self.described.interfaces.iter().flat_map(|interface| &interface.functions);
+        match functions.any(|function| snake(&function.name) == name) {
+            true => format!("builtins.{name}"),
+            false => name.to_owned(),
         }
     }
 
@@ -424,12 +487,7 @@ impl<'a> Writer<'a> {
             return;
         };
         let class = self.classes[index].clone();
-        let name = match function.kind {
-            Kind::Constructor(_) => "__init__".to_owned(),
-            // A resource has that already.
-            _ if snake(&function.name) == "close" => "close_".to_owned(),
-            _ => snake(&function.name),
-        };
+        let name = stubs::python_name(function);
         let private = format!("_{class}_{name}");
         self.function(function, number, &private, 0, out);
         let bound = match function.kind {
@@ -455,18 +513,12 @@ impl<'a> Writer<'a> {
             signature.push("self".to_owned());
         }
         for (position, (parameter, ty)) in function.parameters.iter().enumerate() {
-            let optional =
-                function.parameters[position..].iter().all(|(_, ty)| matches!(ty, Type::Option(_)));
             let python = snake(parameter);
-            let default = if optional { " = None" } else { "" };
+            let default = if function.is_optional(position) { " = None" } else { "" };
             signature.push(format!("{python}: {}{default}", literal(&self.annotation(ty))));
             encoded.push((python, ty.clone()));
         }
-        let returns = match (&function.kind, &function.result) {
-            (Kind::Constructor(_), _) | (_, None) => "None".to_owned(),
-            (_, Some(Type::Result(ok, _))) => ok.as_ref().map_or("None".to_owned(), |ty| self.annotation(ty)),
-            (_, Some(ty)) => self.annotation(ty),
-        };
+        let returns = self.returned(function);
         let mut code = Code::default();
         let (head, tail) = self.arguments(&mut code, &encoded);
         let mut text = Code::default();

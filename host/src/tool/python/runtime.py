@@ -40,13 +40,45 @@ class ToolClosed(ToolError, ValueError):
     """A resource was used that is closed, or that went with the instance of its tool."""
 
 
+# Programs know them by this name.
+for _class in (ToolError, ToolDenied, ToolTimeout, ToolMemoryError, ToolTrapped, ToolClosed):
+    _class.__module__ = "tools"
+
 _KINDS = {
     "denied": ToolDenied,
     "timeout": ToolTimeout,
     "memory": ToolMemoryError,
     "trap": ToolTrapped,
     "closed": ToolClosed,
+    "arguments": TypeError,
+    "unknown": LookupError,
 }
+
+_BY_NAME = 0xFFFFFFFF
+
+
+def call_json(name, arguments):
+    """Call the function `name` below `tools` with JSON, an array or an object; gives what it returns as JSON."""
+    import importlib
+    import json
+
+    module, _, function = name.rpartition(".")
+    from tools import _index
+
+    if name.partition(".")[0] in _index.PACKAGES:
+        found = getattr(importlib.import_module(f"tools.{module}"), function)
+        given = json.loads(arguments)
+        result = found(**given) if isinstance(given, dict) else found(*given)
+        return json.dumps(result)
+    request = json.dumps({"function": name, "arguments": json.loads(arguments)})
+    try:
+        answer = json.loads(_modules.call(_BY_NAME, request.encode(), b""))
+    except _Failure as error:
+        raise _failed(error.value) from None
+    if "err" in answer:
+        raise ToolError(answer["err"])
+    return json.dumps(answer["ok"])
+
 
 
 class _Case:
