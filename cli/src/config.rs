@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::failure::{Failure, Result};
+use crate::grants::{Clock, Random, Secrets};
 use crate::units::{self, Timeout};
 
 const NAME: &str = "agentkernel.toml";
@@ -59,6 +60,13 @@ pub struct ToolConfig {
     pub mounts: Option<Vec<String>>,
     #[serde(default)]
     pub env: Vec<String>,
+    /// Rules for HTTP requests.
+    #[serde(default)]
+    pub http: Vec<String>,
+    #[serde(default)]
+    pub secrets: Secrets,
+    pub random: Option<Random>,
+    pub clock: Option<Clock>,
     /// Functions, parameters or paths in them, and what must hold there.
     #[serde(default)]
     pub allow: BTreeMap<String, BTreeMap<String, ConstraintConfig>>,
@@ -71,6 +79,12 @@ pub struct ToolConfig {
     pub max_open_files: Option<u32>,
     pub max_entries: Option<u32>,
     pub max_path: Option<u32>,
+    pub max_requests: Option<u32>,
+    pub max_concurrent_requests: Option<u32>,
+    #[serde(default, deserialize_with = "bytes")]
+    pub max_sent: Option<u64>,
+    #[serde(default, deserialize_with = "bytes")]
+    pub max_received: Option<u64>,
 }
 
 /// What an argument must be like.
@@ -109,8 +123,10 @@ impl ToolConfig {
         for (name, table) in &defaults.tool {
             let elsewhere = |mount: &&String| !mount.starts_with(agentkernel::ToolGrants::WORKSPACE);
             let mount = table.mounts.iter().flatten().find(elsewhere);
-            if mount.is_some() || !table.env.is_empty() || table.component.is_some() || table.python.is_some()
-            {
+            let network = !table.http.is_empty() || !table.secrets.is_empty();
+            let ambient = table.random.is_some() || table.clock.is_some();
+            let source = table.component.is_some() || table.python.is_some();
+            if mount.is_some() || !table.env.is_empty() || network || ambient || source {
                 return Err(Failure::new(format!(
                     "`{}` grants the tool `{name}` more than the workspace",
                     path.display()
@@ -123,13 +139,17 @@ impl ToolConfig {
 
     /// These settings, and those of `defaults` where nothing is said.
     pub fn over(&self, defaults: &Self) -> Self {
-        let ToolConfig { component, python, summary, mounts, env, allow, .. } = self.clone();
+        let ToolConfig { component, python, summary, mounts, env, http, secrets, allow, .. } = self.clone();
         ToolConfig {
             component,
             python,
             summary: summary.or_else(|| defaults.summary.clone()),
             mounts: mounts.or_else(|| defaults.mounts.clone()),
             env,
+            http,
+            secrets,
+            random: self.random,
+            clock: self.clock,
             allow: if allow.is_empty() { defaults.allow.clone() } else { allow },
             timeout: self.timeout.or(defaults.timeout),
             memory: self.memory.or(defaults.memory),
@@ -137,6 +157,10 @@ impl ToolConfig {
             max_open_files: self.max_open_files.or(defaults.max_open_files),
             max_entries: self.max_entries.or(defaults.max_entries),
             max_path: self.max_path.or(defaults.max_path),
+            max_requests: self.max_requests.or(defaults.max_requests),
+            max_concurrent_requests: self.max_concurrent_requests.or(defaults.max_concurrent_requests),
+            max_sent: self.max_sent.or(defaults.max_sent),
+            max_received: self.max_received.or(defaults.max_received),
         }
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod doctor;
 mod failure;
 mod files;
+mod grants;
 mod hints;
 mod input;
 mod output;

@@ -12,8 +12,8 @@ use agentkernel::{
 use crate::arguments::{Engine, Sandbox, VARIABLES};
 use crate::config::{Config, ConstraintConfig, ToolConfig};
 use crate::failure::{Failure, Result};
-use crate::trust;
 use crate::units::show_bytes;
+use crate::{grants, trust};
 
 /// What WebAssembly can address.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -145,6 +145,7 @@ fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
         }
     }
     for name in config.tool.keys() {
+        grants::check_effect(name, &config.tool[name])?;
         let exists = tools.iter().any(|tool| tool.name() == name);
         let table = &config.tool[name];
         if table.component.is_some() && table.python.is_some() {
@@ -175,7 +176,9 @@ fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
     let configure = |tool: Tool| {
         let beside = defaults.get(tool.name()).unwrap_or(&none);
         let table = config.tool.get(tool.name()).unwrap_or(&none).over(beside);
-        let tool = tool.grants(tool_grants(&table, base)?);
+        let mut granted = tool_grants(&table, base)?;
+        grants::add(tool.name(), &table, &mut granted)?;
+        let tool = tool.grants(granted);
         Ok(match &table.summary {
             Some(summary) => tool.summary(summary),
             None => tool,

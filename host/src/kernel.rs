@@ -1,5 +1,6 @@
 //! The configured host that sessions are started from.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -7,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Stacks, Watchdog, manifest};
 use crate::session::SessionBuilder;
-use crate::tool::{Tool, ToolInfo, Toolbox};
+use crate::tool::{Network, Resolve, Tool, ToolInfo, Toolbox};
 use crate::{Error, ErrorKind, Result};
 
 /// Turns that run at the same time; more wait for one of these to end.
@@ -177,6 +178,7 @@ pub struct KernelBuilder {
     metered: bool,
     portable: bool,
     tools: Vec<Tool>,
+    resolve: Option<Arc<Resolve>>,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -188,6 +190,7 @@ impl Default for KernelBuilder {
             metered: false,
             portable: false,
             tools: Vec::new(),
+            resolve: None,
             progress: Box::new(|_| {}),
         }
     }
@@ -229,6 +232,16 @@ impl KernelBuilder {
         self
     }
 
+    /// How the names of hosts that tools send requests to are resolved. It may block. The addresses it
+    /// gives are checked as the system's are. Default: the system's resolver.
+    pub fn resolver(
+        mut self,
+        resolve: impl Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.resolve = Some(Arc::new(resolve));
+        self
+    }
+
     /// Called when the start takes long, and when it no longer does. Default: nothing.
     pub fn on_progress(mut self, report: impl Fn(Progress) + 'static) -> Self {
         self.progress = Box::new(report);
@@ -248,20 +261,23 @@ impl KernelBuilder {
         let engine = Engine::load(mode, &self.source, &cache, &self.progress)?;
         let tools = match self.tools.is_empty() {
             true => None,
-            false => Some(Arc::new(Toolbox::load(self.tools, &cache, &self.progress)?)),
+            false => {
+                let network = Network::new(self.resolve);
+                Some(Arc::new(Toolbox::load(self.tools, network, &cache, &self.progress)?))
+            }
         };
         let guest = match self.source {
             Source::BuiltIn => None,
             Source::File(file) => Some(file),
         };
         let threads = |error| Error::new(ErrorKind::System, "cannot start a thread").source(error);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("agentkernel")
-            .max_blocking_threads(MAX_TURNS)
-            .enable_time()
-            .build()
-            .map_err(threads)?;
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(1).thread_name("agentkernel").max_blocking_threads(MAX_TURNS).enable_time();
+        // Who needs no network does not wake through a poll of it.
+        if tools.as_ref().is_some_and(|tools| tools.needs_network()) {
+            runtime.enable_io();
+        }
+        let runtime = runtime.build().map_err(threads)?;
         Ok(Kernel(Arc::new(Inner {
             engine,
             metered: self.metered,

@@ -159,5 +159,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     bindings::console::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     bindings::operations::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     crate::modules::add_to_linker(linker)?;
-    crate::wasi::add_to_linker(linker)
+    crate::wasi::add_to_linker(linker)?;
+    crate::wasi::add_ambient_to_linker(linker)
 }

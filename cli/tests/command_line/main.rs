@@ -1,5 +1,6 @@
 //! The binary, run as a user runs it.
 
+mod grants;
 mod json;
 mod machine;
 mod repl;

@@ -1,10 +1,13 @@
 //! A tool that is a WebAssembly component: compiled, and checked against what it may import.
 
+use std::sync::Arc;
+
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentExportIndex, InstancePre, Linker};
 
 use super::ToolGrants;
 use super::describe::Description;
+use super::effect;
 use super::instance::ToolState;
 use super::toolbox::Body;
 use crate::engine::{Cache, Progress, ToolEngine};
@@ -12,7 +15,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// A compiled component and what it is granted.
 pub(crate) struct Component {
-    pub grants: ToolGrants,
+    pub grants: Arc<ToolGrants>,
     pub pre: InstancePre<ToolState>,
     /// Where it exports its functions.
     pub exports: Vec<ComponentExportIndex>,
@@ -21,8 +24,16 @@ pub(crate) struct Component {
 }
 
 /// Interfaces that every tool may import; what they give is decided by its grants.
-const LINKED: &[&str] =
-    &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const LINKED: &[&str] = &[
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 impl Component {
     pub fn load(
@@ -47,9 +58,10 @@ impl Component {
                 && !known
             {
                 return Err(bad(format!("imports `{import}`, which nothing provides"))
-                    .hint("a tool may import WASI 0.2 without HTTP; compose other imports into it with `wasm-tools compose`"));
+                    .hint("a tool may import WASI 0.2, of HTTP the outgoing side; compose other imports into it with `wasm-tools compose`"));
             }
         }
+        effect::check(name, &grants, &imports)?;
         let pre = linker.instantiate_pre(&component).map_err(|error| {
             bad("imports what this version of WASI does not have".into())
                 .hint("build it for WASI 0.2 (`wasm32-wasip2`)")
@@ -73,6 +85,6 @@ impl Component {
                 );
             }
         }
-        Ok((description, Body::Component(Component { grants, pre, exports, imports })))
+        Ok((description, Body::Component(Component { grants: Arc::new(grants), pre, exports, imports })))
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Constraints;
+use super::ambient::{ClockSource, RandomSource};
+use super::http::{HttpRule, Secret};
 use crate::{Access, Mount};
 
 /// Everything that a tool may touch. The default is nothing but clocks, randomness and the default
@@ -17,6 +19,14 @@ pub struct ToolGrants {
     pub mounts: Vec<Mount>,
     /// The tool's environment variables. It sees none of the program's or the host's.
     pub environment: BTreeMap<String, String>,
+    /// The HTTP requests that it may make: those that one of these rules allows.
+    pub http: Vec<HttpRule>,
+    /// What `{{NAME}}` in the header of a request stands for, by its name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Where its random numbers come from.
+    pub random: RandomSource,
+    /// What its clocks show.
+    pub clock: ClockSource,
     /// What the arguments of its functions must be like, by their names in Python below the tool's
     /// (`search`, `Table.filter`). Functions that are not named take any.
     pub allow: BTreeMap<String, Constraints>,
@@ -52,6 +62,14 @@ pub struct ToolLimits {
     pub new_entries: u32,
     /// Length of a path in bytes. Default: 4096.
     pub path_bytes: u32,
+    /// HTTP requests in a session. Default: 1,000.
+    pub requests: u32,
+    /// HTTP requests at once; more wait for one of these to end. Default: 16.
+    pub concurrent_requests: u32,
+    /// Bytes sent over HTTP in a session. Default: 1 GiB.
+    pub sent_bytes: u64,
+    /// Bytes received over HTTP in a session. Default: 1 GiB.
+    pub received_bytes: u64,
 }
 
 impl Default for ToolLimits {
@@ -63,6 +81,10 @@ impl Default for ToolLimits {
             write_bytes: 1 << 30,
             new_entries: 20_000,
             path_bytes: 4096,
+            requests: 1000,
+            concurrent_requests: 16,
+            sent_bytes: 1 << 30,
+            received_bytes: 1 << 30,
         }
     }
 }

@@ -6,9 +6,13 @@ use tokio::runtime::Handle;
 use wasmtime::component::{Func, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use super::ambient::Ambient;
 use super::component::Component;
+use super::denials::{self, Denials};
 use super::function::{self, Closure};
+use super::http::{HttpCtx, HttpUsage};
 use super::json;
 use super::toolbox::{Body, Loaded, Target, Toolbox};
 use crate::bindings::operations::Failure;
@@ -21,6 +25,9 @@ use crate::workspace::{Budget, FilesystemCtx, FilesystemCtxView, FilesystemLimit
 /// Handles of all kinds that a tool may hold of the host.
 const MAX_HANDLES: usize = 16_384;
 
+/// Messages about what a tool was refused that are remembered, so as not to be repeated.
+const MOST_TOLD: usize = 64;
+
 /// Bytes that a tool's result may have.
 const RESULT_BYTES: usize = 1 << 30;
 
@@ -29,6 +36,9 @@ pub(crate) struct ToolState {
     table: ResourceTable,
     wasi: WasiCtx,
     filesystem: FilesystemCtx,
+    http: HttpCtx,
+    pub(super) ambient: Ambient,
+    pub(super) denials: Denials,
     runtime: Handle,
     pub interrupt: Arc<Interrupt>,
     memory_left: u64,
@@ -44,6 +54,13 @@ impl WasiView for ToolState {
 impl FilesystemView for ToolState {
     fn filesystem(&mut self) -> FilesystemCtxView<'_> {
         FilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for ToolState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let HttpCtx { ctx, hooks } = &mut self.http;
+        WasiHttpCtxView { ctx, table: &mut self.table, hooks }
     }
 }
 
@@ -80,8 +97,14 @@ impl ResourceLimiter for ToolState {
 pub(crate) struct Instances {
     toolbox: Option<Arc<Toolbox>>,
     live: Vec<Option<Live>>,
-    /// What each tool has used of its directories, whatever became of its instances.
-    budgets: Vec<Option<Budget>>,
+    /// What each tool has used, whatever became of its instances.
+    used: Vec<Option<Used>>,
+}
+
+#[derive(Clone)]
+struct Used {
+    filesystem: Budget,
+    http: Arc<HttpUsage>,
 }
 
 struct Live {
@@ -89,7 +112,10 @@ struct Live {
     functions: Vec<Func>,
     handles: Handles,
     interrupt: Arc<Interrupt>,
-    budget: Budget,
+    denials: Denials,
+    /// What the program was told of on standard error.
+    told: Vec<String>,
+    used: Used,
 }
 
 /// What a call needs of the session.
@@ -109,7 +135,7 @@ impl Instances {
         Instances {
             toolbox,
             live: std::iter::repeat_with(|| None).take(count).collect(),
-            budgets: vec![None; count],
+            used: vec![None; count],
         }
     }
 
@@ -184,7 +210,10 @@ impl Instances {
             Ok(encoded) => encoded,
             Err(message) => return refused(format!("{name}: {message}")),
         };
-        Ok(self.call_in(toolbox, number, &encoded, &[], caller)?.and_then(|bytes| {
+        Ok(self.call_in(toolbox, number, &encoded, &[], caller)?.and_then(|mut bytes| {
+            if let Some(told) = tool.may_fail(function).then(|| denials::detach(&mut bytes)).flatten() {
+                caller.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
+            }
             let result = json::result(&tool.description, described, &bytes)
                 .map_err(|message| failure("trap", format!("{name}: {message}")))?;
             let (key, value) = match result {
@@ -251,9 +280,9 @@ impl Instances {
                 live.call(function, head, tail, tool, component, caller)
             }
             (Target::Function(function), None) => {
-                let budget = self.budgets[position].clone();
-                Live::new(toolbox, tool, component, budget, caller).and_then(|live| {
-                    self.budgets[position] = Some(live.budget.clone());
+                let used = self.used[position].clone();
+                Live::new(toolbox, tool, component, used, caller).and_then(|live| {
+                    self.used[position] = Some(live.used.clone());
                     slot.insert(live).call(function, head, tail, tool, component, caller)
                 })
             }
@@ -302,13 +331,18 @@ impl Live {
         toolbox: &Toolbox,
         tool: &Loaded,
         component: &Component,
-        budget: Option<Budget>,
+        used: Option<Used>,
         caller: &mut Caller<'_>,
     ) -> Result<Self, Fault> {
+        let (budget, usage) = match used {
+            Some(used) => (Some(used.filesystem), used.http),
+            None => (None, Arc::default()),
+        };
         let filesystem = filesystem(component, budget, caller).map_err(|error| {
             Fault::Failed(failure("denied", format!("the tool {} cannot start: {error}", tool.name)))
         })?;
-        let budget = filesystem.budget();
+        let used = Used { filesystem: filesystem.budget(), http: usage };
+        let denials = Denials::new(&tool.name);
         let grants = &component.grants;
         let limits = &grants.limits;
         // What a tool prints is for whoever reads the program's errors.
@@ -325,6 +359,9 @@ impl Live {
             table,
             wasi: wasi.build(),
             filesystem,
+            http: HttpCtx::new(grants, &toolbox.network, &used.http, &denials),
+            ambient: Ambient::new(grants.random, grants.clock),
+            denials: denials.clone(),
             runtime: caller.runtime.clone(),
             interrupt: Arc::clone(&interrupt),
             memory_left: limits.memory_bytes,
@@ -334,7 +371,15 @@ impl Live {
         store.limiter(|state| state);
         store.set_hostcall_fuel(RESULT_BYTES);
         interrupt.set_control(toolbox.engine.control());
-        let mut live = Live { store, functions: Vec::new(), handles: Handles::default(), interrupt, budget };
+        let mut live = Live {
+            store,
+            functions: Vec::new(),
+            handles: Handles::default(),
+            interrupt,
+            denials,
+            told: Vec::new(),
+            used,
+        };
         // Instantiating runs the component's own start functions.
         let name = format!("starting {}", tool.name);
         let functions = live.guarded(component, caller, &|| name.clone(), |store, _| {
@@ -362,9 +407,35 @@ impl Live {
         let buffer = std::mem::take(&mut caller.buffer);
         let called = self.functions[function];
         let interrupt = Arc::clone(&self.interrupt);
-        self.guarded(component, caller, &|| tool.function_name(function), |store, handles| {
+        let what = || tool.function_name(function);
+        let mut bytes = self.guarded(component, caller, &what, |store, handles| {
             call(store, called, head, tail, handles, &interrupt, buffer)
-        })
+        })?;
+        if let Some(told) = self.denials.take() {
+            self.tell(told, function, &mut bytes, tool, caller);
+        }
+        Ok(bytes)
+    }
+
+    /// Tells the program what the tool was refused during a call that ended all the same: in the
+    /// exception where it ended in an error, else once on standard error.
+    fn tell(
+        &mut self,
+        told: String,
+        function: usize,
+        bytes: &mut Vec<u8>,
+        tool: &Loaded,
+        caller: &Caller<'_>,
+    ) {
+        if tool.may_fail(function) && denials::attach(bytes, &told) {
+            return;
+        }
+        if !self.told.contains(&told) {
+            caller.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
+            if self.told.len() < MOST_TOLD {
+                self.told.push(told);
+            }
+        }
     }
 
     /// Runs code of the tool, within its limits and those of the turn. After an error the instance is
@@ -391,7 +462,8 @@ impl Live {
             Err(error) => error,
         };
         let what = what();
-        Err(Fault::Failed(if ended.reason == Some(Reason::Deadline) {
+        let told = self.denials.take();
+        let mut failure = if ended.reason == Some(Reason::Deadline) {
             let limit = component.grants.limits.timeout.unwrap_or_default().as_secs_f64();
             failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
         } else if self.store.data().memory_refused {
@@ -404,7 +476,14 @@ impl Live {
                 Some(trap) => failure("trap", format!("{what} failed: {trap}")),
                 None => failure("trap", format!("{what} failed: {error:#}")),
             }
-        }))
+        };
+        if let Some(told) = told {
+            if failure.kind == "trap" {
+                failure.kind = "denied".into();
+            }
+            failure.message = format!("{}\n{told}", failure.message);
+        }
+        Err(Fault::Failed(failure))
     }
 }
 

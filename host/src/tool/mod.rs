@@ -6,11 +6,15 @@
 //! environment and limits ([`instance`]). Functions of the embedding program ([`function`]) and Python
 //! packages ([`package`]) are tools as well.
 
+mod ambient;
 mod component;
 mod constraints;
+mod denials;
 mod describe;
+mod effect;
 mod function;
 mod grants;
+mod http;
 mod instance;
 mod json;
 mod names;
@@ -25,9 +29,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use ambient::{ClockSource, RandomSource};
 pub use constraints::{Constraint, Constraints};
 use function::Closure;
 pub use grants::{ToolGrants, ToolLimits};
+pub use http::{HttpRule, Secret};
+pub(crate) use http::{Network, Resolve};
 pub(crate) use instance::{Caller, Instances, ToolState};
 pub(crate) use package::Package;
 pub(crate) use toolbox::Toolbox;

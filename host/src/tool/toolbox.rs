@@ -1,17 +1,17 @@
 //! The tools of a kernel: loaded, checked and described once.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::Linker;
 
 use super::component::Component;
 use super::constraints::Rules;
-use super::describe::{Description, Function};
+use super::describe::{Description, Function, Type};
 use super::function::{self, Closure};
 use super::instance::ToolState;
 use super::package::Package;
 use super::python::{self, Item};
-use super::{Kind, Tool, ToolInfo, ToolItem, ToolKind, names};
+use super::{Kind, Network, Tool, ToolInfo, ToolItem, ToolKind, ambient, names};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
 
@@ -22,6 +22,7 @@ const RESERVED: &[&str] = &["describe", "search"];
 pub(crate) struct Toolbox {
     pub engine: ToolEngine,
     pub tools: Vec<Loaded>,
+    pub network: Arc<Network>,
 }
 
 pub(crate) struct Loaded {
@@ -53,10 +54,17 @@ pub(crate) enum Target {
 }
 
 impl Toolbox {
-    pub fn load(tools: Vec<Tool>, cache: &Cache, progress: &dyn Fn(Progress)) -> Result<Self> {
+    pub fn load(
+        tools: Vec<Tool>,
+        network: Network,
+        cache: &Cache,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Self> {
         let engine = ToolEngine::new()?;
         let mut linker = Linker::new(engine.wasmtime());
         crate::wasi::add_to_linker::<ToolState>(&mut linker)
+            .and_then(|()| ambient::add_to_linker(&mut linker))
+            .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker))
             .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
         let mut loaded = Vec::<Loaded>::with_capacity(tools.len());
         let mut next_function = 0;
@@ -81,7 +89,15 @@ impl Toolbox {
             next_function += tool.numbers();
             loaded.push(tool);
         }
-        Ok(Toolbox { engine, tools: loaded })
+        Ok(Toolbox { engine, tools: loaded, network: Arc::new(network) })
+    }
+
+    /// Whether a tool may use the network.
+    pub fn needs_network(&self) -> bool {
+        self.tools.iter().any(|tool| match &tool.body {
+            Body::Component(component) => !component.grants.http.is_empty(),
+            Body::Functions(_) | Body::Python(_) => false,
+        })
     }
 
     /// The source of a module, and whether it has submodules.
@@ -286,6 +302,11 @@ impl Loaded {
 
     pub fn function(&self, position: usize) -> Option<&Function> {
         self.description.interfaces.iter().flat_map(|interface| &interface.functions).nth(position)
+    }
+
+    /// Whether a function returns a `result`.
+    pub fn may_fail(&self, position: usize) -> bool {
+        self.function(position).is_some_and(|function| matches!(function.result, Some(Type::Result(..))))
     }
 
     /// The name of a function as programs call it below `tools`, for messages.

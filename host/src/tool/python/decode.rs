@@ -40,7 +40,7 @@ impl Writer<'_> {
         code.line("if _b[0]:".into());
         code.deeper();
         match error {
-            None => code.line("raise Error(None)".into()),
+            None => code.line("raise _r._told(_b, Error(None))".into()),
             Some(error) => {
                 let class = match error {
                     Type::Named(index) => self.exceptions[index].clone(),
@@ -48,7 +48,7 @@ impl Writer<'_> {
                 };
                 code.line("_q = 1".into());
                 let value = self.decode(code, error);
-                code.line(format!("raise {class}({value})"));
+                code.line(format!("raise _r._told(_b, {class}({value}))"));
             }
         }
         code.shallower();

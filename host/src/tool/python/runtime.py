@@ -123,7 +123,7 @@ def _failed(failure):
 
 
 # After these the instance of the tool is gone, and all of its resources with it.
-_LOST = ("timeout", "memory", "trap")
+_LOST = ("timeout", "memory", "trap", "denied")
 
 
 def _caller(generation, _call=_modules.call):
@@ -151,6 +151,20 @@ def _starter(generation):
         raise _failed(failure)
 
     return start
+
+
+def _told(answer, error):
+    """The error that a call ended in, with what the host refused the tool meanwhile."""
+    if answer[0] == 1:
+        return error
+    cls = type(error)
+    if "_refused" not in cls.__dict__:
+        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+        cls._refused = type(cls.__name__, (cls, ToolDenied), names)
+    refused = cls._refused(error.payload)
+    length = int.from_bytes(answer[-4:], "little")
+    refused.add_note(answer[-4 - length:-4].decode())
+    return refused
 
 
 # What encoding raises when an argument is not a value of its type.
