@@ -404,24 +404,129 @@ fn stubs_cover_all_that_is_there() {
             "tools/__init__.pyi",
             "tools/_runtime.pyi",
             "tools/echo/__init__.pyi",
+            "tools/echo/aio/__init__.pyi",
+            "tools/echo/aio/faults.pyi",
+            "tools/echo/aio/values.pyi",
             "tools/echo/counters.pyi",
             "tools/echo/faults.pyi",
             "tools/echo/values.pyi",
-            "tools/shop.pyi"
+            "tools/shop/__init__.pyi",
+            "tools/shop/aio.pyi"
         ]
     );
     // They are Python, and say the same as the modules.
     let mut session = kernel.session().limits(limits()).start().unwrap();
-    session.run_blocking("import ast, tools.shop, tools.echo.values").unwrap();
+    session.run_blocking("import ast, tools.shop.aio, tools.echo.aio.faults, tools.echo.values").unwrap();
     for (path, text) in &stubs {
         let code = format!("len(ast.parse({text:?}).body) > 0");
         assert_eq!(repr(&mut session, &code), "True", "{path}");
     }
-    for (module, path) in [("tools.shop", "tools/shop.pyi"), ("tools.echo.values", "tools/echo/values.pyi")] {
+    for (module, path) in [
+        ("tools.shop", "tools/shop/__init__.pyi"),
+        ("tools.echo.values", "tools/echo/values.pyi"),
+        ("tools.shop.aio", "tools/shop/aio.pyi"),
+        ("tools.echo.aio.faults", "tools/echo/aio/faults.pyi"),
+    ] {
         let text = &stubs[path];
         let code = format!(
             "missing = [n.name for n in ast.parse({text:?}).body if hasattr(n, 'name') and not hasattr({module}, n.name)]\nmissing"
         );
         assert_eq!(repr(&mut session, &code), "[]", "{module}");
     }
+}
+
+#[test]
+fn calls_that_are_gathered_overlap_each_in_an_instance_of_its_own() {
+    let mut grants = ToolGrants::default();
+    grants.limits.instances = 4;
+    grants.limits.timeout = Some(Duration::from_secs(5));
+    let kernel = builder().tool(echo().grants(grants)).build().unwrap();
+    let mut session = kernel.session().limits(limits()).start().unwrap();
+    let begun = Instant::now();
+    let code = "
+import asyncio, tools
+from tools.echo import aio
+async def main():
+    return await asyncio.gather(*(aio.faults.pause(300) for _ in range(4)))
+asyncio.run(main())";
+    assert_eq!(repr(&mut session, code), "[None, None, None, None]");
+    assert!(begun.elapsed() < Duration::from_millis(1100), "{:?}", begun.elapsed());
+    // More calls than instances.
+    let code = "
+from tools.echo.aio.values import add
+async def main():
+    return await asyncio.gather(*(add(n, 1) for n in range(200)))
+asyncio.run(main()) == [n + 1 for n in range(200)]";
+    assert_eq!(repr(&mut session, code), "True");
+    // One that fails is one exception, and the others go on.
+    let code = "
+async def main():
+    return await asyncio.gather(aio.faults.trap(), add(1, 2), aio.faults.complain('no'), return_exceptions=True)
+[str(r) for r in asyncio.run(main())]";
+    assert_eq!(
+        repr(&mut session, code),
+        "['echo.faults.trap failed: wasm trap: wasm `unreachable` instruction executed', '3', 'no']"
+    );
+    assert!(error(&mut session, "asyncio.run(add('a', 1))").starts_with("TypeError: `a` must be s32"));
+    // What passes a resource belongs to the instance that has it.
+    assert_eq!(repr(&mut session, "hasattr(tools.echo.aio, 'counters')"), "False");
+    // A task that is cancelled stops its tool, and its instance is not kept.
+    let begun = Instant::now();
+    let code = "
+async def main():
+    tasks = [asyncio.create_task(aio.faults.spin()) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    for task in tasks: task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return await add(2, 2)
+asyncio.run(main())";
+    assert_eq!(repr(&mut session, code), "4");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_turn_that_is_stopped_takes_overlapping_calls_along() {
+    let mut few = limits();
+    few.timeout = Some(Duration::from_millis(300));
+    let mut grants = ToolGrants::default();
+    grants.limits.timeout = None;
+    let kernel = builder().tool(echo().grants(grants)).build().unwrap();
+    let mut session = kernel.session().limits(few).start().unwrap();
+    let begun = Instant::now();
+    let code = "
+import asyncio
+from tools.echo import aio
+async def main():
+    await asyncio.gather(*(aio.faults.spin() for _ in range(20)))
+asyncio.run(main())";
+    assert_eq!(session.run_blocking(code).unwrap().ending, Ending::TimedOut);
+    drop(session);
+    drop(kernel);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_instance_for_each_call_keeps_nothing() {
+    let counting = r#"(component
+        (core module $m
+            (global $n (mut i32) (i32.const 0))
+            (func (export "next") (result i32)
+                (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n)))
+        (core instance $i (instantiate $m))
+        (func (export "next") (result u32) (canon lift (core func $i "next"))))"#;
+    let mut grants = ToolGrants::default();
+    for (per_call, expected) in [(false, "[1, 2, 3]"), (true, "[1, 1, 1]")] {
+        grants.per_call = per_call;
+        let tool = Tool::from_bytes("counting", wat::parse_str(counting).unwrap()).grants(grants.clone());
+        let mut session = start(builder().tool(tool));
+        assert_eq!(repr(&mut session, "from tools.counting import next as n\n[n(), n(), n()]"), expected);
+        // A call of its own in either case.
+        assert_eq!(
+            repr(&mut session, "from tools.counting.aio import next as n\nimport asyncio\nasyncio.run(n())"),
+            "1"
+        );
+    }
+    // Resources would be gone when the call that made them is over.
+    let error = builder().tool(echo().grants(grants)).build().err().unwrap();
+    assert!(error.to_string().contains("has resources"), "{error}");
 }

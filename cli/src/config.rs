@@ -79,6 +79,10 @@ pub struct ToolConfig {
     pub max_open_files: Option<u32>,
     pub max_entries: Option<u32>,
     pub max_path: Option<u32>,
+    /// Instances that calls which overlap may have.
+    pub max_instances: Option<u32>,
+    /// Whether each call gets an instance of its own.
+    pub per_call: Option<bool>,
     pub max_requests: Option<u32>,
     pub max_concurrent_requests: Option<u32>,
     #[serde(default, deserialize_with = "bytes")]
@@ -157,6 +161,8 @@ impl ToolConfig {
             max_open_files: self.max_open_files.or(defaults.max_open_files),
             max_entries: self.max_entries.or(defaults.max_entries),
             max_path: self.max_path.or(defaults.max_path),
+            max_instances: self.max_instances.or(defaults.max_instances),
+            per_call: self.per_call.or(defaults.per_call),
             max_requests: self.max_requests.or(defaults.max_requests),
             max_concurrent_requests: self.max_concurrent_requests.or(defaults.max_concurrent_requests),
             max_sent: self.max_sent.or(defaults.max_sent),

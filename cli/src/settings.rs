@@ -201,6 +201,7 @@ fn tool_grants(table: &ToolConfig, base: &Path) -> Result<ToolGrants> {
         let constraints = constraints.iter().map(|(path, given)| (path.clone(), constraint(given)));
         grants.allow.insert(function.clone(), constraints.collect());
     }
+    grants.per_call = table.per_call.unwrap_or(false);
     let limits = &mut grants.limits;
     if let Some(timeout) = table.timeout {
         limits.timeout = timeout.0;
@@ -208,6 +209,7 @@ fn tool_grants(table: &ToolConfig, base: &Path) -> Result<ToolGrants> {
     limits.memory_bytes = table.memory.unwrap_or(limits.memory_bytes);
     limits.write_bytes = table.max_written.unwrap_or(limits.write_bytes);
     limits.open_files = table.max_open_files.unwrap_or(limits.open_files);
+    limits.instances = table.max_instances.unwrap_or(limits.instances);
     limits.new_entries = table.max_entries.unwrap_or(limits.new_entries);
     limits.path_bytes = table.max_path.unwrap_or(limits.path_bytes);
     Ok(grants)

@@ -9,7 +9,7 @@ use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
 use crate::operations::{Answer, Operation};
 use crate::state::State;
-use crate::tool::Caller;
+use crate::tool::{Caller, Host};
 
 /// What a call gives to the guest. The host keeps a share, to use the memory again.
 type Given = Result<Arc<Vec<u8>>, Failure>;
@@ -33,6 +33,15 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     })
 }
 
+fn host(state: &State) -> Host<'_> {
+    Host {
+        runtime: &state.runtime,
+        watchdog: &state.watchdog,
+        interrupt: &state.interrupt,
+        console: &state.console,
+    }
+}
+
 type Call = (u32, WasmList<u8>, WasmList<u8>);
 
 fn call(
@@ -47,14 +56,7 @@ fn call(
     let mut tools = std::mem::take(&mut state.tools);
     let buffer = Arc::get_mut(&mut state.answer).map(std::mem::take).unwrap_or_default();
     let state = store.data();
-    let mut caller = Caller {
-        runtime: &state.runtime,
-        watchdog: &state.watchdog,
-        interrupt: &state.interrupt,
-        console: &state.console,
-        filesystem: &state.filesystem,
-        buffer,
-    };
+    let mut caller = Caller { host: host(state), filesystem: &state.filesystem, buffer };
     let answer = tools.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store), &mut caller);
     let state = store.data_mut();
     state.tools = tools;
@@ -70,10 +72,19 @@ fn start(
     head: &WasmList<u8>,
     tail: &WasmList<u8>,
 ) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
-    let tools = &store.data().tools;
-    if let Some(running) = tools.start(function, head.as_le_slice(&*store), tail.as_le_slice(&*store)) {
-        store.data_mut().host_calls += 1;
-        return store.data_mut().start(running);
+    if !store.data().may_start() {
+        // Says that there are too many.
+        return store.data_mut().start(std::future::pending());
+    }
+    let mut tools = std::mem::take(&mut store.data_mut().tools);
+    let state = store.data();
+    let caller = Caller { host: host(state), filesystem: &state.filesystem, buffer: Vec::new() };
+    let running = tools.start(function, head.as_le_slice(&*store), tail.as_le_slice(&*store), &caller);
+    let state = store.data_mut();
+    state.tools = tools;
+    if let Some(running) = running {
+        state.host_calls += 1;
+        return state.start(running);
     }
     // This one is over when it has started.
     match call(store, function, head, tail)? {

@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::bindings::sync::sockets::udp_create_socket;
 use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult};
 use wasmtime_wasi::sockets::WasiSocketsView;
 
-use super::instance::ToolState;
+use super::state::ToolState;
 
 /// Where a tool's random numbers come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

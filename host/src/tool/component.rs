@@ -6,9 +6,9 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentExportIndex, InstancePre, Linker};
 
 use super::ToolGrants;
-use super::describe::Description;
+use super::describe::{Description, Shape};
 use super::effect;
-use super::instance::ToolState;
+use super::state::ToolState;
 use super::toolbox::Body;
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
@@ -50,6 +50,14 @@ impl Component {
             let description = Description::read(bytes, name)?;
             serde_json::to_vec(&description).map_err(|error| bad("cannot be described".into()).source(error))
         })?;
+        let has_resources = description.types.iter().any(|ty| matches!(ty.shape, Shape::Resource));
+        if grants.per_call && has_resources {
+            return Err(Error::new(
+                ErrorKind::Grant,
+                format!("the tool `{name}` has resources, which would be gone after the call that made them"),
+            )
+            .hint("leave `per-call` out for it"));
+        }
         let mut imports = Vec::new();
         for (import, item) in component.component_type().imports(engine.wasmtime()) {
             imports.push(import.to_owned());

@@ -38,6 +38,11 @@ pub(crate) struct Function {
 }
 
 impl Function {
+    /// The function as a coroutine.
+    pub fn as_async(&self) -> Self {
+        Function { is_async: true, ..self.clone() }
+    }
+
     /// Whether the parameter may be left out: it and all behind it are options.
     pub fn is_optional(&self, position: usize) -> bool {
         self.parameters[position..].iter().all(|(_, ty)| matches!(ty, Type::Option(_)))
@@ -109,6 +114,30 @@ impl Description {
     /// How many functions there are; closing a resource is not among them.
     pub fn function_count(&self) -> u32 {
         self.interfaces.iter().map(|interface| interface.functions.len() as u32).sum()
+    }
+
+    /// Whether a call of `function` passes resources: then it belongs to the instance that has them.
+    pub fn passes_resources(&self, function: &Function) -> bool {
+        let types = function.parameters.iter().map(|(_, ty)| ty).chain(&function.result);
+        function.kind != Kind::Free || types.into_iter().any(|ty| self.holds_resources(ty))
+    }
+
+    fn holds_resources(&self, ty: &Type) -> bool {
+        let inside = |ty: &Type| self.holds_resources(ty);
+        match ty {
+            Type::Own(_) | Type::Borrow(_) => true,
+            Type::List(of) | Type::Array(of, _) | Type::Option(of) => inside(of),
+            Type::Map(key, value) => inside(key) || inside(value),
+            Type::Tuple(types) => types.iter().any(inside),
+            Type::Result(ok, error) => ok.iter().chain(error).any(|ty| inside(ty)),
+            Type::Named(index) => match &self.types[*index].shape {
+                Shape::Record(fields) => fields.iter().any(|field| inside(&field.ty)),
+                Shape::Variant(cases) => cases.iter().flat_map(|case| &case.ty).any(inside),
+                Shape::Enum(_) | Shape::Flags(_) => false,
+                Shape::Resource => true,
+            },
+            _ => false,
+        }
     }
 
     /// The functions of a resource.

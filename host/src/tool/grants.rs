@@ -30,6 +30,9 @@ pub struct ToolGrants {
     /// What the arguments of its functions must be like, by their names in Python below the tool's
     /// (`search`, `Table.filter`). Functions that are not named take any.
     pub allow: BTreeMap<String, Constraints>,
+    /// Whether each call gets an instance of its own, so that nothing of one call is there in the next.
+    /// Default: an instance serves the calls of a session until one fails.
+    pub per_call: bool,
     /// How much it may use.
     pub limits: ToolLimits,
 }
@@ -54,6 +57,8 @@ pub struct ToolLimits {
     pub timeout: Option<Duration>,
     /// Memory of an instance in bytes, all of its linear memories together. Default: 256 MiB.
     pub memory_bytes: u64,
+    /// Instances that calls which overlap may have at once; more wait. Default: 8.
+    pub instances: u32,
     /// Files and directories open at once. Default: 256.
     pub open_files: u32,
     /// Bytes written to all its directories over the life of an instance. Default: 1 GiB.
@@ -77,6 +82,7 @@ impl Default for ToolLimits {
         ToolLimits {
             timeout: Some(Duration::from_secs(30)),
             memory_bytes: 256 << 20,
+            instances: 8,
             open_files: 256,
             write_bytes: 1 << 30,
             new_entries: 20_000,

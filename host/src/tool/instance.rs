@@ -1,129 +1,39 @@
-//! A session's instances of its tools, each in a store of its own.
+//! A session's tools: which instance a call goes to.
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-use wasmtime::component::{Func, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, Trap};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
-
-use super::ambient::Ambient;
 use super::component::Component;
-use super::denials::{self, Denials};
+use super::denials;
 use super::function::{self, Closure};
-use super::http::{HttpCtx, HttpUsage};
 use super::json;
+use super::live::{Callee, Fault, Host, Live, Used, failure};
+use super::pool::Pool;
 use super::toolbox::{Body, Loaded, Target, Toolbox};
 use crate::bindings::operations::Failure;
-use crate::console::{Console, Stream, WasiOutput};
-use crate::engine::{Handles, Interrupt, Malformed, Reason, Stopped, Watchdog, call};
+use crate::console::Stream;
+use crate::engine::Stopped;
 use crate::operations::Answer;
-use crate::wasi::Waits;
-use crate::workspace::{Budget, FilesystemCtx, FilesystemCtxView, FilesystemLimits, FilesystemView, Preopen};
-
-/// Handles of all kinds that a tool may hold of the host.
-const MAX_HANDLES: usize = 16_384;
-
-/// Messages about what a tool was refused that are remembered, so as not to be repeated.
-const MOST_TOLD: usize = 64;
-
-/// Bytes that a tool's result may have.
-const RESULT_BYTES: usize = 1 << 30;
-
-/// The data of a tool's store.
-pub(crate) struct ToolState {
-    table: ResourceTable,
-    wasi: WasiCtx,
-    filesystem: FilesystemCtx,
-    http: HttpCtx,
-    pub(super) ambient: Ambient,
-    pub(super) denials: Denials,
-    runtime: Handle,
-    pub interrupt: Arc<Interrupt>,
-    memory_left: u64,
-    memory_refused: bool,
-}
-
-impl WasiView for ToolState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-impl FilesystemView for ToolState {
-    fn filesystem(&mut self) -> FilesystemCtxView<'_> {
-        FilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
-    }
-}
-
-impl WasiHttpView for ToolState {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let HttpCtx { ctx, hooks } = &mut self.http;
-        WasiHttpCtxView { ctx, table: &mut self.table, hooks }
-    }
-}
-
-impl Waits for ToolState {
-    fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-
-    fn waiting(&self) -> (Handle, Arc<Interrupt>) {
-        (self.runtime.clone(), Arc::clone(&self.interrupt))
-    }
-}
-
-impl ResourceLimiter for ToolState {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        // All memories of the instance count together.
-        let more = desired.saturating_sub(current) as u64;
-        let allowed = more <= self.memory_left;
-        if allowed {
-            self.memory_left -= more;
-        } else {
-            self.memory_refused = true;
-        }
-        Ok(allowed)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= 1 << 20)
-    }
-}
+use crate::workspace::FilesystemCtx;
 
 /// A session's tools. An instance is made by the first call and serves until one fails.
 #[derive(Default)]
 pub(crate) struct Instances {
     toolbox: Option<Arc<Toolbox>>,
-    live: Vec<Option<Live>>,
-    /// What each tool has used, whatever became of its instances.
-    used: Vec<Option<Used>>,
+    slots: Vec<Slot>,
 }
 
-#[derive(Clone)]
-struct Used {
-    filesystem: Budget,
-    http: Arc<HttpUsage>,
-}
-
-struct Live {
-    store: Store<ToolState>,
-    functions: Vec<Func>,
-    handles: Handles,
-    interrupt: Arc<Interrupt>,
-    denials: Denials,
-    /// What the program was told of on standard error.
-    told: Vec<String>,
-    used: Used,
+/// What a session has of a tool.
+#[derive(Default)]
+struct Slot {
+    live: Option<Live>,
+    used: Option<Arc<Used>>,
+    /// Instances for calls that overlap.
+    pool: Option<Arc<Pool>>,
 }
 
 /// What a call needs of the session.
 pub(crate) struct Caller<'a> {
-    pub runtime: &'a Handle,
-    pub watchdog: &'a Watchdog,
-    pub interrupt: &'a Arc<Interrupt>,
-    pub console: &'a Console,
+    pub host: Host<'a>,
     pub filesystem: &'a FilesystemCtx,
     /// Memory for the answer.
     pub buffer: Vec<u8>,
@@ -132,11 +42,7 @@ pub(crate) struct Caller<'a> {
 impl Instances {
     pub fn new(toolbox: Option<Arc<Toolbox>>) -> Self {
         let count = toolbox.as_ref().map_or(0, |toolbox| toolbox.tools.len());
-        Instances {
-            toolbox,
-            live: std::iter::repeat_with(|| None).take(count).collect(),
-            used: vec![None; count],
-        }
+        Instances { toolbox, slots: std::iter::repeat_with(Slot::default).take(count).collect() }
     }
 
     pub fn toolbox(&self) -> Option<&Arc<Toolbox>> {
@@ -160,29 +66,41 @@ impl Instances {
 
     /// The call, if it is one that goes on by itself and that others may overlap.
     pub fn start(
-        &self,
+        &mut self,
         number: u32,
         head: &[u8],
         tail: &[u8],
-    ) -> Option<impl Future<Output = Answer> + Send + 'static> {
+        caller: &Caller<'_>,
+    ) -> Option<Overlapping> {
         let toolbox = self.toolbox.clone()?;
         let (position, Target::Function(function)) = toolbox.target(number)? else { return None };
         let tool = &toolbox.tools[position];
-        let Body::Functions(closures) = &tool.body else { return None };
-        let Closure::Async(closure) = closures.get(function)? else { return None };
+        let described = tool.function(function)?;
+        // The call that is made in its place says so.
         if tool.refusal(function, head, tail).is_some() {
             return None;
         }
-        let running =
-            closure(function::arguments(&tool.description, tool.function(function)?, head, tail).ok()?);
-        Some(async move {
-            let given = running.await;
-            let tool = &toolbox.tools[position];
-            match tool.function(function) {
-                Some(described) => function::answer(&tool.description, described, given),
-                None => Err(unknown(number)),
+        match &tool.body {
+            Body::Functions(closures) => {
+                let Closure::Async(closure) = closures.get(function)? else { return None };
+                let running = closure(function::arguments(&tool.description, described, head, tail).ok()?);
+                Some(Box::pin(async move {
+                    let given = running.await;
+                    let tool = &toolbox.tools[position];
+                    match tool.function(function) {
+                        Some(described) => function::answer(&tool.description, described, given),
+                        None => Err(unknown(number)),
+                    }
+                }))
             }
-        })
+            Body::Component(component) if !tool.description.passes_resources(described) => {
+                let slot = &mut self.slots[position];
+                let used = slot.used(tool, component, caller.filesystem).ok()?;
+                let pool = slot.pool.get_or_insert_with(|| Pool::new(&toolbox, position, component, used));
+                Some(Box::pin(pool.start(function, [head, tail].concat(), &caller.host)))
+            }
+            Body::Component(_) | Body::Python(_) => None,
+        }
     }
 
     /// Calls a function with JSON: `{"function": NAME, "arguments": …}`; gives `{"ok": …}` or `{"err": …}`.
@@ -212,7 +130,7 @@ impl Instances {
         };
         Ok(self.call_in(toolbox, number, &encoded, &[], caller)?.and_then(|mut bytes| {
             if let Some(told) = tool.may_fail(function).then(|| denials::detach(&mut bytes)).flatten() {
-                caller.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
+                caller.host.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
             }
             let result = json::result(&tool.description, described, &bytes)
                 .map_err(|message| failure("trap", format!("{name}: {message}")))?;
@@ -251,7 +169,7 @@ impl Instances {
                 let given = match (closure, arguments) {
                     (Closure::Plain(closure), Ok(arguments)) => closure(arguments),
                     (Closure::Async(closure), Ok(arguments)) => {
-                        caller.interrupt.block_on(caller.runtime, closure(arguments))?
+                        caller.host.interrupt.block_on(caller.host.runtime, closure(arguments))?
                     }
                     (_, Err(message)) => Err(message),
                 };
@@ -259,48 +177,66 @@ impl Instances {
             }
             Body::Python(_) => return Ok(Err(unknown(number))),
         };
-        let slot = &mut self.live[position];
-        let result = match (target, slot.as_mut()) {
-            (Target::Close, live) => {
-                let handle = head.try_into().map(u32::from_le_bytes);
-                let resource = handle
-                    .ok()
-                    .zip(live)
-                    .and_then(|(handle, live)| Some((live.handles.take(handle).ok()?, live)));
-                let Some((resource, live)) = resource else {
-                    return Ok(Err(failure("closed", "the resource is closed already".into())));
-                };
-                // Its destructor is the tool's code, like any other.
-                let name = format!("closing a resource of {}", tool.name);
-                live.guarded(component, caller, &|| name.clone(), |store, _| {
-                    resource.resource_drop(store).map(|()| Vec::new())
-                })
+        let slot = &mut self.slots[position];
+        let result = slot.used(tool, component, caller.filesystem).and_then(|used| {
+            let callee = Callee { toolbox, tool, component, used: &used };
+            let function = match (target, &mut slot.live) {
+                (Target::Function(function), _) => function,
+                (Target::Close, Some(live)) => return live.close(&callee, head, &caller.host),
+                (Target::Close, None) => {
+                    return Err(Fault::Refused(failure("closed", "the resource is closed already".into())));
+                }
+            };
+            let buffer = std::mem::take(&mut caller.buffer);
+            if component.grants.per_call {
+                return Live::new(&callee, &caller.host)?.call(
+                    &callee,
+                    function,
+                    [head, tail],
+                    buffer,
+                    &caller.host,
+                );
             }
-            (Target::Function(function), Some(live)) => {
-                live.call(function, head, tail, tool, component, caller)
-            }
-            (Target::Function(function), None) => {
-                let used = self.used[position].clone();
-                Live::new(toolbox, tool, component, used, caller).and_then(|live| {
-                    self.used[position] = Some(live.used.clone());
-                    slot.insert(live).call(function, head, tail, tool, component, caller)
-                })
-            }
-        };
+            let live = match &mut slot.live {
+                Some(live) => live,
+                none => none.insert(Live::new(&callee, &caller.host)?),
+            };
+            live.call(&callee, function, [head, tail], buffer, &caller.host)
+        });
         match result {
             Ok(bytes) => Ok(Ok(bytes)),
+            Err(Fault::Refused(failure)) => Ok(Err(failure)),
             Err(Fault::Stopped) => {
-                *slot = None;
+                slot.live = None;
                 Err(Stopped)
             }
             Err(Fault::Failed(failure)) => {
                 // Nothing is known about its state any more; the next call gets a fresh one.
-                *slot = None;
+                slot.live = None;
                 Ok(Err(failure))
             }
         }
     }
 }
+
+impl Slot {
+    fn used(
+        &mut self,
+        tool: &Loaded,
+        component: &Component,
+        session: &FilesystemCtx,
+    ) -> Result<Arc<Used>, Fault> {
+        if let Some(used) = &self.used {
+            return Ok(Arc::clone(used));
+        }
+        let used = Arc::new(Used::new(tool, &component.grants, session)?);
+        self.used = Some(Arc::clone(&used));
+        Ok(used)
+    }
+}
+
+/// A call that goes on by itself.
+pub(crate) type Overlapping = std::pin::Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// The number of the function that calls others by their names, with JSON.
 const BY_NAME: u32 = u32::MAX;
@@ -314,202 +250,4 @@ struct ByName {
 
 fn unknown(number: u32) -> Failure {
     failure("unknown", format!("the host has no function {number}"))
-}
-
-enum Fault {
-    /// The turn is to stop.
-    Stopped,
-    Failed(Failure),
-}
-
-fn failure(kind: &str, message: String) -> Failure {
-    Failure { kind: kind.into(), message }
-}
-
-impl Live {
-    fn new(
-        toolbox: &Toolbox,
-        tool: &Loaded,
-        component: &Component,
-        used: Option<Used>,
-        caller: &mut Caller<'_>,
-    ) -> Result<Self, Fault> {
-        let (budget, usage) = match used {
-            Some(used) => (Some(used.filesystem), used.http),
-            None => (None, Arc::default()),
-        };
-        let filesystem = filesystem(component, budget, caller).map_err(|error| {
-            Fault::Failed(failure("denied", format!("the tool {} cannot start: {error}", tool.name)))
-        })?;
-        let used = Used { filesystem: filesystem.budget(), http: usage };
-        let denials = Denials::new(&tool.name);
-        let grants = &component.grants;
-        let limits = &grants.limits;
-        // What a tool prints is for whoever reads the program's errors.
-        let output = || WasiOutput { console: caller.console.clone(), stream: Stream::Stderr };
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(output()).stderr(output()).allow_tcp(false).allow_udp(false);
-        for (name, value) in &grants.environment {
-            wasi.env(name, value);
-        }
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        let interrupt = Interrupt::new();
-        let state = ToolState {
-            table,
-            wasi: wasi.build(),
-            filesystem,
-            http: HttpCtx::new(grants, &toolbox.network, &used.http, &denials),
-            ambient: Ambient::new(grants.random, grants.clock),
-            denials: denials.clone(),
-            runtime: caller.runtime.clone(),
-            interrupt: Arc::clone(&interrupt),
-            memory_left: limits.memory_bytes,
-            memory_refused: false,
-        };
-        let mut store = toolbox.engine.store(state);
-        store.limiter(|state| state);
-        store.set_hostcall_fuel(RESULT_BYTES);
-        interrupt.set_control(toolbox.engine.control());
-        let mut live = Live {
-            store,
-            functions: Vec::new(),
-            handles: Handles::default(),
-            interrupt,
-            denials,
-            told: Vec::new(),
-            used,
-        };
-        // Instantiating runs the component's own start functions.
-        let name = format!("starting {}", tool.name);
-        let functions = live.guarded(component, caller, &|| name.clone(), |store, _| {
-            let instance = component.pre.instantiate(&mut *store)?;
-            let function = |export| {
-                instance
-                    .get_func(&mut *store, export)
-                    .ok_or_else(|| wasmtime::Error::msg("an export is not a function"))
-            };
-            component.exports.iter().map(function).collect::<wasmtime::Result<Vec<_>>>()
-        })?;
-        live.functions = functions;
-        Ok(live)
-    }
-
-    fn call(
-        &mut self,
-        function: usize,
-        head: &[u8],
-        tail: &[u8],
-        tool: &Loaded,
-        component: &Component,
-        caller: &mut Caller<'_>,
-    ) -> Result<Vec<u8>, Fault> {
-        let buffer = std::mem::take(&mut caller.buffer);
-        let called = self.functions[function];
-        let interrupt = Arc::clone(&self.interrupt);
-        let what = || tool.function_name(function);
-        let mut bytes = self.guarded(component, caller, &what, |store, handles| {
-            call(store, called, head, tail, handles, &interrupt, buffer)
-        })?;
-        if let Some(told) = self.denials.take() {
-            self.tell(told, function, &mut bytes, tool, caller);
-        }
-        Ok(bytes)
-    }
-
-    /// Tells the program what the tool was refused during a call that ended all the same: in the
-    /// exception where it ended in an error, else once on standard error.
-    fn tell(
-        &mut self,
-        told: String,
-        function: usize,
-        bytes: &mut Vec<u8>,
-        tool: &Loaded,
-        caller: &Caller<'_>,
-    ) {
-        if tool.may_fail(function) && denials::attach(bytes, &told) {
-            return;
-        }
-        if !self.told.contains(&told) {
-            caller.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
-            if self.told.len() < MOST_TOLD {
-                self.told.push(told);
-            }
-        }
-    }
-
-    /// Runs code of the tool, within its limits and those of the turn. After an error the instance is
-    /// not to be used again.
-    fn guarded<T>(
-        &mut self,
-        component: &Component,
-        caller: &Caller<'_>,
-        what: &dyn Fn() -> String,
-        run: impl FnOnce(&mut Store<ToolState>, &mut Handles) -> wasmtime::Result<T>,
-    ) -> Result<T, Fault> {
-        self.store.data_mut().memory_refused = false;
-        self.interrupt.begin();
-        let watch = caller.watchdog.watch(&self.interrupt, component.grants.limits.timeout);
-        let Live { store, handles, interrupt, .. } = self;
-        let result = caller.interrupt.with_nested(interrupt, || run(store, handles));
-        drop(watch);
-        let ended = self.interrupt.end();
-        if caller.interrupt.is_fired() {
-            return Err(Fault::Stopped);
-        }
-        let error = match result {
-            Ok(result) => return Ok(result),
-            Err(error) => error,
-        };
-        let what = what();
-        let told = self.denials.take();
-        let mut failure = if ended.reason == Some(Reason::Deadline) {
-            let limit = component.grants.limits.timeout.unwrap_or_default().as_secs_f64();
-            failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
-        } else if self.store.data().memory_refused {
-            let limit = component.grants.limits.memory_bytes;
-            failure("memory", format!("{what} needs more than its memory limit of {limit} bytes"))
-        } else if let Some(malformed) = error.downcast_ref::<Malformed>() {
-            failure("trap", format!("{what} was called with {malformed}"))
-        } else {
-            match error.downcast_ref::<Trap>() {
-                Some(trap) => failure("trap", format!("{what} failed: {trap}")),
-                None => failure("trap", format!("{what} failed: {error:#}")),
-            }
-        };
-        if let Some(told) = told {
-            if failure.kind == "trap" {
-                failure.kind = "denied".into();
-            }
-            failure.message = format!("{}\n{told}", failure.message);
-        }
-        Err(Fault::Failed(failure))
-    }
-}
-
-/// The directories that a tool was granted.
-fn filesystem(
-    component: &Component,
-    budget: Option<Budget>,
-    caller: &mut Caller<'_>,
-) -> crate::Result<FilesystemCtx> {
-    let grants = &component.grants;
-    let limits = &grants.limits;
-    let mut preopens = Vec::with_capacity(grants.mounts.len());
-    for mount in &grants.mounts {
-        preopens.push(match mount.host.strip_prefix(super::ToolGrants::WORKSPACE) {
-            Ok(below) => {
-                let directory = caller.filesystem.workspace(below)?;
-                Preopen::shared(directory, &mount.guest, mount.access)
-            }
-            Err(_) => crate::workspace::open_preopen(&mount.host, &mount.guest, mount.access)?,
-        });
-    }
-    let limits = FilesystemLimits {
-        open_files: limits.open_files,
-        write_bytes: limits.write_bytes,
-        new_entries: limits.new_entries,
-        path_bytes: limits.path_bytes,
-    };
-    FilesystemCtx::sharing(preopens, limits, budget)
 }

@@ -17,10 +17,13 @@ mod grants;
 mod http;
 mod instance;
 mod json;
+mod live;
 mod names;
 mod package;
+mod pool;
 mod python;
 mod read;
+mod state;
 mod toolbox;
 
 use std::future::Future;
@@ -35,8 +38,10 @@ use function::Closure;
 pub use grants::{ToolGrants, ToolLimits};
 pub use http::{HttpRule, Secret};
 pub(crate) use http::{Network, Resolve};
-pub(crate) use instance::{Caller, Instances, ToolState};
+pub(crate) use instance::{Caller, Instances};
+pub(crate) use live::Host;
 pub(crate) use package::Package;
+pub(crate) use state::ToolState;
 pub(crate) use toolbox::Toolbox;
 
 use crate::{Error, ErrorKind, Result};

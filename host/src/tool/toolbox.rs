@@ -8,9 +8,9 @@ use super::component::Component;
 use super::constraints::Rules;
 use super::describe::{Description, Function, Type};
 use super::function::{self, Closure};
-use super::instance::ToolState;
 use super::package::Package;
 use super::python::{self, Item};
+use super::state::ToolState;
 use super::{Kind, Network, Tool, ToolInfo, ToolItem, ToolKind, ambient, names};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
@@ -125,7 +125,8 @@ impl Toolbox {
         }
         let modules = tool.modules();
         let position = modules.iter().position(|(module, _)| module == name)?;
-        Some((modules[position].1.clone(), position == 0 && modules.len() > 1))
+        let inside = |module: &str| module.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        Some((modules[position].1.clone(), modules.iter().any(|(module, _)| inside(module))))
     }
 
     /// Tools that are Python packages.

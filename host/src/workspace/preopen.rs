@@ -47,6 +47,11 @@ impl Preopen {
         Preopen { place: Place::Directory(directory), guest_path: guest.to_owned(), access }
     }
 
+    /// The same directory once more, for another store.
+    pub fn again(&self) -> Result<Self> {
+        Ok(Self::shared(self.directory()?, &self.guest_path, self.access))
+    }
+
     pub(super) fn directory(&self) -> Result<Arc<Dir>> {
         match &self.place {
             Place::Directory(directory) => Ok(Arc::clone(directory)),

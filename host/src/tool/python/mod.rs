@@ -1,6 +1,7 @@
 //! The Python modules of a tool, made from its description: real functions and classes whose bodies
 //! encode their arguments, call the host, and decode what comes back (`engine::dynamic` says how).
 
+mod aio;
 mod code;
 mod decode;
 mod encode;
@@ -164,6 +165,7 @@ impl<'a> Writer<'a> {
 
     fn modules(mut self) -> Vec<(String, String)> {
         let described = self.described;
+        let first = self.next_function;
         let several = self.several();
         let mut body = String::new();
         for index in 0..described.types.len() {
@@ -192,7 +194,7 @@ impl<'a> Writer<'a> {
                 self.next_function += 1;
                 if function.kind == Kind::Free {
                     let name = snake(&function.name);
-                    self.function(function, number, &format!("{prefix}{name}"), 0, &mut body);
+                    self.function(function, number, &format!("{prefix}{name}"), function.is_async, &mut body);
                     names.push(name);
                 } else {
                     self.method(function, number, &mut body);
@@ -213,11 +215,13 @@ impl<'a> Writer<'a> {
         public.extend(self.classes.iter().cloned());
         public.extend(self.exceptions.values().cloned());
         public.push("Error".to_owned());
-        let parts: Vec<String> = match several {
+        let mut parts: Vec<String> = match several {
             true => self.interfaces.iter().filter(|name| !name.is_empty()).cloned().collect(),
             false => Vec::new(),
         };
         public.extend(parts.iter().cloned());
+        let aio = self.aio(first);
+        parts.extend(aio.first().map(|_| "aio".to_owned()));
         let mut source = format!("{}\n\n", literal(&self.docs()));
         source.push_str("from tools import *\nfrom tools import _runtime as _r\n");
         source.push_str("from tools._runtime import _array, _bool, _char, _explain, _flags, _give, _handle, _items, _numbers, _result, _some, _variant\n");
@@ -247,12 +251,13 @@ impl<'a> Writer<'a> {
             "\n\n__all__ = [{}]\n",
             public.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ")
         );
-        if several {
+        if !parts.is_empty() {
             let names: Vec<String> = parts.iter().map(|name| literal(name)).collect();
             let _ = write!(source, "\n__getattr__ = _r._submodules(__name__, ({},))\n", names.join(", "));
         }
         let mut modules = vec![(format!("tools.{}", self.tool), source)];
         modules.extend(submodules);
+        modules.extend(aio);
         modules
     }
 
@@ -489,7 +494,7 @@ impl<'a> Writer<'a> {
         let class = self.classes[index].clone();
         let name = stubs::python_name(function);
         let private = format!("_{class}_{name}");
-        self.function(function, number, &private, 0, out);
+        self.function(function, number, &private, function.is_async, out);
         let bound = match function.kind {
             Kind::Static(_) => format!("_staticmethod({private})"),
             _ => private.clone(),
@@ -503,7 +508,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A function with its signature, documentation and body.
-    fn function(&mut self, function: &Function, number: u32, name: &str, depth: usize, out: &mut String) {
+    fn function(&mut self, function: &Function, number: u32, name: &str, is_async: bool, out: &mut String) {
         let mut signature = Vec::new();
         let mut encoded: Vec<(String, Type)> = Vec::new();
         if let Kind::Method(index) = function.kind {
@@ -522,7 +527,7 @@ impl<'a> Writer<'a> {
         let mut code = Code::default();
         let (head, tail) = self.arguments(&mut code, &encoded);
         let mut text = Code::default();
-        let call = if function.is_async { "await _start" } else { "_call" };
+        let call = if is_async { "await _start" } else { "_call" };
         if code.text.is_empty() && head == "b\"\"" {
             text.line(format!("_b = {call}({number}, b\"\", b\"\")"));
         } else {
@@ -554,15 +559,14 @@ impl<'a> Writer<'a> {
             text.line(format!("_b = {call}({number}, _h, {tail})"));
         }
         self.results(&mut text, function);
-        let word = if function.is_async { "async def" } else { "def" };
+        let word = if is_async { "async def" } else { "def" };
         let _ = write!(
             out,
-            "\n\n{}{word} {name}({}) -> {}:\n    {}\n{}",
-            "    ".repeat(depth),
+            "\n\n{word} {name}({}) -> {}:\n    {}\n{}",
             signature.join(", "),
             literal(&returns),
             literal(&function.docs),
-            text.indented(1 + depth)
+            text.indented(1)
         );
     }
 }

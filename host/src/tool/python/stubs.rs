@@ -62,8 +62,41 @@ impl Writer<'_> {
             }
             files.push((format!("{}/{module}.pyi", self.tool), part));
         }
-        let main = if apart { format!("{}/__init__.pyi", self.tool) } else { format!("{}.pyi", self.tool) };
-        files.insert(0, (main, text));
+        if !self.has_aio() && !apart {
+            return vec![(format!("{}.pyi", self.tool), text)];
+        }
+        files.insert(0, (format!("{}/__init__.pyi", self.tool), text));
+        files.extend(self.aio_stubs());
+        files
+    }
+
+    fn aio_stubs(&self) -> Vec<(String, String)> {
+        let classes = self.classes.iter().chain(self.exceptions.values()).map(String::as_str);
+        let classes: Vec<String> = classes
+            .chain(["Error"])
+            .map(|class| format!("from tools.{} import {class} as {class}\n", self.tool))
+            .collect();
+        let mut files = Vec::new();
+        let mut own = format!("{IMPORTS}\n{}", classes.concat());
+        for position in 0..self.interfaces.len() {
+            let part = &self.interfaces[position];
+            let stubs: Vec<String> = self
+                .coroutines(position)
+                .map(|function| format!("\n\n{}", self.function_stub(&function.as_async(), 0)))
+                .collect();
+            if !self.several() || part.is_empty() {
+                own.push_str(&stubs.concat());
+            } else if !stubs.is_empty() {
+                let _ = writeln!(own, "from . import {part} as {part}");
+                let text = format!("{IMPORTS}\n{}{}", classes.concat(), stubs.concat());
+                files.push((format!("{}/aio/{part}.pyi", self.tool), text));
+            }
+        }
+        if !self.has_aio() {
+            return Vec::new();
+        }
+        let name = if files.is_empty() { "aio.pyi" } else { "aio/__init__.pyi" };
+        files.push((format!("{}/{name}", self.tool), own));
         files
     }
 
@@ -105,6 +138,7 @@ impl Writer<'_> {
                 });
             }
         }
+        items.extend(self.aio_item());
         for (index, ty) in described.types.iter().enumerate() {
             let mut uses = BTreeSet::new();
             self.used_in_class(index, &mut uses);
@@ -149,13 +183,14 @@ impl Writer<'_> {
         }
     }
 
-    /// The tool's own documentation, or that of its only interface.
+    /// The tool's own documentation, and that of its only interface.
     pub fn docs(&self) -> String {
         let described = self.described;
-        match described.docs.is_empty() {
-            true => described.interfaces.first().map(|of| of.docs.clone()).unwrap_or_default(),
-            false => described.docs.clone(),
-        }
+        let only = match described.interfaces.as_slice() {
+            [interface] => interface.docs.as_str(),
+            _ => "",
+        };
+        format!("{}\n\n{only}", described.docs).trim().to_owned()
     }
 
     /// `def name(parameters) -> result`.
