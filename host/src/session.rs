@@ -434,6 +434,8 @@ impl Live {
             Ok(guest::Outcome::Exited(code)) => (Ending::Exited(code), true),
             Err(ending) => (ending, false),
         };
+        // Tools may have given large answers.
+        self.store.data_mut().answer = Arc::default();
         let state = self.store.data();
         if !alive && let Some(pending) = interrupt.pending_output() {
             state.console.write(Stream::Stdout, &pending);

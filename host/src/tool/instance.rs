@@ -93,6 +93,7 @@ impl ResourceLimiter for ToolState {
 }
 
 /// A session's tools. An instance is made by the first call and serves until one fails.
+#[derive(Default)]
 pub(crate) struct Instances {
     toolbox: Option<Arc<Toolbox>>,
     live: Vec<Option<Live>>,
@@ -123,7 +124,9 @@ pub(crate) struct Caller<'a> {
     pub watchdog: &'a Watchdog,
     pub interrupt: &'a Arc<Interrupt>,
     pub console: &'a Console,
-    pub filesystem: &'a mut FilesystemCtx,
+    pub filesystem: &'a FilesystemCtx,
+    /// Memory for the answer.
+    pub buffer: Vec<u8>,
 }
 
 impl Instances {
@@ -157,7 +160,7 @@ impl Instances {
 
     /// The call, if it is one that goes on by itself and that others may overlap.
     pub fn start(
-        &mut self,
+        &self,
         number: u32,
         head: &[u8],
         tail: &[u8],
@@ -399,14 +402,23 @@ impl Live {
         tail: &[u8],
         tool: &Loaded,
         component: &Component,
-        caller: &Caller<'_>,
+        caller: &mut Caller<'_>,
     ) -> Result<Vec<u8>, Fault> {
+        let buffer = std::mem::take(&mut caller.buffer);
         let called = self.functions[function];
         let interrupt = Arc::clone(&self.interrupt);
         let what = || tool.function_name(function);
         let mut bytes = self.guarded(component, caller, &what, |store, handles| {
-            call(store, called, head, tail, handles, &interrupt)
+            call(store, called, head, tail, handles, &interrupt, buffer)
         })?;
+        // Told only where the call ended in an error that nothing else explains: tools try what they need not have.
+        if let Some(missed) = self.store.data().filesystem.missed()
+            && bytes.first() == Some(&1)
+            && tool.may_fail(function)
+            && self.denials.is_empty()
+        {
+            self.denials.missed(missed);
+        }
         if let Some(told) = self.denials.take() {
             self.tell(told, function, &mut bytes, tool, caller);
         }
@@ -458,7 +470,7 @@ impl Live {
             Err(error) => error,
         };
         let what = what();
-        let told = self.denials.take();
+        let denied = self.denials.take();
         let mut failure = if ended.reason == Some(Reason::Deadline) {
             let limit = component.grants.limits.timeout.unwrap_or_default().as_secs_f64();
             failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
@@ -473,10 +485,12 @@ impl Live {
                 None => failure("trap", format!("{what} failed: {error:#}")),
             }
         };
-        if let Some(told) = told {
-            if failure.kind == "trap" {
-                failure.kind = "denied".into();
-            }
+        if denied.is_some() && failure.kind == "trap" {
+            failure.kind = "denied".into();
+        }
+        // A language's own ways to fail may look for files, so nothing is said of those.
+        self.store.data().filesystem.missed();
+        if let Some(told) = denied {
             failure.message = format!("{}\n{told}", failure.message);
         }
         Err(Fault::Failed(failure))
