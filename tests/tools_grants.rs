@@ -181,6 +181,24 @@ fn a_denial_is_told_however_the_tool_takes_it() {
 }
 
 #[test]
+fn a_file_that_is_not_granted_is_told_as_far_as_it_can_be_known() {
+    let mut session = session(ToolGrants::default());
+    let told = failure(&mut session, "m.write('/workspace/x', 'text')");
+    assert!(told.contains("[tool.fetch]\nmounts = [\"{workspace}:/workspace\"]"), "{told}");
+    let mut grants = ToolGrants::default();
+    grants.mounts =
+        vec![Mount { host: "{workspace}".into(), guest: "/workspace".into(), access: Access::ReadOnly }];
+    let mut session = start_with(builder(), grants);
+    for _ in 0..2 {
+        let told = failure(&mut session, "m.write('/workspace/x', 'text')");
+        assert!(told.contains("writing in `/workspace` is not granted to the tool `fetch`"), "{told}");
+    }
+    // What else goes wrong there is nobody's denial.
+    let told = failure(&mut session, "m.write('/elsewhere/x', 'text')");
+    assert!(!told.contains("not granted"), "{told}");
+}
+
+#[test]
 fn hosts_are_what_they_seem() {
     let server = Server::start();
     let port = server.address.port();

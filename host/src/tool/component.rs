@@ -70,7 +70,16 @@ impl Component {
             }
         }
         effect::check(name, &grants, &imports)?;
-        let pre = linker.instantiate_pre(&component).map_err(|error| {
+        let instantiate = || {
+            if !imports.iter().any(|import| import.starts_with("wasi:http/")) {
+                return linker.instantiate_pre(&component);
+            }
+            // Linked for those alone that import it: it is much.
+            let mut linker = linker.clone();
+            wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;
+            linker.instantiate_pre(&component)
+        };
+        let pre = instantiate().map_err(|error| {
             bad("imports what this version of WASI does not have".into())
                 .hint("build it for WASI 0.2 (`wasm32-wasip2`)")
                 .source(error)

@@ -48,9 +48,26 @@ impl Denials {
         self.0.any.store(true, Ordering::Release);
     }
 
+    /// What the tool missed of directories, as far as the host can know: that it looked for one where
+    /// none is granted, or wrote in one that it may read. Whether that mattered to it, it alone knows.
+    pub fn missed(&self, directory: Option<&str>) {
+        let tool = &self.0.tool;
+        match directory {
+            None => self.deny("the use of files", "mounts = [\"{workspace}:/workspace\"]"),
+            Some(path) => self.add(format!(
+                "writing in `{path}` is not granted to the tool `{tool}`; grant it in agentkernel.toml by `:rw` at \
+                 the end of this mount in [tool.{tool}]"
+            )),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !self.0.any.load(Ordering::Acquire)
+    }
+
     /// Takes all there is; `None` at next to no cost when there is nothing.
     pub fn take(&self) -> Option<String> {
-        if !self.0.any.load(Ordering::Acquire) {
+        if self.is_empty() {
             return None;
         }
         let mut messages = self.0.messages.lock().unwrap_or_else(PoisonError::into_inner);

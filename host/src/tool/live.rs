@@ -163,6 +163,14 @@ impl Live {
         let mut bytes = self.guarded(component, host, &what, |store, handles| {
             call(store, called, head, tail, handles, &interrupt, buffer)
         })?;
+        // Told only where the call ended in an error that nothing else explains: tools try what they need not have.
+        if let Some(missed) = self.store.data().filesystem.missed()
+            && bytes.first() == Some(&1)
+            && tool.may_fail(function)
+            && self.denials.is_empty()
+        {
+            self.denials.missed(missed);
+        }
         if let Some(told) = self.denials.take() {
             self.tell(told, function, &mut bytes, tool, host);
         }
@@ -219,7 +227,7 @@ impl Live {
             Err(error) => error,
         };
         let what = what();
-        let told = self.denials.take();
+        let denied = self.denials.take();
         let mut failure = if ended.reason == Some(Reason::Deadline) {
             let limit = component.grants.limits.timeout.unwrap_or_default().as_secs_f64();
             failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
@@ -234,10 +242,12 @@ impl Live {
                 None => failure("trap", format!("{what} failed: {error:#}")),
             }
         };
-        if let Some(told) = told {
-            if failure.kind == "trap" {
-                failure.kind = "denied".into();
-            }
+        if denied.is_some() && failure.kind == "trap" {
+            failure.kind = "denied".into();
+        }
+        // A language's own ways to fail may look for files, so nothing is said of those.
+        self.store.data().filesystem.missed();
+        if let Some(told) = denied {
             failure.message = format!("{}\n{told}", failure.message);
         }
         Err(Fault::Failed(failure))

@@ -26,7 +26,7 @@ const MAX_HANDLES: usize = 16_384;
 pub(crate) struct ToolState {
     table: ResourceTable,
     wasi: WasiCtx,
-    filesystem: FilesystemCtx,
+    pub filesystem: FilesystemCtx,
     http: HttpCtx,
     pub(super) ambient: Ambient,
     pub(super) denials: Denials,

@@ -64,7 +64,6 @@ impl Toolbox {
         let mut linker = Linker::new(engine.wasmtime());
         crate::wasi::add_to_linker::<ToolState>(&mut linker)
             .and_then(|()| ambient::add_to_linker(&mut linker))
-            .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker))
             .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
         let mut loaded = Vec::<Loaded>::with_capacity(tools.len());
         let mut next_function = 0;
