@@ -99,6 +99,8 @@ pub(crate) enum Type {
     F64,
     Char,
     String,
+    /// A string that is JSON: an alias of `string` called `json`.
+    Json,
     List(Box<Type>),
     Array(Box<Type>, u32),
     Map(Box<Type>, Box<Type>),

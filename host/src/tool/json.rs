@@ -9,6 +9,7 @@
 //! | enums, flags | a string, an array of strings |
 //! | options | the value or `null`; within an option `{"some": value}` |
 //! | results | `{"ok": value}`, `{"err": value}` |
+//! | an alias of `string` called `json` | the value that it is |
 //!
 //! Names are those of Python. A resource has no JSON form.
 
@@ -188,6 +189,10 @@ impl<'a> Reader<'a> {
                 let bytes = self.take(length)?;
                 Value::String(std::str::from_utf8(bytes).map_err(|_| "a string is not UTF-8")?.to_owned())
             }
+            Type::Json => {
+                let length = self.word()? as usize;
+                serde_json::from_slice(self.take(length)?).map_err(|error| format!("it is not JSON: {error}"))?
+            }
             Type::List(element) if **element == Type::U8 => {
                 let count = self.count()?;
                 Value::String(STANDARD.encode(self.take(count)?))
@@ -337,6 +342,11 @@ impl Writer<'_> {
             }
             Type::String => {
                 let text = value.as_str().ok_or_else(|| wrong("a string"))?;
+                self.word(text.len())?;
+                self.out.extend_from_slice(text.as_bytes());
+            }
+            Type::Json => {
+                let text = value.to_string();
                 self.word(text.len())?;
                 self.out.extend_from_slice(text.as_bytes());
             }

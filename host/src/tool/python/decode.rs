@@ -110,12 +110,12 @@ impl Writer<'_> {
         }
         let tag = self.format("I");
         match ty {
-            Type::String => {
+            Type::String | Type::Json => {
                 let (length, text) = (code.temporary(), code.temporary());
                 code.line(format!("{length} = _u{tag}(_b, _q)[0] + _q + 4"));
                 code.line(format!("{text} = _b[_q + 4:{length}].decode()"));
                 code.line(format!("_q = {length}"));
-                text
+                if *ty == Type::Json { format!("_r._loads({text})") } else { text }
             }
             Type::List(element) => {
                 let (count, items) = (code.temporary(), code.temporary());

@@ -302,6 +302,7 @@ impl<'a> Writer<'a> {
             }
             Type::F32 | Type::F64 => self.builtin("float"),
             Type::Char | Type::String => self.builtin("str"),
+            Type::Json => "Any".into(),
             Type::List(element) | Type::Array(element, _) => match letter_of(element) {
                 Some("B") => self.builtin("bytes"),
                 Some(_) => format!("Sequence[{}]", self.annotation(element)),
@@ -586,6 +587,7 @@ fn wit_name(ty: &Type) -> &'static str {
         Type::F64 => "f64",
         Type::Char => "char",
         Type::String => "string",
+        Type::Json => "json",
         _ => "value",
     }
 }

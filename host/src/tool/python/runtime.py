@@ -220,6 +220,21 @@ def _give(value, cls, given):
     return number
 
 
+def _dumps(value):
+    import json
+
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _loads(text):
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ToolTrapped(f"the tool gave what is not JSON: {error}") from None
+
+
 def _flags(value, cls):
     if type(value) is not cls:
         raise TypeError
@@ -431,6 +446,11 @@ def _check(of, value, place):
             value.encode()
         except UnicodeEncodeError:
             raise ValueError(f"`{place}` must be {of}, and {_shown(value)} has a surrogate, which UTF-8 has not") from None
+    elif of == "json":
+        try:
+            _dumps(value).encode()
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{place}` must be what JSON can hold: {error}") from None
     elif of is not None:
         _check_composed(of, value, place, wrong)
 

@@ -15,6 +15,7 @@ import enum
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tools import Err, Ok, Some, ToolError
 from tools._runtime import _handle
