@@ -185,10 +185,7 @@ fn a_file_that_is_not_granted_is_told_as_far_as_it_can_be_known() {
     let mut session = session(ToolGrants::default());
     let told = failure(&mut session, "m.write('/workspace/x', 'text')");
     assert!(told.contains("[tool.fetch]\nmounts = [\"{workspace}:/workspace\"]"), "{told}");
-    let mut grants = ToolGrants::default();
-    grants.mounts =
-        vec![Mount { host: "{workspace}".into(), guest: "/workspace".into(), access: Access::ReadOnly }];
-    let mut session = start_with(builder(), grants);
+    let mut session = start_with(builder(), ToolGrants::workspace(Access::ReadOnly));
     for _ in 0..2 {
         let told = failure(&mut session, "m.write('/workspace/x', 'text')");
         assert!(told.contains("writing in `/workspace` is not granted to the tool `fetch`"), "{told}");
@@ -315,17 +312,22 @@ fn a_name_that_changes_its_address_gains_nothing() {
     let port = server.address.port();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    // Inside at first, where it may not lead; then elsewhere.
+    // Where it may lead at first; then to where a cloud keeps the keys of its machines.
     let resolve = move |_: &str| -> std::io::Result<Vec<IpAddr>> {
-        let round = count.fetch_add(1, Ordering::SeqCst);
-        Ok(vec![if round % 2 == 0 { "127.0.0.1" } else { "10.255.255.1" }.parse().unwrap()])
+        let first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        Ok(vec![if first { "127.0.0.1" } else { "169.254.169.254" }.parse().unwrap()])
     };
-    let mut session = start_with(builder().resolver(resolve), http(&[&format!("http://turn.test:{port}")]));
-    for _ in 0..4 {
-        let told = failure(&mut session, &format!("get('http://turn.test:{port}/')"));
-        assert!(told.contains("DestinationIpProhibited"), "{told}");
+    let rule = format!("private http://turn.test:{port}");
+    let mut session = start_with(builder().resolver(resolve), http(&[&rule]));
+    for _ in 0..3 {
+        holds(&mut session, &format!("get('http://turn.test:{port}/') == 'hello'"));
     }
-    assert_eq!((asked.load(Ordering::SeqCst), server.connections()), (4, 0));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // The connection is gone, so the name is looked up again.
+    holds(&mut session, &format!("get('http://turn.test:{port}/once') == 'once'"));
+    let told = failure(&mut session, &format!("get('http://turn.test:{port}/')"));
+    assert!(told.contains("DestinationIpProhibited"), "{told}");
+    assert_eq!((asked.load(Ordering::SeqCst), server.connections()), (2, 1));
     // Of several addresses only those are tried that may be: the first two would be refused or hang.
     let resolve = |_: &str| {
         Ok(vec!["169.254.169.254".parse().unwrap(), "0.0.0.0".parse().unwrap(), Ipv4Addr::LOCALHOST.into()])

@@ -215,11 +215,14 @@ impl Outgoing {
                     tokio::time::timeout(limit, connected).await.map_err(|_| Error::ConnectionTimeout)??
                 }
             };
+            let again = is_kept.then(|| repeatable(&request)).flatten();
             match tokio::time::timeout(first_byte, connection.sender.try_send_request(request)).await {
                 Ok(Ok(response)) => break (connection, response),
-                Ok(Err(mut error)) => match error.take_message() {
-                    // The server has closed the connection meanwhile, and the request was not sent.
-                    Some(unsent) if is_kept => request = unsent,
+                // The server has closed the connection meanwhile, as it may at any time: before the request
+                // was sent, or just then.
+                Ok(Err(mut error)) => match (error.take_message().filter(|_| is_kept), again) {
+                    (Some(unsent), _) => request = unsent,
+                    (None, Some(same)) if !error.error().is_parse() => request = same,
                     _ => return Err(error.into_error().into()),
                 },
                 Err(_) => return Err(Error::ConnectionReadTimeout),
@@ -240,6 +243,18 @@ impl Outgoing {
         let body = body::Received::new(incoming, Arc::clone(&self), lease, mask, between_bytes);
         Ok(Response::from_parts(parts, WasiBody::new(body)))
     }
+}
+
+/// The same request once more, if sending it twice does what sending it once does.
+fn repeatable(request: &Request<WasiBody>) -> Option<Request<WasiBody>> {
+    if !request.method().is_safe() || !hyper::body::Body::is_end_stream(request.body()) {
+        return None;
+    }
+    let mut same = Request::new(WasiBody::default());
+    *same.method_mut() = request.method().clone();
+    *same.uri_mut() = request.uri().clone();
+    *same.headers_mut() = request.headers().clone();
+    Some(same)
 }
 
 fn path_length(uri: &Uri) -> usize {
@@ -276,7 +291,7 @@ impl WasiHttpHooks for Hooks {
             ErrorCode::HttpResponseIncomplete
         } else if error.is_parse_too_large() {
             ErrorCode::HttpResponseHeaderSectionSize(None)
-        } else if error.is_closed() || error.is_canceled() {
+        } else if error.is_closed() || error.is_canceled() || is_io(error) {
             ErrorCode::ConnectionTerminated
         } else {
             ErrorCode::HttpProtocolError
@@ -302,6 +317,10 @@ impl WasiHttpHooks for Hooks {
             None => ErrorCode::ConnectionTerminated,
         }
     }
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
 /// Refuses secrets that could never be put in.
