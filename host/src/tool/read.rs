@@ -275,7 +275,9 @@ impl Reader<'_> {
     fn defined(&mut self, id: TypeId) -> Read<Type> {
         let resolve = self.resolve;
         Ok(match &resolve.types[id].kind {
-            TypeDefKind::Type(WitType::String) if resolve.types[id].name.as_deref() == Some("json") => Type::Json,
+            TypeDefKind::Type(WitType::String) if resolve.types[id].name.as_deref() == Some("json") => {
+                Type::Json
+            }
             TypeDefKind::Type(ty) => self.ty(ty)?,
             TypeDefKind::List(ty) => Type::List(self.boxed(ty)?),
             TypeDefKind::FixedLengthList(ty, length) => Type::Array(self.boxed(ty)?, *length),

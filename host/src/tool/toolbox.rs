@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
 use wasmtime::component::Linker;
 
 use super::component::Component;
@@ -11,7 +12,7 @@ use super::function::{self, Closure};
 use super::package::Package;
 use super::python::{self, Item};
 use super::state::ToolState;
-use super::{Kind, Network, Tool, ToolInfo, ToolItem, ToolKind, ambient, names};
+use super::{Kind, Network, Tool, ToolInfo, ToolItem, ToolKind, ambient, json, link, names};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
 
@@ -84,10 +85,11 @@ impl Toolbox {
                 return Err(bad(format!("two tools are called `{}`", tool.name))
                     .hint("give one of them another name in agentkernel.toml"));
             }
-            let tool = Loaded::new(tool, &engine, &linker, cache, progress, next_function)?;
+            let tool = Loaded::new(tool, &engine, cache, progress, next_function)?;
             next_function += tool.numbers();
             loaded.push(tool);
         }
+        link::link(&mut loaded, engine.wasmtime(), &linker)?;
         Ok(Toolbox { engine, tools: loaded, network: Arc::new(network) })
     }
 
@@ -193,7 +195,6 @@ impl Loaded {
     fn new(
         tool: Tool,
         engine: &ToolEngine,
-        linker: &Linker<ToolState>,
         cache: &Cache,
         progress: &dyn Fn(Progress),
         first_function: u32,
@@ -220,9 +221,9 @@ impl Loaded {
                     .hint("name a WebAssembly component")
                     .source(error)
                 })?;
-                Component::load(&name, &bytes, grants, engine, linker, cache, progress)?
+                Component::load(&name, &bytes, grants, engine, cache, progress)?
             }
-            Kind::Bytes(bytes) => Component::load(&name, &bytes, grants, engine, linker, cache, progress)?,
+            Kind::Bytes(bytes) => Component::load(&name, &bytes, grants, engine, cache, progress)?,
             Kind::Functions(wit, closures) => {
                 ungranted()?;
                 let description = Description::of_interface(&wit, &name)?;
@@ -317,8 +318,19 @@ impl Loaded {
 
     /// Why a call with these arguments is not allowed, if it is not.
     pub fn refusal(&self, position: usize, head: &[u8], tail: &[u8]) -> Option<String> {
+        let read = || json::arguments(&self.description, self.function(position)?, head, tail).ok();
+        // What cannot be read is refused by the call itself.
+        self.refusal_of(position, || read().unwrap_or_default())
+    }
+
+    /// As [`Loaded::refusal`], for arguments in JSON, which are asked for when they are needed.
+    pub fn refusal_of(
+        &self,
+        position: usize,
+        arguments: impl FnOnce() -> Map<String, Value>,
+    ) -> Option<String> {
         let rules = self.rules.get(position)?.as_ref()?;
-        let message = rules.check(&self.description, self.function(position)?, head, tail).err()?;
+        let message = rules.check(&arguments()).err()?;
         Some(format!("a call of {} is not allowed: {message}", self.function_name(position)))
     }
 }
