@@ -1,6 +1,6 @@
 //! What is committed prebuilt was made from the sources as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn prebuilt() -> (PathBuf, Manifest) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("guest-python/prebuilt");
+    let directory = root().join("guest-python/prebuilt");
     let manifest = fs::read(directory.join("manifest.json")).unwrap();
     let manifest = serde_json::from_slice(&manifest).unwrap();
     (directory, manifest)
@@ -35,7 +35,7 @@ fn files(path: PathBuf, found: &mut Vec<PathBuf>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_name() != "__pycache__" {
+            if !["__pycache__", "target"].iter().any(|name| entry.file_name() == *name) {
                 files(entry.path(), found);
             }
         }
@@ -44,9 +44,13 @@ fn files(path: PathBuf, found: &mut Vec<PathBuf>) {
     }
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
 #[test]
 fn the_interpreter_was_built_from_these_sources() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = root();
     let (_, manifest) = prebuilt();
     for (name, expected) in &manifest.sources {
         let source =
@@ -74,4 +78,53 @@ fn the_interpreter_is_the_one_of_the_manifest() {
     assert_eq!(component.len() as u64, manifest.component.bytes);
     assert_eq!(sha256(&component), manifest.component.sha256);
     assert!(manifest.binaryen.is_some(), "it was built with `--fast`");
+}
+
+#[derive(Deserialize)]
+struct ToolManifest {
+    tools: BTreeMap<String, PrebuiltTool>,
+}
+
+#[derive(Deserialize)]
+struct PrebuiltTool {
+    #[serde(flatten)]
+    component: Component,
+    sources: BTreeMap<String, String>,
+}
+
+#[test]
+fn the_tools_were_built_from_these_sources() {
+    let root = root();
+    let directory = root.join("tools/prebuilt");
+    let manifest = fs::read(directory.join("manifest.json")).expect("run `cargo xtask-tools build`");
+    let manifest: ToolManifest = serde_json::from_slice(&manifest).unwrap();
+    let mut known = BTreeSet::new();
+    for (name, tool) in &manifest.tools {
+        let component = fs::read(directory.join(format!("{name}.wasm"))).unwrap_or_default();
+        let hash = (sha256(&component), component.len() as u64);
+        let hint = format!("run `cargo xtask-tools build {name}`");
+        assert_eq!(hash, (tool.component.sha256.clone(), tool.component.bytes), "`{name}.wasm`: {hint}");
+        for (path, expected) in &tool.sources {
+            let source = fs::read(root.join(path)).unwrap_or_else(|_| panic!("`{path}` is gone: {hint}"));
+            assert_eq!(&sha256(&source), expected, "`{path}` has changed: {hint}");
+            known.insert(path.clone());
+        }
+    }
+    for entry in fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_component = path.extension().is_some_and(|extension| extension == "wasm");
+        assert!(!is_component || manifest.tools.contains_key(name), "no tool is called `{name}` any more");
+    }
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(root.join("tools")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.join("Cargo.toml").exists() {
+            files(path, &mut sources);
+        }
+    }
+    for source in sources {
+        let name = source.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+        assert!(known.contains(&name), "`{name}` is new: run `cargo xtask-tools build`");
+    }
 }

@@ -20,7 +20,9 @@ fn builder() -> KernelBuilder {
 }
 
 fn echo() -> Tool {
-    Tool::new("echo", Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/echo.wasm"))
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
+    let directory = std::env::var_os("AGENTKERNEL_TEST_TOOLS").map_or(committed, Into::into);
+    Tool::new("echo", directory.join("echo.wasm"))
 }
 
 fn with_grants(grants: ToolGrants) -> Kernel {

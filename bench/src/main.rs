@@ -5,12 +5,14 @@ mod concurrency;
 mod cpu;
 mod library;
 mod machine;
+mod mcp_server;
 mod measure;
 mod memory;
 mod output;
 mod process;
 mod setup;
 mod table;
+mod tools;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ struct Report {
     cpu: Option<Section<cpu::Cpu>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Section<output::Output>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<tools::Tools>,
 }
 
 /// A part that compares with Python, if there is one.
@@ -46,7 +50,11 @@ enum Section<T> {
 }
 
 fn main() -> Result<()> {
-    let setup = Setup::new(Arguments::parse())?;
+    let arguments = Arguments::parse();
+    if let Some(transport) = arguments.serve {
+        return mcp_server::serve(transport);
+    }
+    let setup = Setup::new(arguments)?;
     let python = Python::find(&setup.python);
     let machine = Machine::examine(&setup, python.as_ref().ok())?;
     println!("{machine}");
@@ -66,6 +74,15 @@ fn main() -> Result<()> {
         command_line: section(&setup, Part::CommandLine, &python, command_line::measure)?,
         cpu: section(&setup, Part::Cpu, &python, cpu::measure)?,
         output: section(&setup, Part::Output, &python, output::measure)?,
+        tools: match setup.wants(Part::Tools) {
+            true => {
+                note(Part::Tools.name());
+                let measured = tools::measure(&setup)?;
+                print!("{measured}");
+                Some(measured)
+            }
+            false => None,
+        },
     };
     if let Some(file) = &setup.json {
         write(file, &report)?;

@@ -102,7 +102,7 @@ impl CommandLine {
 }
 
 /// A command without the variables that configure either side; both know where the cache is.
-fn command(program: &Path) -> Command {
+pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use agentkernel::{Ending, Kernel, Outcome};
+use agentkernel::{Ending, Kernel, KernelBuilder, Outcome};
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
+
+use crate::mcp_server::Transport;
 
 /// Measures AgentKernel on this machine.
 #[derive(Parser)]
@@ -27,6 +29,9 @@ pub struct Arguments {
     /// The Python to compare with.
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     python: PathBuf,
+    /// Measure nothing, but be the MCP server that calls are compared with.
+    #[arg(long, value_name = "TRANSPORT", hide = true)]
+    pub serve: Option<Transport>,
 }
 
 /// A part of the benchmark.
@@ -36,6 +41,7 @@ pub enum Part {
     CommandLine,
     Cpu,
     Output,
+    Tools,
 }
 
 impl Part {
@@ -46,6 +52,7 @@ impl Part {
             Part::CommandLine => "the command line",
             Part::Cpu => "computing",
             Part::Output => "output",
+            Part::Tools => "tools",
         }
     }
 }
@@ -63,7 +70,7 @@ pub struct Setup {
 impl Setup {
     /// Compiles the interpreter if the cache does not have it, so that no measurement does.
     pub fn new(arguments: Arguments) -> Result<Self> {
-        let Arguments { quick, only, json, portable, guest, python } = arguments;
+        let Arguments { quick, only, json, portable, guest, python, serve: _ } = arguments;
         // Programs are started in other directories.
         let guest = guest.map(std::path::absolute).transpose()?;
         let setup = Setup { quick, json, portable, guest, python, only };
@@ -83,13 +90,18 @@ impl Setup {
 
     /// A kernel as it was asked for, with the default cache.
     pub fn kernel(&self) -> Result<Kernel> {
+        Ok(self.builder().build()?)
+    }
+
+    /// The same, to be given tools.
+    pub fn builder(&self) -> KernelBuilder {
         let mut builder = Kernel::builder()
             .portable(self.portable)
             .on_progress(|progress| eprintln!("the interpreter: {progress:?}"));
         if let Some(guest) = &self.guest {
             builder = builder.guest(guest);
         }
-        Ok(builder.build()?)
+        builder
     }
 }
 

@@ -72,7 +72,7 @@ impl Writer<'_> {
     fn aio_source(&self, body: &str, names: &[String]) -> String {
         // What the bodies call is there under the same names.
         format!(
-            "{}\n\nfrom tools import {} as _tool\nglobals().update((k, v) for k, v in vars(_tool).items() if k[:2] != '__')\n_start = _r._starter([0])\n{body}\n\n__all__ = [{}]\n",
+            "{}\n\nfrom tools import {} as _tool\nglobals().update(_tool._r._shared(_tool))\n_start = _r._starter([0])\n{body}\n\n__all__ = [{}]\n",
             literal(DOCS),
             self.tool,
             names.join(", ")
