@@ -9,13 +9,18 @@ mod describe;
 mod grants;
 mod instance;
 mod names;
-mod python;
+pub(crate) mod python;
 mod toolbox;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "compose")]
+pub(crate) use describe::{Description, Kind, Shape, Type};
 pub use grants::{ToolGrants, ToolLimits};
 pub(crate) use instance::{Caller, Instances, ToolState};
+#[cfg(feature = "compose")]
+pub(crate) use names::literal;
 pub(crate) use toolbox::Toolbox;
 
 use crate::{Error, ErrorKind, Result};
@@ -44,6 +49,41 @@ pub struct Tool {
 pub(crate) enum Component {
     File(PathBuf),
     Bytes(Vec<u8>),
+}
+
+impl Component {
+    /// The bytes of the tool `name`.
+    pub fn read(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        match self {
+            Component::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+            Component::File(file) => std::fs::read(file).map(Cow::Owned).map_err(|error| {
+                Error::new(
+                    ErrorKind::Tool,
+                    format!("cannot read the tool `{name}` from `{}`", file.display()),
+                )
+                .hint("name a WebAssembly component")
+                .source(error)
+            }),
+        }
+    }
+}
+
+/// Refuses tools that cannot be modules of their own.
+pub(crate) fn check_names(tools: &[Tool]) -> Result<()> {
+    for (position, tool) in tools.iter().enumerate() {
+        if !names::is_identifier(&tool.name) {
+            return Err(Error::new(
+                ErrorKind::Tool,
+                format!("`{}` cannot be the name of a Python module", tool.name),
+            )
+            .hint("name the tool with letters, digits and `_`"));
+        }
+        if tools[..position].iter().any(|other| other.name == tool.name) {
+            return Err(Error::new(ErrorKind::Tool, format!("two tools are called `{}`", tool.name))
+                .hint("give one of them another name in agentkernel.toml"));
+        }
+    }
+    Ok(())
 }
 
 impl Tool {

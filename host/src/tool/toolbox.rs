@@ -7,7 +7,7 @@ use wasmtime::component::{ComponentExportIndex, InstancePre, Linker};
 
 use super::describe::{Description, Kind};
 use super::instance::ToolState;
-use super::{Component, Tool, ToolGrants, ToolInfo, names, python};
+use super::{Tool, ToolGrants, ToolInfo, check_names, names, python};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
 
@@ -47,20 +47,10 @@ impl Toolbox {
         let mut linker = Linker::new(engine.wasmtime());
         crate::wasi::add_to_linker::<ToolState>(&mut linker)
             .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
+        check_names(&tools)?;
         let mut loaded = Vec::<Loaded>::with_capacity(tools.len());
         let mut next_function = 0;
         for tool in tools {
-            if !names::is_identifier(&tool.name) {
-                return Err(Error::new(
-                    ErrorKind::Tool,
-                    format!("`{}` cannot be the name of a Python module", tool.name),
-                )
-                .hint("name the tool with letters, digits and `_`"));
-            }
-            if loaded.iter().any(|other| other.name == tool.name) {
-                return Err(Error::new(ErrorKind::Tool, format!("two tools are called `{}`", tool.name))
-                    .hint("give one of them another name in agentkernel.toml"));
-            }
             let tool = Loaded::new(tool, &engine, &linker, cache, progress, next_function)?;
             next_function += tool.numbers();
             loaded.push(tool);
@@ -118,17 +108,7 @@ impl Loaded {
         first_function: u32,
     ) -> Result<Self> {
         let Tool { name, component, summary, grants } = tool;
-        let bytes = match component {
-            Component::Bytes(bytes) => bytes,
-            Component::File(file) => std::fs::read(&file).map_err(|error| {
-                Error::new(
-                    ErrorKind::Tool,
-                    format!("cannot read the tool `{name}` from `{}`", file.display()),
-                )
-                .hint("name a WebAssembly component")
-                .source(error)
-            })?,
-        };
+        let bytes = component.read(&name)?;
         let bad = |message: String| Error::new(ErrorKind::Tool, format!("the tool `{name}` {message}"));
         let (component, description): (_, Description) = engine.load(&bytes, cache, progress, || {
             let description = Description::read(&bytes, &name)?;
@@ -166,12 +146,7 @@ impl Loaded {
                 );
             }
         }
-        let summary = summary.unwrap_or_else(|| {
-            let docs = std::iter::once(&description.docs)
-                .chain(description.interfaces.iter().map(|interface| &interface.docs))
-                .find(|docs| !docs.is_empty());
-            docs.and_then(|docs| docs.lines().next()).unwrap_or_default().to_owned()
-        });
+        let summary = summary.unwrap_or_else(|| description.summary());
         Ok(Loaded {
             name,
             summary,
