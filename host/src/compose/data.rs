@@ -2,7 +2,7 @@
 //! four bytes, little-endian; texts and lists with their lengths before them.
 
 use super::types::Types;
-use crate::tool::literal;
+use crate::tool::names::literal;
 
 /// Bytes in the making.
 #[derive(Default)]

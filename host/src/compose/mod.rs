@@ -22,7 +22,8 @@ mod types;
 use std::path::PathBuf;
 
 use crate::engine::Source;
-use crate::tool::{Description, Tool, check_names, python};
+use crate::tool::describe::Description;
+use crate::tool::{Tool, check_names, python};
 use crate::{Error, ErrorKind, Result};
 
 /// A program to be made one component with its tools and the interpreter.
@@ -87,8 +88,8 @@ impl Composition {
     }
 
     /// Whether the component ends with the exit code of the program itself, by
-    /// `wasi:cli/exit#exit-with-code`, which hosts of WASI 0.2 have behind a flag, or not at all.
-    /// Default: no, so that any code but 0 becomes 1.
+    /// `exit-with-code` of `wasi:cli/exit`, which hosts older than WASI 0.2.12 have behind a flag or not
+    /// at all. Default: no, so that any code but 0 becomes 1.
     pub fn exit_codes(mut self, exact: bool) -> Self {
         self.exit_codes = exact;
         self

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::data::Data;
-use crate::tool::{Description, Shape, Type};
+use crate::tool::describe::{Description, Shape, Type};
 
 /// How a value lies in memory, and how many registers it takes, by the canonical ABI.
 #[derive(Clone, Copy)]
@@ -198,6 +198,57 @@ impl<'a> Reader<'a> {
             Shape::Enum(cases) => self.types.cases(false, vec![None; cases.len()]),
             Shape::Flags(flags) => self.types.flags(flags.len()),
             Shape::Resource => self.handle(index, 9),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::describe::{Member, NamedType};
+
+    #[test]
+    fn layouts_are_those_of_the_canonical_abi() {
+        fn member<T>(ty: T) -> Member<T> {
+            Member { name: String::new(), docs: String::new(), ty }
+        }
+        let flags = |count| Shape::Flags((0..count).map(|_| member(())).collect());
+        let shapes = [
+            flags(8),
+            flags(9),
+            flags(17),
+            flags(33),
+            Shape::Variant((0..257).map(|_| member(None)).collect()),
+            Shape::Variant(vec![
+                member(Some(Type::F32)),
+                member(Some(Type::U64)),
+                member(Some(Type::String)),
+            ]),
+        ];
+        let named = |shape| NamedType { name: String::new(), docs: String::new(), interface: None, shape };
+        let described = Description { types: shapes.map(named).into(), ..Description::default() };
+        let mut types = Types::default();
+        let mut reader = Reader::new(&mut types, &described, &[]);
+        let boxed = |ty: Type| Box::new(ty);
+        // Size, alignment, registers.
+        for (ty, expected) in [
+            (Type::Named(0), (1, 1, 1)),
+            (Type::Named(1), (2, 2, 1)),
+            (Type::Named(2), (4, 4, 1)),
+            (Type::Named(3), (8, 4, 2)),
+            (Type::Named(4), (2, 2, 1)),
+            (Type::Named(5), (16, 8, 3)),
+            (Type::Option(boxed(Type::U64)), (16, 8, 2)),
+            (Type::Option(boxed(Type::Bool)), (2, 1, 2)),
+            (Type::Result(Some(boxed(Type::U8)), Some(boxed(Type::String))), (12, 4, 3)),
+            (Type::Result(None, None), (1, 1, 1)),
+            (Type::Tuple(vec![Type::U8, Type::U32, Type::U8]), (12, 4, 3)),
+            (Type::Array(boxed(Type::U16), 3), (6, 2, 3)),
+            (Type::Map(boxed(Type::String), boxed(Type::U8)), (8, 4, 2)),
+        ] {
+            let index = reader.ty(&ty);
+            let Layout { size, align, flat } = reader.types.0[index].0;
+            assert_eq!((size, align, flat), expected, "{ty:?}");
         }
     }
 }

@@ -5,22 +5,18 @@
 //! gets an instance in a store of its own, with its own directories, environment and limits
 //! ([`instance`]).
 
-mod describe;
+pub(crate) mod describe;
 mod grants;
 mod instance;
-mod names;
+pub(crate) mod names;
 pub(crate) mod python;
 mod toolbox;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "compose")]
-pub(crate) use describe::{Description, Kind, Shape, Type};
 pub use grants::{ToolGrants, ToolLimits};
 pub(crate) use instance::{Caller, Instances, ToolState};
-#[cfg(feature = "compose")]
-pub(crate) use names::literal;
 pub(crate) use toolbox::Toolbox;
 
 use crate::{Error, ErrorKind, Result};
@@ -156,6 +152,11 @@ impl Tool {
     pub fn summary(mut self, line: impl Into<String>) -> Self {
         self.summary = Some(line.into());
         self
+    }
+
+    /// Whether it was granted anything but the default.
+    pub fn has_own_grants(&self) -> bool {
+        self.grants != ToolGrants::default()
     }
 
     /// What the tool may touch and use. Default: [`ToolGrants::default`].

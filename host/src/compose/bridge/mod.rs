@@ -12,7 +12,7 @@ use super::data::{Program, Target};
 use super::types::{Reader, Types};
 use super::{Part, broken};
 use crate::Result;
-use crate::tool::{Kind, Shape, Type};
+use crate::tool::describe::{Kind, Shape, Type};
 
 use world::World;
 pub(super) use world::import_name;
@@ -81,8 +81,13 @@ impl Generated {
         targets: &mut Vec<Target>,
     ) -> Result<()> {
         let described = &part.description;
-        let resources: Vec<usize> =
-            (0..described.types.len()).map(|index| self.drops.len() + index).collect();
+        let mut next_resource = self.drops.len();
+        let numbered = described.types.iter().map(|ty| {
+            let number = next_resource;
+            next_resource += usize::from(ty.shape == Shape::Resource);
+            number
+        });
+        let resources: Vec<usize> = numbered.collect();
         let mut reader = Reader::new(types, described, &resources);
         for interface in &described.interfaces {
             for function in &interface.functions {
@@ -123,13 +128,6 @@ impl Generated {
         for (index, ty) in described.types.iter().enumerate() {
             if ty.shape != Shape::Resource {
                 targets.push(Target::Refused("this type is no resource".to_owned()));
-                // Numbers are given to all types.
-                self.drops.push(Import {
-                    module: String::new(),
-                    name: String::new(),
-                    parameters: Vec::new(),
-                    result: None,
-                });
                 continue;
             }
             let (key, resource) = world.resource(described, index).ok_or_else(|| {

@@ -15,7 +15,7 @@ type Reencoded<T> = std::result::Result<T, reencode::Error<std::convert::Infalli
 struct Functions {
     /// The new number of each that the bridge imports.
     imported: Vec<u32>,
-    /// How much the numbers of its own functions grow by.
+    /// How much the numbers of its own functions grow by; it wraps, as they may shrink.
     shift: u32,
 }
 
@@ -23,7 +23,7 @@ impl Reencode for Functions {
     type Error = std::convert::Infallible;
 
     fn function_index(&mut self, index: u32) -> Reencoded<u32> {
-        Ok(self.imported.get(index as usize).copied().unwrap_or(index + self.shift))
+        Ok(self.imported.get(index as usize).copied().unwrap_or(index.wrapping_add(self.shift)))
     }
 }
 
@@ -40,7 +40,7 @@ impl Generated {
 
     /// Imports of tools, calls first.
     fn imports(&self) -> impl Iterator<Item = &Import> {
-        self.calls.iter().chain(&self.drops).filter(|import| !import.name.is_empty())
+        self.calls.iter().chain(&self.drops)
     }
 
     fn rewrite(&self, exit_codes: bool) -> Reencoded<Vec<u8>> {
@@ -84,7 +84,7 @@ impl Generated {
                         let ty = we::EntityType::Function(first_type + position);
                         imports.import(&import.module, &import.name, ty);
                     }
-                    functions.shift = imports.len() - functions.imported.len() as u32;
+                    functions.shift = imports.len().wrapping_sub(functions.imported.len() as u32);
                     for (old, name, ty) in replaced {
                         functions.imported[old] = imports.len() + own + replacements.len() as u32;
                         let body = self.body(name, first_import);
@@ -210,16 +210,10 @@ fn select(
     }
     let choices: Vec<u32> = (0..count).collect();
     code.local_get(0).br_table(choices, count);
-    let mut function = first_import;
-    for import in imports {
+    for (function, import) in (first_import..).zip(imports) {
         code.end();
-        if import.name.is_empty() {
-            code.unreachable();
-            continue;
-        }
         one(code, import, function);
         code.return_();
-        function += 1;
     }
     code.end().unreachable();
 }

@@ -10,7 +10,7 @@ use wit_parser::{
 
 use super::super::Part;
 use crate::Result;
-use crate::tool::Description;
+use crate::tool::describe::Description;
 
 /// Names of what two tools export may be the same, and a component imports a name once. So the
 /// packages whose interfaces a tool exports are called after the tool: `test:echo` is `t0-test:echo`.
