@@ -1,5 +1,6 @@
 //! The binary, run as a user runs it.
 
+mod compose;
 mod json;
 mod machine;
 mod repl;
