@@ -385,6 +385,15 @@ fn what_does_not_fit_together_is_said() {
         (export "lib:words/words@1.0.0" (instance $words)))"#;
     let other = Tool::from_bytes("other", wat::parse_str(other).unwrap());
     refused(with_echo().tool(greeter()).tool(other), &["`greeter` imports another `lib:words/words@1.0.0`"]);
+    let typed = r#"(component
+        (type $record (record (field "a" u32)))
+        (import "pair" (type $pair (eq $record)))
+        (core module $module (func (export "f") (param i32)))
+        (core instance $core (instantiate $module))
+        (func $f (param "p" $pair) (canon lift (core func $core "f")))
+        (export "f" (func $f)))"#;
+    let typed = Tool::from_bytes("typed", wat::parse_str(typed).unwrap());
+    refused(with_echo().tool(typed), &["`typed` has the type `pair` outside of any interface"]);
     // Each gives what the other needs.
     let circle = |imports: &str, exports: &str| {
         let text = format!(

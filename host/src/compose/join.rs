@@ -1,6 +1,6 @@
 //! All parts put together.
 
-use wac_graph::types::{Package, are_semver_compatible};
+use wac_graph::types::{ItemKind, Package, are_semver_compatible};
 use wac_graph::{CompositionGraph, EncodeError, EncodeOptions, NodeId, PackageId};
 use wasmtime::anyhow;
 
@@ -95,6 +95,15 @@ impl Joint {
         for import in self.imports(tool) {
             if import.starts_with("wasi:") {
                 continue;
+            }
+            // Another tool may have another type of this name, and the bridge could import only one.
+            let kinds = &self.graph.types()[self.graph[tool.package].ty()].imports;
+            if let Some(ItemKind::Type(_)) = kinds.get(&import) {
+                return Err(part
+                    .bad(format!(
+                        "has the type `{import}` outside of any interface, which cannot be composed"
+                    ))
+                    .hint("move the type and the functions that use it into an interface"));
             }
             let (from, export) = self.exporter(Some(number), &import).ok_or_else(|| {
                 part.bad(format!("imports `{import}`, which nothing provides"))
