@@ -70,8 +70,12 @@ fn with_echo() -> Composition {
 static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::default);
 
 static COMPOSED: LazyLock<Component> = LazyLock::new(|| {
+    let package = tempfile::tempdir().unwrap();
+    write_package(package.path());
     let composition = with_echo()
         .tool(Tool::new("again", echo()))
+        .tool(Tool::python("counting", package.path()))
+        .tool(Tool::from_bytes("loose", wat("json.wat")))
         .tool(Tool::from_bytes("greeter", wat("greeter.wat")))
         .tool(Tool::from_bytes("words", wat("words.wat")))
         .tool(Tool::from_bytes("plugged", plug(wat("words.wat"), wat("greeter.wat"))))
@@ -85,6 +89,24 @@ static COMPOSED: LazyLock<Component> = LazyLock::new(|| {
         );
     Component::new(&ENGINE, composition.build().unwrap()).unwrap()
 });
+
+fn write_package(directory: &Path) {
+    for (file, source) in [
+        ("__init__.py", "\"\"\"Counts words.\"\"\"\nfrom .deep.work import count\n"),
+        ("_private.py", "def hidden(): pass\n"),
+        (
+            "deep/work.py",
+            "\"\"\"The work.\"\"\"\nfrom .._private import hidden\nfrom tools.words import shout\n\n\
+             def count(text: str) -> int:\n    \"\"\"How many words a text has.\"\"\"\n    return len(text.split())\n",
+        ),
+        ("deep/none/data.txt", "no Python"),
+        ("not-a-module.py", "def f(:"),
+    ] {
+        let file = directory.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, source).unwrap();
+    }
+}
 
 struct State {
     wasi: WasiCtx,
@@ -208,6 +230,45 @@ print(tools.one.half(3), tools.two.mean(1, 4), tools.one.pick(Ok(-7)), tools.two
         "`v` must be u8, and 256 is not between 0 and 255\n\
          `v` must be string, not int 3\n\
          ONE TWO THREE\n1.5 2.5 -7 1000009\n",
+    );
+}
+
+#[test]
+fn tools_are_found_in_steps_and_awaited() {
+    prints(
+        r#"
+import asyncio, tools
+print(tools.describe(detail="name").split())
+print(tools.search("two integers added", detail="name")[0].name, tools.search("count the words of a text", limit=1))
+print(tools.describe("echo.values.add"), tools.describe("counting"), sep="\n")
+from tools.echo import aio
+from tools.echo.aio.values import add
+async def main():
+    asleep = asyncio.create_task(asyncio.sleep(0.01, "slept"))
+    results = await asyncio.gather(add(1, 2), aio.faults.complain("why"), add(3, 4), return_exceptions=True)
+    print(results, await asleep)
+asyncio.run(main())
+print(hasattr(tools.echo.aio, "counters"))
+import tools.counting.deep.work as work
+print(tools.counting.count("two words"), work.shout("x"), work.__file__, work.__spec__.parent)
+from tools.loose import same
+print(same({"a": [1, None, "é"]}))
+try: same({1, 2})
+except TypeError as error: print(str(error).partition(":")[0])
+from tools._runtime import call_json
+print(call_json("counting.count", '["a b c"]'))
+try: call_json("echo.values.add", "[1, 2]")
+except LookupError as error: print(error)
+"#,
+        "['echo', 'again', 'counting', 'loose', 'greeter', 'words', 'plugged', 'one', 'two']\n\
+         echo.values.add counting.deep.work.count(text: str) -> int: How many words a text has.\n\
+         def add(a: int, b: int) -> int: ...\n\
+         counting: Counts words.\ncounting.deep\ncounting.deep.work: The work.\n\
+         counting.deep.work.count(text: str) -> int: How many words a text has.\n\
+         [3, Error('why'), 7] slept\nFalse\n\
+         2 X tools/counting/deep/work.py tools.counting.deep\n\
+         {'a': [1, None, 'é']}\n`value` must be what JSON can hold\n\
+         3\nthe program has no function 4294967295\n",
     );
 }
 
@@ -375,6 +436,16 @@ fn what_does_not_fit_together_is_said() {
         &["cannot read the tool `x` from `absent.wasm`"],
     );
     refused(with_echo().tool(Tool::from_bytes("x", b"no".to_vec())), &["the tool `x` is not WebAssembly"]);
+    refused(with_echo().tool(Tool::new("search", echo())), &["a tool cannot be called `search`"]);
+    let functions = Tool::functions("host", "f: func();").function("f", |()| ());
+    refused(with_echo().tool(functions), &["`host` is functions of this program, which cannot be composed"]);
+    let package = tempfile::tempdir().unwrap();
+    refused(with_echo().tool(Tool::python("none", package.path())), &["`none` has no Python"]);
+    std::fs::write(package.path().join("latin.py"), b"x = '\xe9'").unwrap();
+    refused(
+        with_echo().tool(Tool::python("latin", package.path())),
+        &["the modules of the tool `latin` cannot be read", "latin.py"],
+    );
     let greeter = || Tool::from_bytes("greeter", wat("greeter.wat"));
     refused(with_echo().tool(greeter()), &["`greeter` imports `lib:words/words@1.0.0`", "wac plug"]);
     let other = r#"(component

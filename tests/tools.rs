@@ -242,13 +242,13 @@ fn resources_are_objects() {
     // `one` was given away, `two` only lent.
     assert_eq!(
         error(&session.run_blocking("one.next()").unwrap()),
-        "tools._runtime.ToolClosed: this Counter is closed"
+        "tools.ToolClosed: this Counter is closed"
     );
     holds(&mut session, "two.next() == 11");
     holds(&mut session, "with two: pass\ntwo.close()\nc.Counter.open() == 1");
     assert_eq!(
         error(&session.run_blocking("two.next()").unwrap()),
-        "tools._runtime.ToolClosed: this Counter is closed"
+        "tools.ToolClosed: this Counter is closed"
     );
     assert_eq!(
         error(&session.run_blocking("c.total([1])").unwrap()),
@@ -286,15 +286,15 @@ fn a_tool_that_fails_harms_nobody() {
     let kernel = with_grants(grants);
     let mut session = start(&kernel);
     for (code, expected) in [
-        ("f.trap()", "tools._runtime.ToolTrapped: echo.trap failed"),
-        ("f.spin()", "tools._runtime.ToolTimeout: echo.spin was stopped at its time limit of 0.3 s"),
-        ("f.pause(60_000)", "tools._runtime.ToolTimeout: echo.pause was stopped at its time limit of 0.3 s"),
-        ("f.hoard(10**8)", "tools._runtime.ToolMemoryError: echo.hoard needs more than its memory limit"),
-        ("f.hoard(10**15)", "tools._runtime.ToolTrapped: echo.hoard failed"),
-        ("f.recurse(10**9)", "tools._runtime.ToolTrapped: echo.recurse failed"),
+        ("f.trap()", "tools.ToolTrapped: echo.faults.trap failed"),
+        ("f.spin()", "tools.ToolTimeout: echo.faults.spin was stopped at its time limit of 0.3 s"),
+        ("f.pause(60_000)", "tools.ToolTimeout: echo.faults.pause was stopped at its time limit of 0.3 s"),
+        ("f.hoard(10**8)", "tools.ToolMemoryError: echo.faults.hoard needs more than its memory limit"),
+        ("f.hoard(10**15)", "tools.ToolTrapped: echo.faults.hoard failed"),
+        ("f.recurse(10**9)", "tools.ToolTrapped: echo.faults.recurse failed"),
         (
             "v.bytes(bytes(40 << 20))",
-            "tools._runtime.ToolMemoryError: echo.bytes needs more than its memory limit",
+            "tools.ToolMemoryError: echo.values.bytes needs more than its memory limit",
         ),
     ] {
         let begun = Instant::now();

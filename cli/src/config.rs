@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::failure::{Failure, Result};
+use crate::grants::{Clock, Random, Secrets};
 use crate::units::{self, Timeout};
 
 const NAME: &str = "agentkernel.toml";
@@ -48,16 +49,27 @@ pub struct Config {
 }
 
 /// `[tool.NAME]`: a tool and what it is granted.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ToolConfig {
     /// The component; left out for a tool that `tools` or `--tools` name.
     pub component: Option<PathBuf>,
+    /// A directory with a Python package, in place of a component.
+    pub python: Option<PathBuf>,
     pub summary: Option<String>,
-    #[serde(default)]
-    pub mounts: Vec<String>,
+    pub mounts: Option<Vec<String>>,
     #[serde(default)]
     pub env: Vec<String>,
+    /// Rules for HTTP requests.
+    #[serde(default)]
+    pub http: Vec<String>,
+    #[serde(default)]
+    pub secrets: Secrets,
+    pub random: Option<Random>,
+    pub clock: Option<Clock>,
+    /// Functions, parameters or paths in them, and what must hold there.
+    #[serde(default)]
+    pub allow: BTreeMap<String, BTreeMap<String, ConstraintConfig>>,
     #[serde(default, deserialize_with = "timeout")]
     pub timeout: Option<Timeout>,
     #[serde(default, deserialize_with = "bytes")]
@@ -67,6 +79,113 @@ pub struct ToolConfig {
     pub max_open_files: Option<u32>,
     pub max_entries: Option<u32>,
     pub max_path: Option<u32>,
+    /// Instances that calls which overlap may have.
+    pub max_instances: Option<u32>,
+    /// Whether each call gets an instance of its own.
+    pub per_call: Option<bool>,
+    pub max_requests: Option<u32>,
+    pub max_concurrent_requests: Option<u32>,
+    #[serde(default, deserialize_with = "bytes")]
+    pub max_sent: Option<u64>,
+    #[serde(default, deserialize_with = "bytes")]
+    pub max_received: Option<u64>,
+}
+
+/// What an argument must be like.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConstraintConfig {
+    pub pattern: Option<String>,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub one_of: Option<Vec<serde_json::Value>>,
+    pub max_length: Option<u64>,
+    #[serde(default)]
+    pub or_none: bool,
+}
+
+/// The file beside tools that says what they need.
+const TOOLS_NAME: &str = "tools.toml";
+
+/// What tools in one directory are granted where nothing else is said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ToolDefaults {
+    #[serde(default)]
+    tool: BTreeMap<String, ToolConfig>,
+}
+
+impl ToolConfig {
+    /// The defaults that lie beside the tools in `directory`. They grant nothing but the workspace of
+    /// the program that calls.
+    pub fn beside(directory: &Path) -> Result<BTreeMap<String, Self>> {
+        let path = directory.join(TOOLS_NAME);
+        if !path.is_file() {
+            return Ok(BTreeMap::new());
+        }
+        let defaults: ToolDefaults = parse(&path)?;
+        for (name, table) in &defaults.tool {
+            let elsewhere = |mount: &&String| !mount.starts_with(agentkernel::ToolGrants::WORKSPACE);
+            let mount = table.mounts.iter().flatten().find(elsewhere);
+            let network = !table.http.is_empty() || !table.secrets.is_empty();
+            let ambient = table.random.is_some() || table.clock.is_some();
+            let source = table.component.is_some() || table.python.is_some();
+            if mount.is_some() || !table.env.is_empty() || network || ambient || source {
+                return Err(Failure::new(format!(
+                    "`{}` grants the tool `{name}` more than the workspace",
+                    path.display()
+                ))
+                .hint("such a file may have `summary`, limits, and mounts of `{workspace}`; grant the rest in agentkernel.toml"));
+            }
+        }
+        Ok(defaults.tool)
+    }
+
+    /// These settings, and those of `defaults` where nothing is said.
+    pub fn over(&self, defaults: &Self) -> Self {
+        let ToolConfig { component, python, summary, mounts, env, http, secrets, allow, .. } = self.clone();
+        ToolConfig {
+            component,
+            python,
+            summary: summary.or_else(|| defaults.summary.clone()),
+            mounts: mounts.or_else(|| defaults.mounts.clone()),
+            env,
+            http,
+            secrets,
+            random: self.random,
+            clock: self.clock,
+            allow: if allow.is_empty() { defaults.allow.clone() } else { allow },
+            timeout: self.timeout.or(defaults.timeout),
+            memory: self.memory.or(defaults.memory),
+            max_written: self.max_written.or(defaults.max_written),
+            max_open_files: self.max_open_files.or(defaults.max_open_files),
+            max_entries: self.max_entries.or(defaults.max_entries),
+            max_path: self.max_path.or(defaults.max_path),
+            max_instances: self.max_instances.or(defaults.max_instances),
+            per_call: self.per_call.or(defaults.per_call),
+            max_requests: self.max_requests.or(defaults.max_requests),
+            max_concurrent_requests: self.max_concurrent_requests.or(defaults.max_concurrent_requests),
+            max_sent: self.max_sent.or(defaults.max_sent),
+            max_received: self.max_received.or(defaults.max_received),
+        }
+    }
+}
+
+/// Reads and parses a file; an error tells the place in it.
+fn parse<T: de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read the configuration `{shown}`: {error}")))?;
+    toml::from_str(&text).map_err(|error| {
+        let place = error.span().map(|span| {
+            let before = &text[..span.start.min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            format!(":{line}:{column}")
+        });
+        Failure::new(format!("`{shown}{}`: {}", place.unwrap_or_default(), error.message()))
+            .hint("docs/configuration.md lists all settings")
+    })
 }
 
 fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timeout>, D::Error> {
@@ -93,19 +212,7 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(format!("cannot read the configuration `{shown}`: {error}")))?;
-        let mut config: Config = toml::from_str(&text).map_err(|error| {
-            let place = error.span().map(|span| {
-                let before = &text[..span.start.min(text.len())];
-                let line = before.matches('\n').count() + 1;
-                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-                format!(":{line}:{column}")
-            });
-            Failure::new(format!("`{shown}{}`: {}", place.unwrap_or_default(), error.message()))
-                .hint("docs/configuration.md lists all settings")
-        })?;
+        let mut config: Config = parse(path)?;
         let directory = path.parent().unwrap_or(Path::new(""));
         config.directory = if directory.as_os_str().is_empty() { ".".into() } else { directory.to_owned() };
         config.file = Some(path.to_owned());

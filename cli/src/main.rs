@@ -6,6 +6,8 @@ mod compose;
 mod config;
 mod doctor;
 mod failure;
+mod files;
+mod grants;
 mod hints;
 mod input;
 mod output;

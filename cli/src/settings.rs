@@ -5,19 +5,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel::{Access, Grants, Kernel, KernelBuilder, Limits, Mount, Tool, ToolGrants, Workspace};
+use agentkernel::{
+    Access, Constraint, Grants, Kernel, KernelBuilder, Limits, Mount, Tool, ToolGrants, Workspace,
+};
 
 use crate::arguments::{Engine, Sandbox, VARIABLES};
-use crate::config::{Config, ToolConfig};
+use crate::config::{Config, ConstraintConfig, ToolConfig};
 use crate::failure::{Failure, Result};
-use crate::trust;
 use crate::units::show_bytes;
+use crate::{grants, trust};
 
 /// What WebAssembly can address.
 const MAX_MEMORY: u64 = 4 << 30;
 
 /// Everything a command needs to start.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Settings {
     pub grants: Grants,
     pub engine: Engine,
@@ -126,41 +128,68 @@ fn check_limits(limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// The tools of the flags and of the file, with what the file grants them.
+/// The tools of the flags and of the file, with what the file grants them, or what lies beside them.
 fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
     let base = &config.directory;
     let mut tools = Vec::new();
+    let mut defaults = BTreeMap::new();
     for path in config.tools.iter().map(|path| base.join(path)).chain(named.iter().cloned()) {
-        tools.extend(Tool::discover(&path)?);
+        let found = Tool::discover(&path)?;
+        let directory = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
+        let beside = ToolConfig::beside(directory.unwrap_or(Path::new("")))?;
+        for tool in found {
+            if let Some(table) = beside.get(tool.name()) {
+                defaults.insert(tool.name().to_owned(), table.clone());
+            }
+            tools.push(tool);
+        }
     }
-    for (name, table) in &config.tool {
-        let tool = match (&table.component, tools.iter().position(|tool| tool.name() == name)) {
-            (None, None) => {
+    for name in config.tool.keys() {
+        grants::check_effect(name, &config.tool[name])?;
+        let exists = tools.iter().any(|tool| tool.name() == name);
+        let table = &config.tool[name];
+        if table.component.is_some() && table.python.is_some() {
+            return Err(Failure::new(format!("`[tool.{name}]` has both a `component` and `python`"))
+                .hint("keep one of them; give the other a table of its own"));
+        }
+        let own = match (&table.component, &table.python) {
+            (Some(component), _) => Some(Tool::new(name, base.join(component))),
+            (None, Some(directory)) => Some(Tool::python(name, base.join(directory))),
+            (None, None) => None,
+        };
+        match own {
+            None if !exists => {
                 return Err(Failure::new(format!(
                     "there is no tool `{name}` to which `[tool.{name}]` could apply"
                 ))
                 .hint(format!("name its component there: `component = \"{name}.wasm\"`")));
             }
-            (Some(component), found) => {
-                if let Some(position) = found {
-                    tools.remove(position);
-                }
-                Tool::new(name, base.join(component))
+            None => {}
+            Some(tool) => {
+                tools.retain(|other| other.name() != name);
+                defaults.remove(name);
+                tools.push(tool);
             }
-            (None, Some(position)) => tools.remove(position),
-        };
-        let tool = tool.grants(tool_grants(table, base)?);
-        tools.push(match &table.summary {
+        }
+    }
+    let none = ToolConfig::default();
+    let configure = |tool: Tool| {
+        let beside = defaults.get(tool.name()).unwrap_or(&none);
+        let table = config.tool.get(tool.name()).unwrap_or(&none).over(beside);
+        let mut granted = tool_grants(&table, base)?;
+        grants::add(tool.name(), &table, &mut granted)?;
+        let tool = tool.grants(granted);
+        Ok(match &table.summary {
             Some(summary) => tool.summary(summary),
             None => tool,
-        });
-    }
-    Ok(tools)
+        })
+    };
+    tools.into_iter().map(configure).collect()
 }
 
 fn tool_grants(table: &ToolConfig, base: &Path) -> Result<ToolGrants> {
     let mut grants = ToolGrants::default();
-    for text in &table.mounts {
+    for text in table.mounts.iter().flatten() {
         let relative = if text.starts_with(ToolGrants::WORKSPACE) { Path::new("") } else { base };
         grants.mounts.push(mount(text, relative)?);
     }
@@ -168,6 +197,11 @@ fn tool_grants(table: &ToolConfig, base: &Path) -> Result<ToolGrants> {
         let (name, value) = variable(text)?;
         grants.environment.insert(name, value);
     }
+    for (function, constraints) in &table.allow {
+        let constraints = constraints.iter().map(|(path, given)| (path.clone(), constraint(given)));
+        grants.allow.insert(function.clone(), constraints.collect());
+    }
+    grants.per_call = table.per_call.unwrap_or(false);
     let limits = &mut grants.limits;
     if let Some(timeout) = table.timeout {
         limits.timeout = timeout.0;
@@ -175,9 +209,22 @@ fn tool_grants(table: &ToolConfig, base: &Path) -> Result<ToolGrants> {
     limits.memory_bytes = table.memory.unwrap_or(limits.memory_bytes);
     limits.write_bytes = table.max_written.unwrap_or(limits.write_bytes);
     limits.open_files = table.max_open_files.unwrap_or(limits.open_files);
+    limits.instances = table.max_instances.unwrap_or(limits.instances);
     limits.new_entries = table.max_entries.unwrap_or(limits.new_entries);
     limits.path_bytes = table.max_path.unwrap_or(limits.path_bytes);
     Ok(grants)
+}
+
+fn constraint(given: &ConstraintConfig) -> Constraint {
+    let ConstraintConfig { pattern, min, max, one_of, max_length, or_none } = given.clone();
+    let mut constraint = Constraint::default();
+    constraint.pattern = pattern;
+    constraint.min = min;
+    constraint.max = max;
+    constraint.one_of = one_of;
+    constraint.max_length = max_length;
+    constraint.or_none = or_none;
+    constraint
 }
 
 /// Refuses variables that look like ours and are not.

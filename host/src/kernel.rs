@@ -1,5 +1,6 @@
 //! The configured host that sessions are started from.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -7,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Stacks, Watchdog, manifest};
 use crate::session::SessionBuilder;
-use crate::tool::{Tool, ToolInfo, Toolbox};
+use crate::tool::{Network, Resolve, Tool, ToolInfo, Toolbox};
 use crate::{Error, ErrorKind, Result};
 
 /// Turns that run at the same time; more wait for one of these to end.
@@ -116,6 +117,12 @@ impl Kernel {
         self.0.tools.as_ref().map(|tools| tools.info()).unwrap_or_default()
     }
 
+    /// Stub files (PEP 561) of the tools for type checkers: paths and contents. They say nothing of
+    /// tools that are Python packages.
+    pub fn tool_stubs(&self) -> Vec<(String, String)> {
+        self.0.tools.as_ref().map(|tools| tools.stubs()).unwrap_or_default()
+    }
+
     /// What this kernel runs on.
     pub fn info(&self) -> KernelInfo {
         let engine = &self.0.engine;
@@ -171,6 +178,7 @@ pub struct KernelBuilder {
     metered: bool,
     portable: bool,
     tools: Vec<Tool>,
+    resolve: Option<Arc<Resolve>>,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -182,6 +190,7 @@ impl Default for KernelBuilder {
             metered: false,
             portable: false,
             tools: Vec::new(),
+            resolve: None,
             progress: Box::new(|_| {}),
         }
     }
@@ -216,10 +225,20 @@ impl KernelBuilder {
         self
     }
 
-    /// A component that programs of every session import as `tools.NAME`. It is compiled once and kept
-    /// in the compilation cache. Default: no tool.
+    /// A tool that programs of every session import as `tools.NAME`. A component is compiled once and
+    /// kept in the compilation cache. Default: no tool.
     pub fn tool(mut self, tool: Tool) -> Self {
         self.tools.push(tool);
+        self
+    }
+
+    /// How the names of hosts that tools send requests to are resolved. It may block. The addresses it
+    /// gives are checked as the system's are. Default: the system's resolver.
+    pub fn resolver(
+        mut self,
+        resolve: impl Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.resolve = Some(Arc::new(resolve));
         self
     }
 
@@ -242,20 +261,23 @@ impl KernelBuilder {
         let engine = Engine::load(mode, &self.source, &cache, &self.progress)?;
         let tools = match self.tools.is_empty() {
             true => None,
-            false => Some(Arc::new(Toolbox::load(self.tools, &cache, &self.progress)?)),
+            false => {
+                let network = Network::new(self.resolve);
+                Some(Arc::new(Toolbox::load(self.tools, network, &cache, &self.progress)?))
+            }
         };
         let guest = match self.source {
             Source::BuiltIn => None,
             Source::File(file) => Some(file),
         };
         let threads = |error| Error::new(ErrorKind::System, "cannot start a thread").source(error);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("agentkernel")
-            .max_blocking_threads(MAX_TURNS)
-            .enable_time()
-            .build()
-            .map_err(threads)?;
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(1).thread_name("agentkernel").max_blocking_threads(MAX_TURNS).enable_time();
+        // Who needs no network does not wake through a poll of it.
+        if tools.as_ref().is_some_and(|tools| tools.needs_network()) {
+            runtime.enable_io();
+        }
+        let runtime = runtime.build().map_err(threads)?;
         Ok(Kernel(Arc::new(Inner {
             engine,
             metered: self.metered,

@@ -55,7 +55,10 @@ pub use grant::{Access, Grants, Limits, Mount, Workspace};
 pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use session::{Canceller, Session, SessionBuilder};
-pub use tool::{Tool, ToolGrants, ToolInfo, ToolLimits};
+pub use tool::{
+    ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
+    ToolItem, ToolKind, ToolLimits,
+};
 pub use turn::{Mode, Turn};
 
 #[cfg(doctest)]

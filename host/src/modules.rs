@@ -1,42 +1,97 @@
 //! Python modules that the host provides, and the functions behind them: those of the session's tools.
 
-use wasmtime::component::Resource;
+use std::sync::Arc;
 
-use crate::bindings::modules::{Host, Module};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource, WasmList};
+
+use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
 use crate::operations::{Answer, Operation};
 use crate::state::State;
-use crate::tool::Caller;
+use crate::tool::{Caller, Host};
 
-impl Host for State {
-    fn find(&mut self, name: String) -> wasmtime::Result<Option<Module>> {
-        self.host_calls += 1;
-        let found = self.tools.toolbox().and_then(|toolbox| toolbox.module(&name));
-        Ok(found.map(|(source, is_package)| Module { source, is_package }))
+/// What a call gives to the guest. The host keeps a share, to use the memory again.
+type Given = Result<Arc<Vec<u8>>, Failure>;
+
+/// Links the interface by hand: what the guest passes is read where it lies, and what it gets is
+/// written from a buffer that serves call after call. Copies of large values in fresh memory would be
+/// most of what their calls cost.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut modules = linker.instance("agentkernel:kernel/modules@0.1.0")?;
+    modules.func_wrap("find", |mut store: StoreContextMut<'_, State>, (name,): (String,)| {
+        let state = store.data_mut();
+        state.host_calls += 1;
+        let found = state.tools.toolbox().and_then(|toolbox| toolbox.module(&name));
+        Ok((found.map(|(source, is_package)| Module { source, is_package }),))
+    })?;
+    modules.func_wrap("call", |mut store: StoreContextMut<'_, State>, (function, head, tail): Call| {
+        Ok((call(&mut store, function, &head, &tail)?,))
+    })?;
+    modules.func_wrap("start", |mut store: StoreContextMut<'_, State>, (function, head, tail): Call| {
+        Ok((start(&mut store, function, &head, &tail)?,))
+    })
+}
+
+fn host(state: &State) -> Host<'_> {
+    Host {
+        runtime: &state.runtime,
+        watchdog: &state.watchdog,
+        interrupt: &state.interrupt,
+        console: &state.console,
     }
+}
 
-    fn call(&mut self, function: u32, head: Vec<u8>, tail: Vec<u8>) -> wasmtime::Result<Answer> {
-        self.host_calls += 1;
-        let mut caller = Caller {
-            runtime: &self.runtime,
-            watchdog: &self.watchdog,
-            interrupt: &self.interrupt,
-            console: &self.console,
-            filesystem: &mut self.filesystem,
-        };
-        Ok(self.tools.call(function, &head, &tail, &mut caller)?)
+type Call = (u32, WasmList<u8>, WasmList<u8>);
+
+fn call(
+    store: &mut StoreContextMut<'_, State>,
+    function: u32,
+    head: &WasmList<u8>,
+    tail: &WasmList<u8>,
+) -> wasmtime::Result<Given> {
+    let state = store.data_mut();
+    state.host_calls += 1;
+    // The arguments borrow the store while the tools work.
+    let mut tools = std::mem::take(&mut state.tools);
+    let buffer = Arc::get_mut(&mut state.answer).map(std::mem::take).unwrap_or_default();
+    let state = store.data();
+    let mut caller = Caller { host: host(state), filesystem: &state.filesystem, buffer };
+    let answer = tools.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store), &mut caller);
+    let state = store.data_mut();
+    state.tools = tools;
+    Ok(answer?.map(|bytes| {
+        state.answer = Arc::new(bytes);
+        Arc::clone(&state.answer)
+    }))
+}
+
+fn start(
+    store: &mut StoreContextMut<'_, State>,
+    function: u32,
+    head: &WasmList<u8>,
+    tail: &WasmList<u8>,
+) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
+    if !store.data().may_start() {
+        // Says that there are too many.
+        return store.data_mut().start(std::future::pending());
     }
-
-    fn start(
-        &mut self,
-        function: u32,
-        head: Vec<u8>,
-        tail: Vec<u8>,
-    ) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
-        // Calls of tools do not overlap yet: this one is over when it has started.
-        match self.call(function, head, tail)? {
-            Ok(bytes) => self.start(async { Ok(bytes) }),
-            Err(failure) => Ok(Err(failure)),
+    let mut tools = std::mem::take(&mut store.data_mut().tools);
+    let state = store.data();
+    let caller = Caller { host: host(state), filesystem: &state.filesystem, buffer: Vec::new() };
+    let running = tools.start(function, head.as_le_slice(&*store), tail.as_le_slice(&*store), &caller);
+    let state = store.data_mut();
+    state.tools = tools;
+    if let Some(running) = running {
+        state.host_calls += 1;
+        return state.start(running);
+    }
+    // This one is over when it has started.
+    match call(store, function, head, tail)? {
+        Ok(bytes) => {
+            let answer: Answer = Ok(bytes.to_vec());
+            store.data_mut().start(std::future::ready(answer))
         }
+        Err(failure) => Ok(Err(failure)),
     }
 }

@@ -49,12 +49,17 @@ impl Drop for Operation {
 }
 
 impl State {
+    /// Whether fewer operations are in flight than may be.
+    pub(crate) fn may_start(&self) -> bool {
+        self.operations_in_flight < self.limits.operations
+    }
+
     /// Starts `call` unless too many are in flight.
     pub(crate) fn start(
         &mut self,
         call: impl Future<Output = Answer> + Send + 'static,
     ) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
-        if self.operations_in_flight >= self.limits.operations {
+        if !self.may_start() {
             return Ok(Err(Failure {
                 kind: "limit".into(),
                 message: format!(

@@ -12,7 +12,7 @@ use crate::engine::{Interrupt, Reason};
 use crate::kernel::Inner;
 use crate::outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 use crate::state::{Services, State};
-use crate::tool::Instances;
+use crate::tool::{Instances, Package};
 use crate::turn::{Mode, Turn};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
 use crate::{Error, ErrorKind, Grants, Limits, Result, Workspace};
@@ -162,6 +162,10 @@ impl Session {
                 kernel.check_writable(&mount.host)?;
             }
             preopens.push(workspace::open_preopen(&mount.host, &mount.guest, mount.access)?);
+        }
+        for (name, package) in kernel.tools.iter().flat_map(|tools| tools.packages()) {
+            let place = Package::place(name);
+            preopens.push(workspace::open_preopen(&package.directory, &place, crate::Access::ReadOnly)?);
         }
         let interrupt = Interrupt::new();
         let state = State::new(
@@ -430,6 +434,8 @@ impl Live {
             Ok(guest::Outcome::Exited(code)) => (Ending::Exited(code), true),
             Err(ending) => (ending, false),
         };
+        // Tools may have given large answers.
+        self.store.data_mut().answer = Arc::default();
         let state = self.store.data();
         if !alive && let Some(pending) = interrupt.pending_output() {
             state.console.write(Stream::Stdout, &pending);

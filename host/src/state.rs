@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub interrupt: Arc<Interrupt>,
     pub operations_in_flight: u32,
     pub tools: Instances,
+    /// Memory for what calls of tools give.
+    pub answer: Arc<Vec<u8>>,
     pub watchdog: Watchdog,
     pub host_calls: u64,
     pub peak_memory_bytes: u64,
@@ -77,6 +79,7 @@ impl State {
             interrupt,
             operations_in_flight: 0,
             tools,
+            answer: Arc::default(),
             watchdog,
             host_calls: 0,
             peak_memory_bytes: 0,
@@ -155,6 +158,7 @@ impl Waits for State {
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     bindings::console::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     bindings::operations::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
-    bindings::modules::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
-    crate::wasi::add_to_linker(linker)
+    crate::modules::add_to_linker(linker)?;
+    crate::wasi::add_to_linker(linker)?;
+    crate::wasi::add_ambient_to_linker(linker)
 }

@@ -7,9 +7,11 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
-use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::p2::bindings::io::streams as waiting;
 use wasmtime_wasi::p2::bindings::sync as wasi;
+use wasmtime_wasi::p2::bindings::sync::io::streams;
 use wasmtime_wasi::p2::bindings::{cli, clocks, random, sockets};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
@@ -24,16 +26,16 @@ pub(crate) trait Waits: 'static {
     fn waiting(&self) -> (Handle, Arc<Interrupt>);
 }
 
-/// `wasi:io/poll`, with waiting that ends when the turn is stopped.
-struct Pollables;
+/// `wasi:io` with waiting that ends when the turn is stopped.
+struct Waiting;
 
-struct PollView<'a>(&'a mut dyn Waits);
+struct WaitView<'a>(&'a mut dyn Waits);
 
-impl HasData for Pollables {
-    type Data<'a> = PollView<'a>;
+impl HasData for Waiting {
+    type Data<'a> = WaitView<'a>;
 }
 
-impl PollView<'_> {
+impl WaitView<'_> {
     fn wait<T>(
         &mut self,
         wait: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<T>,
@@ -44,16 +46,23 @@ impl PollView<'_> {
         *self.0.table() = table;
         waited?
     }
+
+    fn stream<T>(
+        &mut self,
+        wait: impl AsyncFnOnce(&mut ResourceTable) -> StreamResult<T>,
+    ) -> StreamResult<T> {
+        self.wait(async |table| Ok(wait(table).await)).map_err(StreamError::Trap)?
+    }
 }
 
-impl wasi::io::poll::Host for PollView<'_> {
+impl wasi::io::poll::Host for WaitView<'_> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         use wasmtime_wasi::p2::bindings::io::poll::Host;
         self.wait(async |table| Host::poll(table, pollables).await)
     }
 }
 
-impl wasi::io::poll::HostPollable for PollView<'_> {
+impl wasi::io::poll::HostPollable for WaitView<'_> {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         use wasmtime_wasi::p2::bindings::io::poll::HostPollable;
         self.wait(async |table| HostPollable::ready(table, pollable).await)
@@ -70,29 +79,123 @@ impl wasi::io::poll::HostPollable for PollView<'_> {
     }
 }
 
+impl streams::Host for WaitView<'_> {
+    fn convert_stream_error(&mut self, error: StreamError) -> wasmtime::Result<streams::StreamError> {
+        streams::Host::convert_stream_error(self.0.table(), error)
+    }
+}
+
+impl streams::HostInputStream for WaitView<'_> {
+    fn read(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<Vec<u8>> {
+        streams::HostInputStream::read(self.0.table(), stream, length)
+    }
+
+    fn blocking_read(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<Vec<u8>> {
+        self.stream(async |table| waiting::HostInputStream::blocking_read(table, stream, length).await)
+    }
+
+    fn skip(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<u64> {
+        streams::HostInputStream::skip(self.0.table(), stream, length)
+    }
+
+    fn blocking_skip(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<u64> {
+        self.stream(async |table| waiting::HostInputStream::blocking_skip(table, stream, length).await)
+    }
+
+    fn subscribe(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        streams::HostInputStream::subscribe(self.0.table(), stream)
+    }
+
+    fn drop(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<()> {
+        self.wait(async |table| waiting::HostInputStream::drop(table, stream).await)
+    }
+}
+
+impl streams::HostOutputStream for WaitView<'_> {
+    fn check_write(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<u64> {
+        streams::HostOutputStream::check_write(self.0.table(), stream)
+    }
+
+    fn write(&mut self, stream: Resource<DynOutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+        streams::HostOutputStream::write(self.0.table(), stream, bytes)
+    }
+
+    fn blocking_write_and_flush(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        bytes: Vec<u8>,
+    ) -> StreamResult<()> {
+        self.stream(async |table| {
+            waiting::HostOutputStream::blocking_write_and_flush(table, stream, bytes).await
+        })
+    }
+
+    fn flush(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<()> {
+        streams::HostOutputStream::flush(self.0.table(), stream)
+    }
+
+    fn blocking_flush(&mut self, stream: Resource<DynOutputStream>) -> StreamResult<()> {
+        self.stream(async |table| waiting::HostOutputStream::blocking_flush(table, stream).await)
+    }
+
+    fn subscribe(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+        streams::HostOutputStream::subscribe(self.0.table(), stream)
+    }
+
+    fn write_zeroes(&mut self, stream: Resource<DynOutputStream>, length: u64) -> StreamResult<()> {
+        streams::HostOutputStream::write_zeroes(self.0.table(), stream, length)
+    }
+
+    fn blocking_write_zeroes_and_flush(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        length: u64,
+    ) -> StreamResult<()> {
+        self.stream(async |table| {
+            waiting::HostOutputStream::blocking_write_zeroes_and_flush(table, stream, length).await
+        })
+    }
+
+    fn splice(
+        &mut self,
+        to: Resource<DynOutputStream>,
+        from: Resource<DynInputStream>,
+        length: u64,
+    ) -> StreamResult<u64> {
+        streams::HostOutputStream::splice(self.0.table(), to, from, length)
+    }
+
+    fn blocking_splice(
+        &mut self,
+        to: Resource<DynOutputStream>,
+        from: Resource<DynInputStream>,
+        length: u64,
+    ) -> StreamResult<u64> {
+        self.stream(async |table| waiting::HostOutputStream::blocking_splice(table, to, from, length).await)
+    }
+
+    fn drop(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<()> {
+        self.wait(async |table| waiting::HostOutputStream::drop(table, stream).await)
+    }
+}
+
 struct Table;
 
 impl HasData for Table {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Links WASI 0.2 but for HTTP. Sockets are linked, because libraries import them, and every use of
-/// them is denied.
+/// Links WASI 0.2 but for HTTP, and for what [`add_ambient_to_linker`] does. Sockets are linked, because
+/// libraries import them, and every use of them is denied.
 pub(crate) fn add_to_linker<S>(linker: &mut Linker<S>) -> wasmtime::Result<()>
 where
     S: WasiView + FilesystemView + Waits,
 {
     crate::workspace::add_to_linker::<S>(linker)?;
 
-    wasi::io::poll::add_to_linker::<S, Pollables>(linker, |state| PollView(state))?;
+    wasi::io::poll::add_to_linker::<S, Waiting>(linker, |state| WaitView(state))?;
     wasmtime_wasi::p2::bindings::io::error::add_to_linker::<S, Table>(linker, S::table)?;
-    wasi::io::streams::add_to_linker::<S, Table>(linker, S::table)?;
-
-    clocks::wall_clock::add_to_linker::<S, WasiClocks>(linker, S::clocks)?;
-    clocks::monotonic_clock::add_to_linker::<S, WasiClocks>(linker, S::clocks)?;
-    random::random::add_to_linker::<S, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
-    random::insecure::add_to_linker::<S, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
-    random::insecure_seed::add_to_linker::<S, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
+    streams::add_to_linker::<S, Waiting>(linker, |state| WaitView(state))?;
 
     cli::exit::add_to_linker::<S, WasiCli>(linker, S::cli)?;
     cli::environment::add_to_linker::<S, WasiCli>(linker, S::cli)?;
@@ -107,10 +210,19 @@ where
 
     sockets::network::add_to_linker::<S, WasiSockets>(linker, &Default::default(), S::sockets)?;
     sockets::instance_network::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
-    sockets::tcp_create_socket::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
     wasi::sockets::tcp::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
     wasi::sockets::udp::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
-    wasi::sockets::udp_create_socket::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
     Ok(())
+}
+
+/// Links what needs no handle: clocks, random numbers, and the making of sockets.
+pub(crate) fn add_ambient_to_linker<S: WasiView + 'static>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
+    clocks::wall_clock::add_to_linker::<S, WasiClocks>(linker, S::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<S, WasiClocks>(linker, S::clocks)?;
+    random::random::add_to_linker::<S, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<S, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<S, WasiRandom>(linker, |s| s.ctx().ctx.random())?;
+    sockets::ip_name_lookup::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<S, WasiSockets>(linker, S::sockets)?;
+    wasi::sockets::udp_create_socket::add_to_linker::<S, WasiSockets>(linker, S::sockets)
 }

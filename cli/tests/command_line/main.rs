@@ -1,6 +1,7 @@
 //! The binary, run as a user runs it.
 
 mod compose;
+mod grants;
 mod json;
 mod machine;
 mod repl;

@@ -40,7 +40,7 @@ print(open('out').read())
 try: faults.spin()
 except TimeoutError as error: print(error)";
     let output = agentkernel(directory.path()).args(["run", "-w", "work", "-c", code]).output().unwrap();
-    let expected = "granted test\nx\ne.spin was stopped at its time limit of 1 s\n";
+    let expected = "granted test\nx\ne.faults.spin was stopped at its time limit of 1 s\n";
     assert_eq!(stdout(&output), expected, "{}", stderr(&output));
 
     let output = agentkernel(directory.path()).args(["tool", "list"]).output().unwrap();

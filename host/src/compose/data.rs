@@ -49,6 +49,11 @@ pub(super) struct Program {
 /// The name of the module that finds the program's own modules.
 const OWN: &str = "_composed";
 
+/// Python for the modules of a tool that is a Python package, which are among the program's own.
+pub(super) fn public_modules(tool: &str) -> String {
+    format!("__import__({}).public({})", literal(OWN), literal(tool))
+}
+
 impl Program {
     pub fn new(code: String, file: String) -> Self {
         Program { sources: vec![(file, code)], modules: Vec::new() }

@@ -17,19 +17,21 @@ mod bridge;
 mod data;
 mod interpreter;
 mod join;
+mod package;
 mod types;
 
 use std::path::PathBuf;
 
 use crate::engine::Source;
 use crate::tool::describe::Description;
-use crate::tool::{Tool, check_names, python};
+use crate::tool::toolbox::{self, Body, Loaded};
+use crate::tool::{Kind, Tool};
 use crate::{Error, ErrorKind, Result};
 
 /// A program to be made one component with its tools and the interpreter.
 ///
 /// The component exports `wasi:cli/run` and imports WASI 0.2: any host of such commands runs it. There,
-/// the limits and grants are that host's; those of the [`Tool`]s have no effect. All parts share what
+/// the limits and grants are that host's; those of the [`Tool`]s have no effect, what calls they allow included. All parts share what
 /// the host grants the component, and a tool that fails ends the program.
 ///
 /// ```no_run
@@ -80,8 +82,8 @@ impl Composition {
         self
     }
 
-    /// A tool that the program can import as `tools.NAME`. What it imports may be exported by another
-    /// tool.
+    /// A tool that the program can import as `tools.NAME`: a component, which may import what another
+    /// tool exports, or a Python package, of which the modules go in and no other files.
     pub fn tool(mut self, tool: Tool) -> Self {
         self.tools.push(tool);
         self
@@ -106,36 +108,29 @@ impl Composition {
     /// # Errors
     ///
     /// [`ErrorKind::Tool`] when a tool cannot be read, is called like another or like no Python module,
-    /// imports what nothing provides, or has types that cannot be passed; [`ErrorKind::Guest`] when the
-    /// interpreter cannot be read.
+    /// imports what nothing provides, has types that cannot be passed, or is functions of this program;
+    /// [`ErrorKind::Grant`] when grants could have no effect in a session either; [`ErrorKind::Guest`]
+    /// when the interpreter cannot be read.
     pub fn build(self) -> Result<Vec<u8>> {
         let interpreter = interpreter::portable(&self.interpreter.component()?)?;
-        check_names(&self.tools)?;
-        let mut parts = Vec::with_capacity(self.tools.len());
-        let mut next_function = 0;
-        for tool in self.tools {
-            let part = Part::new(tool, next_function)?;
-            next_function += part.numbers();
-            parts.push(part);
+        let tools = load(self.tools)?;
+        let mut own_modules = self.modules;
+        for (name, package) in toolbox::packages(&tools) {
+            own_modules.extend(package::modules(name, package)?);
         }
         let mut program = data::Program::new(self.code, self.file);
         program.provide("agentkernel", NO_HOST.to_owned(), false);
-        if !self.modules.is_empty() {
-            program.own_modules(&self.modules);
+        if !own_modules.is_empty() {
+            program.own_modules(&own_modules);
         }
-        if !parts.is_empty() {
-            let names: Vec<(&str, &str)> =
-                parts.iter().map(|part| (part.name.as_str(), part.summary.as_str())).collect();
-            program.provide("tools", python::package(&names), true);
-            program.provide("tools._runtime", python::RUNTIME.to_owned(), false);
-            for part in &parts {
-                let modules = python::modules(&part.name, &part.description, part.first_function);
-                let is_package = modules.len() > 1;
-                for (position, (name, source)) in modules.into_iter().enumerate() {
-                    program.provide(&name, source, is_package && position == 0);
-                }
+        if !tools.is_empty() {
+            for name in toolbox::module_names(&tools) {
+                let Some((source, is_package)) = toolbox::module(&tools, name) else { continue };
+                program.provide(name, source, is_package);
             }
+            program.provide(toolbox::INDEX, toolbox::index(&tools, data::public_modules), false);
         }
+        let parts: Vec<Part> = tools.into_iter().filter_map(Part::of).collect();
         let bridge = bridge::make(&parts, program, self.exit_codes)?;
         join::join(interpreter, bridge, &parts)
     }
@@ -145,28 +140,30 @@ impl Composition {
 const NO_HOST: &str = "raise ImportError('`agentkernel` (`ask_llm` and what goes with it) is the host\\'s, and a \
                        composed program has no host; run it with `agentkernel run`', name='agentkernel')\n";
 
-/// A tool to be composed.
+/// Reads the tools. Their grants are left aside.
+fn load(tools: Vec<Tool>) -> Result<Vec<Loaded<Vec<u8>>>> {
+    if let Some(tool) = tools.iter().find(|tool| matches!(tool.kind, Kind::Functions(..))) {
+        return Err(Error::new(
+            ErrorKind::Tool,
+            format!("the tool `{}` is functions of this program, which cannot be composed", tool.name),
+        )
+        .hint("leave it out, or give a component that does the same"));
+    }
+    toolbox::load(tools, |name, bytes, _| Ok((Description::read(&bytes, name)?, bytes)))
+}
+
+/// A component to be composed.
 struct Part {
     name: String,
-    summary: String,
     bytes: Vec<u8>,
     description: Description,
-    /// The number that Python calls its first function by; then come those that close resources.
-    first_function: u32,
 }
 
 impl Part {
-    fn new(tool: Tool, first_function: u32) -> Result<Self> {
-        let Tool { name, component, summary, .. } = tool;
-        let bytes = component.read(&name)?.into_owned();
-        let description = Description::read(&bytes, &name)?;
-        let summary = summary.unwrap_or_else(|| description.summary());
-        Ok(Part { name, summary, bytes, description, first_function })
-    }
-
-    /// How many numbers its functions take, with those that close resources.
-    fn numbers(&self) -> u32 {
-        self.description.function_count() + self.description.types.len() as u32
+    /// The component of a tool, if it is one. Only components have functions that are numbered.
+    fn of(tool: Loaded<Vec<u8>>) -> Option<Self> {
+        let Loaded { name, description, body: Body::Component(bytes), .. } = tool else { return None };
+        Some(Part { name, bytes, description })
     }
 
     fn bad(&self, message: impl std::fmt::Display) -> Error {

@@ -29,6 +29,13 @@ class Finder:
         return spec
 
 
+def public(tool):
+    """The modules of a tool that is a Python package, for discovery."""
+    prefix = f"tools.{tool}"
+    names = [name for name in MODULES if name == prefix or name.startswith(prefix + ".")]
+    return [(name.removeprefix("tools."), MODULES[name][0]) for name in names if "._" not in name.removeprefix(prefix)]
+
+
 def path(name):
     return name.replace(".", "/") + ("/__init__.py" if MODULES[name][1] else ".py")
 

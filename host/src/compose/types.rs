@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
             Type::S32 | Type::U32 | Type::F32 => self.types.scalar(4, 0),
             Type::S64 | Type::U64 | Type::F64 => self.types.scalar(8, 0),
             Type::Char => self.types.scalar(4, 2),
-            Type::String => self.types.add(8, 4, 2, |data| data.number(3)),
+            Type::String | Type::Json => self.types.add(8, 4, 2, |data| data.number(3)),
             Type::List(element) => {
                 let element = self.ty(element);
                 self.list(element)

@@ -1,15 +1,6 @@
-//! What a component offers, read from its own WIT: pure data, from which everything else is made.
-
-use std::collections::HashMap;
+//! What a tool offers, as WIT says it: pure data, from which everything else is made.
 
 use serde::{Deserialize, Serialize};
-use wasmparser::{Parser, Payload};
-use wit_component::DecodedWasm;
-use wit_parser::{
-    FunctionKind, Handle, InterfaceId, Resolve, Type as WitType, TypeDefKind, TypeId, WorldItem, WorldKey,
-};
-
-use crate::{Error, ErrorKind, Result};
 
 /// Everything that a tool exports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +35,18 @@ pub(crate) struct Function {
     /// Names and types; a method's `self` is not among them.
     pub parameters: Vec<(String, Type)>,
     pub result: Option<Type>,
+}
+
+impl Function {
+    /// The function as a coroutine.
+    pub fn as_async(&self) -> Self {
+        Function { is_async: true, ..self.clone() }
+    }
+
+    /// Whether the parameter may be left out: it and all behind it are options.
+    pub fn is_optional(&self, position: usize) -> bool {
+        self.parameters[position..].iter().all(|(_, ty)| matches!(ty, Type::Option(_)))
+    }
 }
 
 /// Whether a function belongs to a resource, whose position in [`Description::types`] is given.
@@ -96,6 +99,8 @@ pub(crate) enum Type {
     F64,
     Char,
     String,
+    /// A string that is JSON: an alias of `string` called `json`.
+    Json,
     List(Box<Type>),
     Array(Box<Type>, u32),
     Map(Box<Type>, Box<Type>),
@@ -120,313 +125,34 @@ impl Description {
         self.interfaces.iter().map(|interface| interface.functions.len() as u32).sum()
     }
 
-    /// Reads a component's exports.
-    ///
-    /// # Errors
-    ///
-    /// When the bytes are not a component, or it uses types that cannot be passed.
-    pub fn read(component: &[u8], name: &str) -> Result<Self> {
-        let bad = |message: String| Error::new(ErrorKind::Tool, format!("the tool `{name}` {message}"));
-        let (without_docs, docs) = split_docs(component).map_err(|message| {
-            bad(message).hint("give a WebAssembly component, built for `wasm32-wasip2` for instance")
-        })?;
-        let decoded = wit_component::decode(&without_docs)
-            .map_err(|error| bad(format!("is not a valid component: {error:#}")))?;
-        let DecodedWasm::Component(resolve, world) = decoded else {
-            return Err(
-                bad("is a WIT package, not a component".into()).hint("give the component that implements it")
-            );
-        };
-        let mut reader =
-            Reader { resolve: &resolve, docs, known: HashMap::new(), out: Description::default() };
-        for (key, item) in &resolve.worlds[world].exports {
-            reader.export(key, item).map_err(&bad)?;
-        }
-        let described = reader.out;
-        if described.interfaces.iter().all(|interface| interface.functions.is_empty()) {
-            return Err(bad("exports no function".into())
-                .hint("a tool exports functions, by themselves or in interfaces; a program (`wasi:cli/run`) is none"));
-        }
-        Ok(described)
-    }
-}
-
-/// The component without the custom section that holds its documentation, and that documentation.
-///
-/// Binary components do not keep the comments of their WIT. The section `package-docs` is that of a
-/// binary WIT package, put into the component by whoever built it.
-fn split_docs(component: &[u8]) -> Result<(Vec<u8>, serde_json::Value), String> {
-    let mut docs = serde_json::Value::Null;
-    let mut output = Vec::new();
-    let mut copied = 0;
-    let mut depth = 0;
-    for payload in Parser::new(0).parse_all(component) {
-        let payload = payload.map_err(|error| format!("is not WebAssembly: {error}"))?;
-        match &payload {
-            Payload::Version { encoding: wasmparser::Encoding::Module, .. } if depth == 0 => {
-                return Err("is a core module, not a component".into());
-            }
-            Payload::Version { .. } => depth += 1,
-            Payload::End(_) => depth -= 1,
-            Payload::CustomSection(section) if depth == 1 && section.name() == "package-docs" => {
-                // A version byte, then JSON.
-                docs = section
-                    .data()
-                    .split_first()
-                    .and_then(|(_, json)| serde_json::from_slice(json).ok())
-                    .unwrap_or_default();
-                let range = payload.as_section().map(|(_, range)| range).unwrap_or_default();
-                // The section's own header lies before its content: its id and its length.
-                let header = 1 + leb128_length(range.len());
-                output.extend_from_slice(&component[copied..range.start - header]);
-                copied = range.end;
-            }
-            _ => {}
-        }
-    }
-    output.extend_from_slice(&component[copied..]);
-    Ok((output, docs))
-}
-
-/// Bytes that a length takes in the binary format, as encoders write it.
-fn leb128_length(length: usize) -> usize {
-    (usize::BITS - length.leading_zeros()).div_ceil(7).max(1) as usize
-}
-
-struct Reader<'a> {
-    resolve: &'a Resolve,
-    docs: serde_json::Value,
-    known: HashMap<TypeId, usize>,
-    out: Description,
-}
-
-type Read<T> = Result<T, String>;
-
-impl Reader<'_> {
-    fn export(&mut self, key: &WorldKey, item: &WorldItem) -> Read<()> {
-        match item {
-            WorldItem::Interface { id, .. } => {
-                let name = match key {
-                    WorldKey::Name(name) => name.clone(),
-                    WorldKey::Interface(id) => self.resolve.interfaces[*id].name.clone().unwrap_or_default(),
-                };
-                self.interface(*id, self.resolve.name_world_key(key), name)
-            }
-            WorldItem::Function(function) => {
-                let position = self.out.interfaces.iter().position(|interface| interface.export.is_empty());
-                let position = position.unwrap_or_else(|| {
-                    self.out.interfaces.push(Interface {
-                        export: String::new(),
-                        name: String::new(),
-                        docs: String::new(),
-                        functions: Vec::new(),
-                    });
-                    self.out.interfaces.len() - 1
-                });
-                let docs = self.doc(&["worlds", "root", "func_exports", &function.name]);
-                let function = self.function(function, docs)?;
-                self.out.interfaces[position].functions.push(function);
-                Ok(())
-            }
-            WorldItem::Type { .. } => Ok(()),
-        }
+    /// Whether a call of `function` passes resources: then it belongs to the instance that has them.
+    pub fn passes_resources(&self, function: &Function) -> bool {
+        let types = function.parameters.iter().map(|(_, ty)| ty).chain(&function.result);
+        function.kind != Kind::Free || types.into_iter().any(|ty| self.holds_resources(ty))
     }
 
-    fn interface(&mut self, id: InterfaceId, export: String, name: String) -> Read<()> {
-        let interface = &self.resolve.interfaces[id];
-        let docs = self.doc(&["interfaces", &name]);
-        if self.out.docs.is_empty() {
-            self.out.docs = self.doc(&[]);
-        }
-        let position = self.out.interfaces.len();
-        self.out.interfaces.push(Interface { export, name: name.clone(), docs, functions: Vec::new() });
-        for ty in interface.types.values() {
-            if matches!(self.resolve.types[*ty].kind, TypeDefKind::Resource) {
-                self.named(*ty)?;
-            }
-        }
-        for function in interface.functions.values() {
-            let docs = self.doc(&["interfaces", &name, "funcs", &function.name]);
-            let function = self.function(function, docs)?;
-            self.out.interfaces[position].functions.push(function);
-        }
-        for (ty, index) in &self.known {
-            let inside = self.resolve.types[*ty].owner == wit_parser::TypeOwner::Interface(id);
-            if inside {
-                self.out.types[*index].interface = Some(position);
-            }
-        }
-        Ok(())
-    }
-
-    /// The documentation of an item: the text itself, or the `docs` of an object.
-    fn doc(&self, path: &[&str]) -> String {
-        let item = path.iter().try_fold(&self.docs, |value, key| value.get(key));
-        let text = item.and_then(|item| item.as_str().or_else(|| item.get("docs")?.as_str()));
-        text.unwrap_or_default().trim().to_owned()
-    }
-
-    fn function(&mut self, function: &wit_parser::Function, docs: String) -> Read<Function> {
-        let in_function = |message: String| format!("cannot be used: `{}` {message}", function.name);
-        let mut parameters = Vec::new();
-        for parameter in &function.params {
-            let ty = self.ty(&parameter.ty).map_err(in_function)?;
-            parameters.push((parameter.name.clone(), ty));
-        }
-        let kind = match function.kind {
-            FunctionKind::Freestanding | FunctionKind::AsyncFreestanding => Kind::Free,
-            FunctionKind::Constructor(id) => Kind::Constructor(self.named(id)?),
-            FunctionKind::Static(id) | FunctionKind::AsyncStatic(id) => Kind::Static(self.named(id)?),
-            FunctionKind::Method(id) | FunctionKind::AsyncMethod(id) => {
-                parameters.remove(0);
-                Kind::Method(self.named(id)?)
-            }
-        };
-        Ok(Function {
-            export: function.name.clone(),
-            name: match kind {
-                Kind::Constructor(_) => "constructor".to_owned(),
-                _ => function.item_name().to_owned(),
+    fn holds_resources(&self, ty: &Type) -> bool {
+        let inside = |ty: &Type| self.holds_resources(ty);
+        match ty {
+            Type::Own(_) | Type::Borrow(_) => true,
+            Type::List(of) | Type::Array(of, _) | Type::Option(of) => inside(of),
+            Type::Map(key, value) => inside(key) || inside(value),
+            Type::Tuple(types) => types.iter().any(inside),
+            Type::Result(ok, error) => ok.iter().chain(error).any(|ty| inside(ty)),
+            Type::Named(index) => match &self.types[*index].shape {
+                Shape::Record(fields) => fields.iter().any(|field| inside(&field.ty)),
+                Shape::Variant(cases) => cases.iter().flat_map(|case| &case.ty).any(inside),
+                Shape::Enum(_) | Shape::Flags(_) => false,
+                Shape::Resource => true,
             },
-            docs,
-            kind,
-            is_async: function.kind.is_async(),
-            result: function.result.as_ref().map(|ty| self.ty(ty)).transpose().map_err(in_function)?,
-            parameters,
-        })
-    }
-
-    fn ty(&mut self, ty: &WitType) -> Read<Type> {
-        Ok(match ty {
-            WitType::Bool => Type::Bool,
-            WitType::U8 => Type::U8,
-            WitType::U16 => Type::U16,
-            WitType::U32 => Type::U32,
-            WitType::U64 => Type::U64,
-            WitType::S8 => Type::S8,
-            WitType::S16 => Type::S16,
-            WitType::S32 => Type::S32,
-            WitType::S64 => Type::S64,
-            WitType::F32 => Type::F32,
-            WitType::F64 => Type::F64,
-            WitType::Char => Type::Char,
-            WitType::String => Type::String,
-            WitType::ErrorContext => return Err("takes or gives an error context".into()),
-            WitType::Id(id) => return self.defined(*id),
-        })
-    }
-
-    fn boxed(&mut self, ty: &WitType) -> Read<Box<Type>> {
-        Ok(Box::new(self.ty(ty)?))
-    }
-
-    fn defined(&mut self, id: TypeId) -> Read<Type> {
-        let resolve = self.resolve;
-        Ok(match &resolve.types[id].kind {
-            TypeDefKind::Type(ty) => self.ty(ty)?,
-            TypeDefKind::List(ty) => Type::List(self.boxed(ty)?),
-            TypeDefKind::FixedLengthList(ty, length) => Type::Array(self.boxed(ty)?, *length),
-            TypeDefKind::Map(key, value) => Type::Map(self.boxed(key)?, self.boxed(value)?),
-            TypeDefKind::Option(ty) => Type::Option(self.boxed(ty)?),
-            TypeDefKind::Result(result) => {
-                let ok = result.ok.as_ref().map(|ty| self.boxed(ty)).transpose()?;
-                let err = result.err.as_ref().map(|ty| self.boxed(ty)).transpose()?;
-                Type::Result(ok, err)
-            }
-            TypeDefKind::Tuple(tuple) => {
-                Type::Tuple(tuple.types.iter().map(|ty| self.ty(ty)).collect::<Read<_>>()?)
-            }
-            TypeDefKind::Handle(Handle::Own(id)) => Type::Own(self.named(*id)?),
-            TypeDefKind::Handle(Handle::Borrow(id)) => Type::Borrow(self.named(*id)?),
-            TypeDefKind::Future(_) | TypeDefKind::Stream(_) => {
-                return Err("takes or gives a stream or a future".into());
-            }
-            TypeDefKind::Record(_)
-            | TypeDefKind::Variant(_)
-            | TypeDefKind::Enum(_)
-            | TypeDefKind::Flags(_)
-            | TypeDefKind::Resource => Type::Named(self.named(id)?),
-            TypeDefKind::Unknown => return Err("has a type of unknown structure".into()),
-        })
-    }
-
-    /// The position of a type with a name, which is described when it is first met.
-    fn named(&mut self, id: TypeId) -> Read<usize> {
-        let resolve = self.resolve;
-        // An interface that uses a type of another one names it anew.
-        let mut id = id;
-        while let TypeDefKind::Type(WitType::Id(inner)) = resolve.types[id].kind {
-            id = inner;
+            _ => false,
         }
-        if let Some(position) = self.known.get(&id) {
-            return Ok(*position);
-        }
-        let definition = &resolve.types[id];
-        let name = definition.name.clone().ok_or("has a type without a name")?;
-        let owner = match definition.owner {
-            wit_parser::TypeOwner::Interface(id) => resolve.interfaces[id].name.clone().unwrap_or_default(),
-            _ => String::new(),
-        };
-        let place = ["interfaces", &owner, "types", &name];
-        let docs = self.doc(&place);
-        let member_docs = |member: &str| {
-            let mut place = place.to_vec();
-            place.extend(["items", member]);
-            self.doc(&place)
-        };
-        // Members are described after the type has its place: none can contain itself, but the
-        // types that they need get theirs behind it.
-        let mut shape = match &definition.kind {
-            TypeDefKind::Record(record) => Shape::Record(
-                record
-                    .fields
-                    .iter()
-                    .map(|field| Member {
-                        name: field.name.clone(),
-                        docs: member_docs(&field.name),
-                        ty: Type::Bool,
-                    })
-                    .collect(),
-            ),
-            TypeDefKind::Variant(variant) => Shape::Variant(
-                variant
-                    .cases
-                    .iter()
-                    .map(|case| Member { name: case.name.clone(), docs: member_docs(&case.name), ty: None })
-                    .collect(),
-            ),
-            TypeDefKind::Enum(of) => Shape::Enum(
-                of.cases
-                    .iter()
-                    .map(|case| Member { name: case.name.clone(), docs: member_docs(&case.name), ty: () })
-                    .collect(),
-            ),
-            TypeDefKind::Flags(flags) => Shape::Flags(
-                flags
-                    .flags
-                    .iter()
-                    .map(|flag| Member { name: flag.name.clone(), docs: member_docs(&flag.name), ty: () })
-                    .collect(),
-            ),
-            TypeDefKind::Resource => Shape::Resource,
-            _ => return Err("has a type without a name".into()),
-        };
-        match (&mut shape, &definition.kind) {
-            (Shape::Record(members), TypeDefKind::Record(record)) => {
-                for (member, field) in members.iter_mut().zip(&record.fields) {
-                    member.ty = self.ty(&field.ty)?;
-                }
-            }
-            (Shape::Variant(members), TypeDefKind::Variant(variant)) => {
-                for (member, case) in members.iter_mut().zip(&variant.cases) {
-                    member.ty = case.ty.as_ref().map(|ty| self.ty(ty)).transpose()?;
-                }
-            }
-            _ => {}
-        }
-        let position = self.out.types.len();
-        self.out.types.push(NamedType { name, docs, interface: None, shape });
-        self.known.insert(id, position);
-        Ok(position)
+    }
+
+    /// The functions of a resource.
+    pub fn methods(&self, resource: usize) -> impl Iterator<Item = &Function> {
+        let of = [Kind::Constructor(resource), Kind::Method(resource), Kind::Static(resource)];
+        let functions = self.interfaces.iter().flat_map(|interface| &interface.functions);
+        functions.filter(move |function| of.contains(&function.kind))
     }
 }

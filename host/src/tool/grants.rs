@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::Mount;
+use super::Constraints;
+use super::ambient::{ClockSource, RandomSource};
+use super::http::{HttpRule, Secret};
+use crate::{Access, Mount};
 
 /// Everything that a tool may touch. The default is nothing but clocks, randomness and the default
 /// [`ToolLimits`]: no directory, no environment variable, no network.
@@ -16,6 +19,20 @@ pub struct ToolGrants {
     pub mounts: Vec<Mount>,
     /// The tool's environment variables. It sees none of the program's or the host's.
     pub environment: BTreeMap<String, String>,
+    /// The HTTP requests that it may make: those that one of these rules allows.
+    pub http: Vec<HttpRule>,
+    /// What `{{NAME}}` in the header of a request stands for, by its name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Where its random numbers come from.
+    pub random: RandomSource,
+    /// What its clocks show.
+    pub clock: ClockSource,
+    /// What the arguments of its functions must be like, by their names in Python below the tool's
+    /// (`search`, `Table.filter`). Functions that are not named take any.
+    pub allow: BTreeMap<String, Constraints>,
+    /// Whether each call gets an instance of its own, so that nothing of one call is there in the next.
+    /// Default: an instance serves the calls of a session until one fails.
+    pub per_call: bool,
     /// How much it may use.
     pub limits: ToolLimits,
 }
@@ -23,6 +40,12 @@ pub struct ToolGrants {
 impl ToolGrants {
     /// Stands for the session's workspace in a mount: `{workspace}`, `{workspace}/data`.
     pub const WORKSPACE: &str = "{workspace}";
+
+    /// The workspace of the session that calls, at `/workspace`, where the shipped tools look for files.
+    pub fn workspace(access: Access) -> Self {
+        let mount = Mount { host: Self::WORKSPACE.into(), guest: "/workspace".into(), access };
+        ToolGrants { mounts: vec![mount], ..ToolGrants::default() }
+    }
 }
 
 /// How much a tool may use in one session.
@@ -34,6 +57,8 @@ pub struct ToolLimits {
     pub timeout: Option<Duration>,
     /// Memory of an instance in bytes, all of its linear memories together. Default: 256 MiB.
     pub memory_bytes: u64,
+    /// Instances that calls which overlap may have at once; more wait. Default: 8.
+    pub instances: u32,
     /// Files and directories open at once. Default: 256.
     pub open_files: u32,
     /// Bytes written to all its directories over the life of an instance. Default: 1 GiB.
@@ -42,6 +67,14 @@ pub struct ToolLimits {
     pub new_entries: u32,
     /// Length of a path in bytes. Default: 4096.
     pub path_bytes: u32,
+    /// HTTP requests in a session. Default: 1,000.
+    pub requests: u32,
+    /// HTTP requests at once; more wait for one of these to end. Default: 16.
+    pub concurrent_requests: u32,
+    /// Bytes sent over HTTP in a session. Default: 1 GiB.
+    pub sent_bytes: u64,
+    /// Bytes received over HTTP in a session. Default: 1 GiB.
+    pub received_bytes: u64,
 }
 
 impl Default for ToolLimits {
@@ -49,10 +82,15 @@ impl Default for ToolLimits {
         ToolLimits {
             timeout: Some(Duration::from_secs(30)),
             memory_bytes: 256 << 20,
+            instances: 8,
             open_files: 256,
             write_bytes: 1 << 30,
             new_entries: 20_000,
             path_bytes: 4096,
+            requests: 1000,
+            concurrent_requests: 16,
+            sent_bytes: 1 << 30,
+            received_bytes: 1 << 30,
         }
     }
 }

@@ -1,110 +1,48 @@
-//! A session's instances of its tools, each in a store of its own.
+//! A session's tools: which instance a call goes to.
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-use wasmtime::component::{Func, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, Trap};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-
-use super::toolbox::{Loaded, Target, Toolbox};
+use super::component::Component;
+use super::denials;
+use super::function::{self, Closure};
+use super::json;
+use super::live::{Callee, Fault, Host, Live, Used, failure};
+use super::pool::Pool;
+use super::toolbox::{Body, Loaded, Target, Toolbox};
 use crate::bindings::operations::Failure;
-use crate::console::{Console, Stream, WasiOutput};
-use crate::engine::{Handles, Interrupt, Malformed, Reason, Stopped, Watchdog, call};
+use crate::console::Stream;
+use crate::engine::Stopped;
 use crate::operations::Answer;
-use crate::wasi::Waits;
-use crate::workspace::{Budget, FilesystemCtx, FilesystemCtxView, FilesystemLimits, FilesystemView, Preopen};
-
-/// Handles of all kinds that a tool may hold of the host.
-const MAX_HANDLES: usize = 16_384;
-
-/// Bytes that a tool's result may have.
-const RESULT_BYTES: usize = 1 << 30;
-
-/// The data of a tool's store.
-pub(crate) struct ToolState {
-    table: ResourceTable,
-    wasi: WasiCtx,
-    filesystem: FilesystemCtx,
-    runtime: Handle,
-    pub interrupt: Arc<Interrupt>,
-    memory_left: u64,
-    memory_refused: bool,
-}
-
-impl WasiView for ToolState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-impl FilesystemView for ToolState {
-    fn filesystem(&mut self) -> FilesystemCtxView<'_> {
-        FilesystemCtxView { ctx: &mut self.filesystem, table: &mut self.table }
-    }
-}
-
-impl Waits for ToolState {
-    fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-
-    fn waiting(&self) -> (Handle, Arc<Interrupt>) {
-        (self.runtime.clone(), Arc::clone(&self.interrupt))
-    }
-}
-
-impl ResourceLimiter for ToolState {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        // All memories of the instance count together.
-        let more = desired.saturating_sub(current) as u64;
-        let allowed = more <= self.memory_left;
-        if allowed {
-            self.memory_left -= more;
-        } else {
-            self.memory_refused = true;
-        }
-        Ok(allowed)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= 1 << 20)
-    }
-}
+use crate::workspace::FilesystemCtx;
 
 /// A session's tools. An instance is made by the first call and serves until one fails.
+#[derive(Default)]
 pub(crate) struct Instances {
     toolbox: Option<Arc<Toolbox>>,
-    live: Vec<Option<Live>>,
-    /// What each tool has used of its directories, whatever became of its instances.
-    budgets: Vec<Option<Budget>>,
+    slots: Vec<Slot>,
 }
 
-struct Live {
-    store: Store<ToolState>,
-    functions: Vec<Func>,
-    handles: Handles,
-    interrupt: Arc<Interrupt>,
-    budget: Budget,
+/// What a session has of a tool.
+#[derive(Default)]
+struct Slot {
+    live: Option<Live>,
+    used: Option<Arc<Used>>,
+    /// Instances for calls that overlap.
+    pool: Option<Arc<Pool>>,
 }
 
 /// What a call needs of the session.
 pub(crate) struct Caller<'a> {
-    pub runtime: &'a Handle,
-    pub watchdog: &'a Watchdog,
-    pub interrupt: &'a Arc<Interrupt>,
-    pub console: &'a Console,
-    pub filesystem: &'a mut FilesystemCtx,
+    pub host: Host<'a>,
+    pub filesystem: &'a FilesystemCtx,
+    /// Memory for the answer.
+    pub buffer: Vec<u8>,
 }
 
 impl Instances {
     pub fn new(toolbox: Option<Arc<Toolbox>>) -> Self {
         let count = toolbox.as_ref().map_or(0, |toolbox| toolbox.tools.len());
-        Instances {
-            toolbox,
-            live: std::iter::repeat_with(|| None).take(count).collect(),
-            budgets: vec![None; count],
-        }
+        Instances { toolbox, slots: std::iter::repeat_with(Slot::default).take(count).collect() }
     }
 
     pub fn toolbox(&self) -> Option<&Arc<Toolbox>> {
@@ -119,192 +57,197 @@ impl Instances {
         tail: &[u8],
         caller: &mut Caller<'_>,
     ) -> Result<Answer, Stopped> {
-        let target = self.toolbox.as_ref().and_then(|toolbox| Some((toolbox, toolbox.target(number)?)));
-        let Some((toolbox, (position, target))) = target else {
-            return Ok(Err(failure("unknown", format!("the host has no function {number}"))));
+        match self.toolbox.clone() {
+            Some(toolbox) if number == BY_NAME => self.call_by_name(&toolbox, head, caller),
+            Some(toolbox) => self.call_in(&toolbox, number, head, tail, caller),
+            None => Ok(Err(unknown(number))),
+        }
+    }
+
+    /// The call, if it is one that goes on by itself and that others may overlap.
+    pub fn start(
+        &mut self,
+        number: u32,
+        head: &[u8],
+        tail: &[u8],
+        caller: &Caller<'_>,
+    ) -> Option<Overlapping> {
+        let toolbox = self.toolbox.clone()?;
+        let (position, Target::Function(function)) = toolbox.target(number)? else { return None };
+        let tool = &toolbox.tools[position];
+        let described = tool.function(function)?;
+        // The call that is made in its place says so.
+        if tool.refusal(function, head, tail).is_some() {
+            return None;
+        }
+        match &tool.body {
+            Body::Functions(closures) => {
+                let Closure::Async(closure) = closures.get(function)? else { return None };
+                let running = closure(function::arguments(&tool.description, described, head, tail).ok()?);
+                Some(Box::pin(async move {
+                    let given = running.await;
+                    let tool = &toolbox.tools[position];
+                    match tool.function(function) {
+                        Some(described) => function::answer(&tool.description, described, given),
+                        None => Err(unknown(number)),
+                    }
+                }))
+            }
+            Body::Component(component) if !tool.description.passes_resources(described) => {
+                let slot = &mut self.slots[position];
+                let used = slot.used(tool, component, caller.filesystem).ok()?;
+                let pool = slot.pool.get_or_insert_with(|| Pool::new(&toolbox, position, component, used));
+                Some(Box::pin(pool.start(function, [head, tail].concat(), &caller.host)))
+            }
+            Body::Component(_) | Body::Python(_) => None,
+        }
+    }
+
+    /// Calls a function with JSON: `{"function": NAME, "arguments": …}`; gives `{"ok": …}` or `{"err": …}`.
+    fn call_by_name(
+        &mut self,
+        toolbox: &Arc<Toolbox>,
+        request: &[u8],
+        caller: &mut Caller<'_>,
+    ) -> Result<Answer, Stopped> {
+        let refused = |message: String| Ok(Err(failure("arguments", message)));
+        let request: ByName = match serde_json::from_slice(request) {
+            Ok(request) => request,
+            Err(error) => return refused(format!("this is no call: {error}")),
+        };
+        let name = &request.function;
+        let number = toolbox.number(name);
+        let Some((number, (position, Target::Function(function)))) =
+            number.and_then(|number| Some((number, toolbox.target(number)?)))
+        else {
+            return Ok(Err(failure("unknown", format!("there is no function `{name}` in tools"))));
         };
         let tool = &toolbox.tools[position];
-        let slot = &mut self.live[position];
-        let result = match (target, slot.as_mut()) {
-            (Target::Close, live) => {
-                let handle = head.try_into().map(u32::from_le_bytes);
-                let resource = handle
-                    .ok()
-                    .zip(live)
-                    .and_then(|(handle, live)| Some((live.handles.take(handle).ok()?, live)));
-                let Some((resource, live)) = resource else {
-                    return Ok(Err(failure("closed", "the resource is closed already".into())));
-                };
-                // Its destructor is the tool's code, like any other.
-                let name = format!("closing a resource of {}", tool.name);
-                live.guarded(tool, caller, &name, |store, _| {
-                    resource.resource_drop(store).map(|()| Vec::new())
-                })
-            }
-            (Target::Function(function), Some(live)) => live.call(function, head, tail, tool, caller),
-            (Target::Function(function), None) => {
-                let budget = self.budgets[position].clone();
-                Live::new(toolbox, tool, budget, caller).and_then(|live| {
-                    self.budgets[position] = Some(live.budget.clone());
-                    slot.insert(live).call(function, head, tail, tool, caller)
-                })
-            }
+        let Some(described) = tool.function(function) else { return Ok(Err(unknown(number))) };
+        let encoded = match json::encode_arguments(&tool.description, described, &request.arguments) {
+            Ok(encoded) => encoded,
+            Err(message) => return refused(format!("{name}: {message}")),
         };
+        Ok(self.call_in(toolbox, number, &encoded, &[], caller)?.and_then(|mut bytes| {
+            if let Some(told) = tool.may_fail(function).then(|| denials::detach(&mut bytes)).flatten() {
+                caller.host.console.write(Stream::Stderr, format!("{told}\n").as_bytes());
+            }
+            let result = json::result(&tool.description, described, &bytes)
+                .map_err(|message| failure("trap", format!("{name}: {message}")))?;
+            let (key, value) = match result {
+                Ok(value) => ("ok", value),
+                Err(value) => ("err", value),
+            };
+            Ok(serde_json::json!({ key: value }).to_string().into_bytes())
+        }))
+    }
+
+    fn call_in(
+        &mut self,
+        toolbox: &Arc<Toolbox>,
+        number: u32,
+        head: &[u8],
+        tail: &[u8],
+        caller: &mut Caller<'_>,
+    ) -> Result<Answer, Stopped> {
+        let Some((position, target)) = toolbox.target(number) else { return Ok(Err(unknown(number))) };
+        let tool = &toolbox.tools[position];
+        if let Target::Function(function) = target
+            && let Some(message) = tool.refusal(function, head, tail)
+        {
+            return Ok(Err(failure("denied", message)));
+        }
+        let component = match &tool.body {
+            Body::Component(component) => component,
+            Body::Functions(closures) => {
+                let Target::Function(position) = target else { return Ok(Err(unknown(number))) };
+                let (Some(closure), Some(described)) = (closures.get(position), tool.function(position))
+                else {
+                    return Ok(Err(unknown(number)));
+                };
+                let arguments = function::arguments(&tool.description, described, head, tail);
+                let given = match (closure, arguments) {
+                    (Closure::Plain(closure), Ok(arguments)) => closure(arguments),
+                    (Closure::Async(closure), Ok(arguments)) => {
+                        caller.host.interrupt.block_on(caller.host.runtime, closure(arguments))?
+                    }
+                    (_, Err(message)) => Err(message),
+                };
+                return Ok(function::answer(&tool.description, described, given));
+            }
+            Body::Python(_) => return Ok(Err(unknown(number))),
+        };
+        let slot = &mut self.slots[position];
+        let result = slot.used(tool, component, caller.filesystem).and_then(|used| {
+            let callee = Callee { toolbox, tool, component, used: &used };
+            let function = match (target, &mut slot.live) {
+                (Target::Function(function), _) => function,
+                (Target::Close, Some(live)) => return live.close(&callee, head, &caller.host),
+                (Target::Close, None) => {
+                    return Err(Fault::Refused(failure("closed", "the resource is closed already".into())));
+                }
+            };
+            let buffer = std::mem::take(&mut caller.buffer);
+            if component.grants.per_call {
+                return Live::new(&callee, &caller.host)?.call(
+                    &callee,
+                    function,
+                    [head, tail],
+                    buffer,
+                    &caller.host,
+                );
+            }
+            let live = match &mut slot.live {
+                Some(live) => live,
+                none => none.insert(Live::new(&callee, &caller.host)?),
+            };
+            live.call(&callee, function, [head, tail], buffer, &caller.host)
+        });
         match result {
             Ok(bytes) => Ok(Ok(bytes)),
+            Err(Fault::Refused(failure)) => Ok(Err(failure)),
             Err(Fault::Stopped) => {
-                *slot = None;
+                slot.live = None;
                 Err(Stopped)
             }
             Err(Fault::Failed(failure)) => {
                 // Nothing is known about its state any more; the next call gets a fresh one.
-                *slot = None;
+                slot.live = None;
                 Ok(Err(failure))
             }
         }
     }
 }
 
-enum Fault {
-    /// The turn is to stop.
-    Stopped,
-    Failed(Failure),
-}
-
-fn failure(kind: &str, message: String) -> Failure {
-    Failure { kind: kind.into(), message }
-}
-
-impl Live {
-    fn new(
-        toolbox: &Toolbox,
-        tool: &Loaded,
-        budget: Option<Budget>,
-        caller: &mut Caller<'_>,
-    ) -> Result<Self, Fault> {
-        let filesystem = filesystem(tool, budget, caller).map_err(|error| {
-            Fault::Failed(failure("denied", format!("the tool {} cannot start: {error}", tool.name)))
-        })?;
-        let budget = filesystem.budget();
-        let grants = &tool.grants;
-        let limits = &grants.limits;
-        // What a tool prints is for whoever reads the program's errors.
-        let output = || WasiOutput { console: caller.console.clone(), stream: Stream::Stderr };
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(output()).stderr(output()).allow_tcp(false).allow_udp(false);
-        for (name, value) in &grants.environment {
-            wasi.env(name, value);
-        }
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        let interrupt = Interrupt::new();
-        let state = ToolState {
-            table,
-            wasi: wasi.build(),
-            filesystem,
-            runtime: caller.runtime.clone(),
-            interrupt: Arc::clone(&interrupt),
-            memory_left: limits.memory_bytes,
-            memory_refused: false,
-        };
-        let mut store = toolbox.engine.store(state);
-        store.limiter(|state| state);
-        store.set_hostcall_fuel(RESULT_BYTES);
-        interrupt.set_control(toolbox.engine.control());
-        let mut live = Live { store, functions: Vec::new(), handles: Handles::default(), interrupt, budget };
-        // Instantiating runs the component's own start functions.
-        let name = format!("starting {}", tool.name);
-        let functions = live.guarded(tool, caller, &name, |store, _| {
-            let instance = tool.pre.instantiate(&mut *store)?;
-            let function = |export| {
-                instance
-                    .get_func(&mut *store, export)
-                    .ok_or_else(|| wasmtime::Error::msg("an export is not a function"))
-            };
-            tool.exports.iter().map(function).collect::<wasmtime::Result<Vec<_>>>()
-        })?;
-        live.functions = functions;
-        Ok(live)
-    }
-
-    fn call(
-        &mut self,
-        function: usize,
-        head: &[u8],
-        tail: &[u8],
-        tool: &Loaded,
-        caller: &Caller<'_>,
-    ) -> Result<Vec<u8>, Fault> {
-        let called = self.functions[function];
-        let interrupt = Arc::clone(&self.interrupt);
-        self.guarded(tool, caller, &tool.function_name(function), |store, handles| {
-            call(store, called, head, tail, handles, &interrupt)
-        })
-    }
-
-    /// Runs code of the tool, within its limits and those of the turn. After an error the instance is
-    /// not to be used again.
-    fn guarded<T>(
+impl Slot {
+    fn used(
         &mut self,
         tool: &Loaded,
-        caller: &Caller<'_>,
-        what: &str,
-        run: impl FnOnce(&mut Store<ToolState>, &mut Handles) -> wasmtime::Result<T>,
-    ) -> Result<T, Fault> {
-        self.store.data_mut().memory_refused = false;
-        self.interrupt.begin();
-        let watch = caller.watchdog.watch(&self.interrupt, tool.grants.limits.timeout);
-        let Live { store, handles, interrupt, .. } = self;
-        let result = caller.interrupt.with_nested(interrupt, || run(store, handles));
-        drop(watch);
-        let ended = self.interrupt.end();
-        if caller.interrupt.is_fired() {
-            return Err(Fault::Stopped);
+        component: &Component,
+        session: &FilesystemCtx,
+    ) -> Result<Arc<Used>, Fault> {
+        if let Some(used) = &self.used {
+            return Ok(Arc::clone(used));
         }
-        let error = match result {
-            Ok(result) => return Ok(result),
-            Err(error) => error,
-        };
-        Err(Fault::Failed(if ended.reason == Some(Reason::Deadline) {
-            let limit = tool.grants.limits.timeout.unwrap_or_default().as_secs_f64();
-            failure("timeout", format!("{what} was stopped at its time limit of {limit} s"))
-        } else if self.store.data().memory_refused {
-            let limit = tool.grants.limits.memory_bytes;
-            failure("memory", format!("{what} needs more than its memory limit of {limit} bytes"))
-        } else if let Some(malformed) = error.downcast_ref::<Malformed>() {
-            failure("trap", format!("{what} was called with {malformed}"))
-        } else {
-            match error.downcast_ref::<Trap>() {
-                Some(trap) => failure("trap", format!("{what} failed: {trap}")),
-                None => failure("trap", format!("{what} failed: {error:#}")),
-            }
-        }))
+        let used = Arc::new(Used::new(tool, &component.grants, session)?);
+        self.used = Some(Arc::clone(&used));
+        Ok(used)
     }
 }
 
-/// The directories that a tool was granted.
-fn filesystem(
-    tool: &Loaded,
-    budget: Option<Budget>,
-    caller: &mut Caller<'_>,
-) -> crate::Result<FilesystemCtx> {
-    let grants = &tool.grants;
-    let limits = &grants.limits;
-    let mut preopens = Vec::with_capacity(grants.mounts.len());
-    for mount in &grants.mounts {
-        preopens.push(match mount.host.strip_prefix(super::ToolGrants::WORKSPACE) {
-            Ok(below) => {
-                let directory = caller.filesystem.workspace(below)?;
-                Preopen::shared(directory, &mount.guest, mount.access)
-            }
-            Err(_) => crate::workspace::open_preopen(&mount.host, &mount.guest, mount.access)?,
-        });
-    }
-    let limits = FilesystemLimits {
-        open_files: limits.open_files,
-        write_bytes: limits.write_bytes,
-        new_entries: limits.new_entries,
-        path_bytes: limits.path_bytes,
-    };
-    FilesystemCtx::sharing(preopens, limits, budget)
+/// A call that goes on by itself.
+pub(crate) type Overlapping = std::pin::Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The number of the function that calls others by their names, with JSON.
+const BY_NAME: u32 = u32::MAX;
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByName {
+    function: String,
+    arguments: serde_json::Value,
+}
+
+fn unknown(number: u32) -> Failure {
+    failure("unknown", format!("the host has no function {number}"))
 }

@@ -1,22 +1,47 @@
 //! Tools: WebAssembly components that programs import as typed Python modules.
 //!
 //! A tool need not know AgentKernel: any component that exports functions is one. Its own WIT is
-//! read ([`describe`]), Python modules are made of that ([`python`]), and each session that calls it
-//! gets an instance in a store of its own, with its own directories, environment and limits
-//! ([`instance`]).
+//! read ([`read`]) into a description ([`describe`]), Python modules are made of that ([`python`]), and
+//! each session that calls it gets an instance in a store of its own, with its own directories,
+//! environment and limits ([`instance`]). Functions of the embedding program ([`function`]) and Python
+//! packages ([`package`]) are tools as well.
 
+mod ambient;
+mod component;
+mod constraints;
+mod denials;
 pub(crate) mod describe;
+mod effect;
+mod function;
 mod grants;
+mod http;
 mod instance;
+mod json;
+mod live;
 pub(crate) mod names;
+mod package;
+mod pool;
 pub(crate) mod python;
-mod toolbox;
+mod read;
+mod state;
+pub(crate) mod toolbox;
 
-use std::borrow::Cow;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use ambient::{ClockSource, RandomSource};
+pub use constraints::{Constraint, Constraints};
+use function::Closure;
 pub use grants::{ToolGrants, ToolLimits};
-pub(crate) use instance::{Caller, Instances, ToolState};
+pub use http::{HttpRule, Secret};
+pub(crate) use http::{Network, Resolve};
+pub(crate) use instance::{Caller, Instances};
+pub(crate) use live::Host;
+pub(crate) use package::Package;
+pub(crate) use state::ToolState;
 pub(crate) use toolbox::Toolbox;
 
 use crate::{Error, ErrorKind, Result};
@@ -36,63 +61,124 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug)]
 pub struct Tool {
     pub(crate) name: String,
-    pub(crate) component: Component,
+    pub(crate) kind: Kind,
     pub(crate) summary: Option<String>,
     pub(crate) grants: ToolGrants,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Component {
+pub(crate) enum Kind {
     File(PathBuf),
     Bytes(Vec<u8>),
-}
-
-impl Component {
-    /// The bytes of the tool `name`.
-    pub fn read(&self, name: &str) -> Result<Cow<'_, [u8]>> {
-        match self {
-            Component::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
-            Component::File(file) => std::fs::read(file).map(Cow::Owned).map_err(|error| {
-                Error::new(
-                    ErrorKind::Tool,
-                    format!("cannot read the tool `{name}` from `{}`", file.display()),
-                )
-                .hint("name a WebAssembly component")
-                .source(error)
-            }),
-        }
-    }
-}
-
-/// Refuses tools that cannot be modules of their own.
-pub(crate) fn check_names(tools: &[Tool]) -> Result<()> {
-    for (position, tool) in tools.iter().enumerate() {
-        if !names::is_identifier(&tool.name) {
-            return Err(Error::new(
-                ErrorKind::Tool,
-                format!("`{}` cannot be the name of a Python module", tool.name),
-            )
-            .hint("name the tool with letters, digits and `_`"));
-        }
-        if tools[..position].iter().any(|other| other.name == tool.name) {
-            return Err(Error::new(ErrorKind::Tool, format!("two tools are called `{}`", tool.name))
-                .hint("give one of them another name in agentkernel.toml"));
-        }
-    }
-    Ok(())
+    /// WIT, and a closure for each of its functions.
+    Functions(String, Vec<(String, Closure)>),
+    Python(PathBuf),
 }
 
 impl Tool {
+    fn of(name: impl Into<String>, kind: Kind) -> Self {
+        Tool { name: name.into(), kind, summary: None, grants: ToolGrants::default() }
+    }
+
     /// The component in a file. `name` is what programs import it as.
     pub fn new(name: impl Into<String>, file: impl Into<PathBuf>) -> Self {
-        let component = Component::File(file.into());
-        Tool { name: name.into(), component, summary: None, grants: ToolGrants::default() }
+        Self::of(name, Kind::File(file.into()))
     }
 
     /// A component in memory.
     pub fn from_bytes(name: impl Into<String>, component: impl Into<Vec<u8>>) -> Self {
-        let component = Component::Bytes(component.into());
-        Tool { name: name.into(), component, summary: None, grants: ToolGrants::default() }
+        Self::of(name, Kind::Bytes(component.into()))
+    }
+
+    /// A Python package, or a directory of modules. Sessions see it read-only in `/tools/NAME`; it
+    /// runs in the interpreter, with the rights of the program, so grants have no effect on it.
+    pub fn python(name: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
+        Self::of(name, Kind::Python(directory.into()))
+    }
+
+    /// Functions of this program. `wit` says what they take and give, as an interface of WIT does
+    /// between its braces; each gets its closure by [`Tool::function`] or [`Tool::async_function`].
+    ///
+    /// ```
+    /// # fn main() -> agentkernel::Result<()> {
+    /// use agentkernel::{Kernel, Tool};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Customer {
+    ///     id: u32,
+    ///     name: String,
+    /// }
+    ///
+    /// let crm = Tool::functions(
+    ///     "crm",
+    ///     "
+    ///     record customer { id: u32, name: string }
+    ///     /// Find customers by the beginning of their name.
+    ///     find: func(name: string, limit: option<u32>) -> result<list<customer>, string>;
+    ///     ",
+    /// )
+    /// .function("find", |(name, limit): (String, Option<u32>)| match name.as_str() {
+    ///     "" => Err("give a name"),
+    ///     name => Ok(vec![Customer { id: limit.unwrap_or(7), name: format!("{name} Ltd") }]),
+    /// });
+    /// let kernel = Kernel::builder().tool(crm).build()?;
+    /// let mut session = kernel.session().start()?;
+    /// let outcome = session.run_blocking("from tools.crm import find\nprint(find('Ada')[0].name)")?;
+    /// assert_eq!(outcome.stdout, b"Ada Ltd\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn functions(name: impl Into<String>, wit: impl Into<String>) -> Self {
+        Self::of(name, Kind::Functions(wit.into(), Vec::new()))
+    }
+
+    /// What a `func` of [`Tool::functions`] does, called `name` in WIT. It takes the arguments as a
+    /// tuple (of one too: `(String,)`) or as a struct with a field for each, in their order, or `()`;
+    /// it gives what serde writes in the JSON form of the WIT type, a `Result` for a `result`. It runs
+    /// on the turn's thread and cannot be stopped: keep it short.
+    pub fn function<A, R>(
+        self,
+        name: impl Into<String>,
+        function: impl Fn(A) -> R + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        self.closure(name, Closure::plain(function))
+    }
+
+    /// What an `async func` of [`Tool::functions`] does. Its calls may overlap, and end with the turn.
+    pub fn async_function<A, F>(
+        self,
+        name: impl Into<String>,
+        function: impl Fn(A) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: DeserializeOwned,
+        F: Future<Output: Serialize> + Send + 'static,
+    {
+        self.closure(name, Closure::asynchronous(function))
+    }
+
+    fn closure(mut self, name: impl Into<String>, closure: Closure) -> Self {
+        let added = (name.into(), closure);
+        match &mut self.kind {
+            Kind::Functions(_, closures) => closures.push(added),
+            // Found when the kernel is built: a component has no closures.
+            _ => self.kind = Kind::Functions(String::new(), vec![added]),
+        }
+        self
+    }
+
+    /// The component with the documentation that the WIT in `wit`, a file or a directory, has in its
+    /// comments. Compilers leave it out; programs see it as docstrings.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Tool`] when the WIT cannot be read, or `component` is none.
+    pub fn document(component: &[u8], wit: &Path) -> Result<Vec<u8>> {
+        read::document(component, wit)
     }
 
     /// The tools in a file or directory: `text.wasm` is the tool `text`, `data-analysis.wasm` is
@@ -140,11 +226,11 @@ impl Tool {
         &self.name
     }
 
-    /// The file it is read from, if it is.
+    /// The file that the component is read from, if it is.
     pub fn file(&self) -> Option<&Path> {
-        match &self.component {
-            Component::File(file) => Some(file),
-            Component::Bytes(_) => None,
+        match &self.kind {
+            Kind::File(file) => Some(file),
+            Kind::Bytes(_) | Kind::Functions(..) | Kind::Python(_) => None,
         }
     }
 
@@ -174,6 +260,34 @@ pub struct ToolInfo {
     pub name: String,
     /// One line about what it is for; it may be empty.
     pub summary: String,
-    /// The full names of its Python modules and their sources.
-    pub modules: Vec<(String, String)>,
+    /// What kind of tool it is.
+    pub kind: ToolKind,
+    /// What it offers, itself first; of a Python package that is only the package.
+    pub items: Vec<ToolItem>,
+    /// The interfaces that a component imports.
+    pub imports: Vec<String>,
+}
+
+/// What kind a tool is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ToolKind {
+    /// A WebAssembly component.
+    Component,
+    /// Functions of the embedding program.
+    Functions,
+    /// A Python package.
+    Python,
+}
+
+/// A function, class or module of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ToolItem {
+    /// Its name below `tools`: `text.search`.
+    pub name: String,
+    /// What stands for it in one line: `text.search(pattern: str, text: str) -> list[Match]`.
+    pub signature: String,
+    /// Its documentation; it may be empty.
+    pub docs: String,
 }

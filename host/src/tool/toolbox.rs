@@ -1,33 +1,57 @@
-//! The tools of a kernel: loaded, compiled, checked and described once.
+//! The tools of a kernel: loaded, checked and described once.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{ComponentExportIndex, InstancePre, Linker};
+use wasmtime::component::Linker;
 
-use super::describe::{Description, Kind};
-use super::instance::ToolState;
-use super::{Tool, ToolGrants, ToolInfo, check_names, names, python};
+use super::component::Component;
+use super::constraints::Rules;
+use super::describe::{Description, Function, Type};
+use super::function::{self, Closure};
+use super::package::Package;
+use super::python::{self, Item};
+use super::state::ToolState;
+use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, ambient, names};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
+
+/// Names in `tools` that are not tools'.
+const RESERVED: &[&str] = &["describe", "search"];
+
+/// Modules that are there whatever the tools.
+#[cfg(feature = "compose")]
+const SHARED: &[&str] = &["tools", "tools._runtime", "tools._discovery"];
+
+/// The module that discovery reads.
+pub(crate) const INDEX: &str = "tools._index";
 
 /// All tools, in the order in which they were given. Functions are numbered through.
 pub(crate) struct Toolbox {
     pub engine: ToolEngine,
     pub tools: Vec<Loaded>,
+    pub network: Arc<Network>,
 }
 
-pub(crate) struct Loaded {
+/// A tool, whose component is compiled, or is what else is made of one.
+pub(crate) struct Loaded<C = Component> {
     pub name: String,
     summary: String,
     pub description: Description,
-    pub grants: ToolGrants,
-    pub pre: InstancePre<ToolState>,
-    /// Where the component exports its functions.
-    pub exports: Vec<ComponentExportIndex>,
+    pub body: Body<C>,
+    /// What calls of a function must be like, by its position.
+    rules: Vec<Option<Rules>>,
     /// The number of its first function; then come those that close resources.
     first_function: u32,
     modules: OnceLock<Vec<(String, String)>>,
+    function_names: OnceLock<Vec<String>>,
+}
+
+/// What does the work of a tool.
+pub(crate) enum Body<C = Component> {
+    Component(C),
+    /// A closure for each function.
+    Functions(Vec<Closure>),
+    Python(Package),
 }
 
 /// What a number stands for.
@@ -37,42 +61,40 @@ pub(crate) enum Target {
     Close,
 }
 
-/// Interfaces that every tool may import; what they give is decided by its grants.
-const LINKED: &[&str] =
-    &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-
 impl Toolbox {
-    pub fn load(tools: Vec<Tool>, cache: &Cache, progress: &dyn Fn(Progress)) -> Result<Self> {
+    pub fn load(
+        tools: Vec<Tool>,
+        network: Network,
+        cache: &Cache,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Self> {
         let engine = ToolEngine::new()?;
         let mut linker = Linker::new(engine.wasmtime());
         crate::wasi::add_to_linker::<ToolState>(&mut linker)
+            .and_then(|()| ambient::add_to_linker(&mut linker))
             .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
-        check_names(&tools)?;
-        let mut loaded = Vec::<Loaded>::with_capacity(tools.len());
-        let mut next_function = 0;
-        for tool in tools {
-            let tool = Loaded::new(tool, &engine, &linker, cache, progress, next_function)?;
-            next_function += tool.numbers();
-            loaded.push(tool);
-        }
-        Ok(Toolbox { engine, tools: loaded })
+        let tools = load(tools, |name, bytes, grants| {
+            Component::load(name, &bytes, grants, &engine, &linker, cache, progress)
+        })?;
+        Ok(Toolbox { engine, tools, network: Arc::new(network) })
+    }
+
+    /// Whether a tool may use the network.
+    pub fn needs_network(&self) -> bool {
+        self.tools.iter().any(|tool| match &tool.body {
+            Body::Component(component) => !component.grants.http.is_empty(),
+            Body::Functions(_) | Body::Python(_) => false,
+        })
     }
 
     /// The source of a module, and whether it has submodules.
     pub fn module(&self, name: &str) -> Option<(String, bool)> {
-        match name {
-            "tools" => {
-                let tools: Vec<(&str, &str)> =
-                    self.tools.iter().map(|tool| (tool.name.as_str(), tool.summary.as_str())).collect();
-                return Some((python::package(&tools), true));
-            }
-            "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
-            _ => {}
-        }
-        let tool = name.strip_prefix("tools.")?.split('.').next()?;
-        let modules = self.tools.iter().find(|loaded| loaded.name == tool)?.modules();
-        let position = modules.iter().position(|(module, _)| module == name)?;
-        Some((modules[position].1.clone(), position == 0 && modules.len() > 1))
+        module(&self.tools, name)
+    }
+
+    /// Tools that are Python packages.
+    pub fn packages(&self) -> impl Iterator<Item = (&str, &Package)> {
+        packages(&self.tools)
     }
 
     /// The tool that has function number `number`, and which of its functions that is.
@@ -88,75 +110,209 @@ impl Toolbox {
         }
     }
 
+    /// The number of the function that programs call `name` below `tools`.
+    pub fn number(&self, name: &str) -> Option<u32> {
+        let (tool, function) = name.split_once('.')?;
+        let tool = self.tools.iter().find(|loaded| loaded.name == tool)?;
+        let position = tool.function_names().iter().position(|known| known == function)?;
+        Some(tool.first_function + position as u32)
+    }
+
+    /// Stub files of all tools but Python packages: paths and contents.
+    pub fn stubs(&self) -> Vec<(String, String)> {
+        let tools = self.tools.iter().filter(|tool| !matches!(tool.body, Body::Python(_)));
+        let stubs = tools.flat_map(|tool| python::stubs(&tool.name, &tool.description));
+        let shared = [("__init__.pyi", python::PACKAGE_STUB), ("_runtime.pyi", python::RUNTIME_STUB)];
+        let shared = shared.map(|(path, text)| (path.to_owned(), text.to_owned()));
+        shared.into_iter().chain(stubs).map(|(path, text)| (format!("tools/{path}"), text)).collect()
+    }
+
     pub fn info(&self) -> Vec<ToolInfo> {
         let info = |tool: &Loaded| ToolInfo {
             name: tool.name.clone(),
             summary: tool.summary.clone(),
-            modules: tool.modules().to_vec(),
+            kind: match tool.body {
+                Body::Component(_) => ToolKind::Component,
+                Body::Functions(_) => ToolKind::Functions,
+                Body::Python(_) => ToolKind::Python,
+            },
+            items: tool
+                .items()
+                .into_iter()
+                .map(|Item { name, signature, docs, .. }| ToolItem { name, signature, docs })
+                .collect(),
+            imports: match &tool.body {
+                Body::Component(component) => component.imports.clone(),
+                _ => Vec::new(),
+            },
         };
         self.tools.iter().map(info).collect()
     }
 }
 
-impl Loaded {
+/// Loads tools and numbers their functions; `component` reads a component by its name, bytes and grants.
+pub(crate) fn load<C>(
+    tools: Vec<Tool>,
+    component: impl Fn(&str, Vec<u8>, ToolGrants) -> Result<(Description, C)>,
+) -> Result<Vec<Loaded<C>>> {
+    let mut loaded = Vec::<Loaded<C>>::with_capacity(tools.len());
+    let mut next_function = 0;
+    for tool in tools {
+        let bad = |message: String| Error::new(ErrorKind::Tool, message);
+        if !names::is_identifier(&tool.name) {
+            return Err(bad(format!("`{}` cannot be the name of a Python module", tool.name))
+                .hint("name the tool with letters, digits and `_`"));
+        }
+        if RESERVED.contains(&tool.name.as_str()) {
+            return Err(bad(format!("a tool cannot be called `{0}`: `tools.{0}` is a function", tool.name))
+                .hint("give it another name in agentkernel.toml"));
+        }
+        if loaded.iter().any(|other| other.name == tool.name) {
+            return Err(bad(format!("two tools are called `{}`", tool.name))
+                .hint("give one of them another name in agentkernel.toml"));
+        }
+        let tool = Loaded::new(tool, &component, next_function)?;
+        next_function += tool.numbers();
+        loaded.push(tool);
+    }
+    Ok(loaded)
+}
+
+/// The source of a module, and whether it has submodules.
+pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool)> {
+    match name {
+        "tools" => {
+            let tools: Vec<(&str, &str)> =
+                tools.iter().map(|tool| (tool.name.as_str(), tool.summary.as_str())).collect();
+            return Some((python::package(&tools), true));
+        }
+        "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
+        "tools._discovery" => return Some((python::DISCOVERY.to_owned(), false)),
+        INDEX => return Some((index(tools, |name| names::literal(&Package::place(name))), false)),
+        _ => {}
+    }
+    let tool = name.strip_prefix("tools.")?.split('.').next()?;
+    let tool = tools.iter().find(|loaded| loaded.name == tool)?;
+    if let Body::Python(package) = &tool.body {
+        // Its submodules are found in its directory.
+        return (name.len() == "tools.".len() + tool.name.len()).then(|| (package.module(&tool.name), true));
+    }
+    let modules = tool.modules();
+    let position = modules.iter().position(|(module, _)| module == name)?;
+    let inside = |module: &str| module.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    Some((modules[position].1.clone(), modules.iter().any(|(module, _)| inside(module))))
+}
+
+/// What discovery reads; `place` gives an expression for where a Python package is.
+pub(crate) fn index<C>(tools: &[Loaded<C>], place: impl Fn(&str) -> String) -> String {
+    let items: Vec<Item> = tools.iter().flat_map(Loaded::items).collect();
+    let packages: Vec<(&str, String)> = packages(tools).map(|(name, _)| (name, place(name))).collect();
+    python::index(&items, &packages)
+}
+
+/// The names that [`module`] knows, but for [`INDEX`] and those of Python packages.
+#[cfg(feature = "compose")]
+pub(crate) fn module_names<C>(tools: &[Loaded<C>]) -> impl Iterator<Item = &str> {
+    let made = tools.iter().filter(|tool| !matches!(tool.body, Body::Python(_)));
+    let made = made.flat_map(|tool| tool.modules()).map(|(name, _)| name.as_str());
+    SHARED.iter().copied().chain(made)
+}
+
+/// Tools that are Python packages.
+pub(crate) fn packages<C>(tools: &[Loaded<C>]) -> impl Iterator<Item = (&str, &Package)> {
+    tools.iter().filter_map(|tool| match &tool.body {
+        Body::Python(package) => Some((tool.name.as_str(), package)),
+        _ => None,
+    })
+}
+
+impl<C> Loaded<C> {
     fn new(
         tool: Tool,
-        engine: &ToolEngine,
-        linker: &Linker<ToolState>,
-        cache: &Cache,
-        progress: &dyn Fn(Progress),
+        component: impl Fn(&str, Vec<u8>, ToolGrants) -> Result<(Description, C)>,
         first_function: u32,
     ) -> Result<Self> {
-        let Tool { name, component, summary, grants } = tool;
-        let bytes = component.read(&name)?;
-        let bad = |message: String| Error::new(ErrorKind::Tool, format!("the tool `{name}` {message}"));
-        let (component, description): (_, Description) = engine.load(&bytes, cache, progress, || {
-            let description = Description::read(&bytes, &name)?;
-            serde_json::to_vec(&description).map_err(|error| bad("cannot be described".into()).source(error))
-        })?;
-        for (import, item) in component.component_type().imports(engine.wasmtime()) {
-            let known = LINKED.iter().any(|prefix| import.starts_with(prefix));
-            if matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_))
-                && !known
-            {
-                return Err(bad(format!("imports `{import}`, which nothing provides"))
-                    .hint("a tool may import WASI 0.2 without HTTP; compose other imports into it with `wasm-tools compose`"));
+        let Tool { name, kind, summary, grants } = tool;
+        let allow = grants.allow.clone();
+        let plain = ToolGrants { allow: allow.clone(), ..Default::default() };
+        let has_grants = grants != plain;
+        let ungranted = || match has_grants {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::Grant,
+                format!("grants of `{name}` have no effect: it is not a component"),
+            )
+            .hint("grant the program what it needs, and remove the tool's grants and limits")),
+        };
+        let load = |bytes| {
+            let (description, component) = component(&name, bytes, grants)?;
+            Ok((description, Body::Component(component)))
+        };
+        let (description, body) = match kind {
+            Kind::File(file) => {
+                let bytes = std::fs::read(&file).map_err(|error| {
+                    Error::new(
+                        ErrorKind::Tool,
+                        format!("cannot read the tool `{name}` from `{}`", file.display()),
+                    )
+                    .hint("name a WebAssembly component")
+                    .source(error)
+                })?;
+                load(bytes)?
             }
-        }
-        let pre = linker.instantiate_pre(&component).map_err(|error| {
-            bad("imports what this version of WASI does not have".into())
-                .hint("build it for WASI 0.2 (`wasm32-wasip2`)")
-                .source(error)
-        })?;
-        let mut exports = Vec::new();
-        for interface in &description.interfaces {
-            let instance = match interface.export.as_str() {
-                "" => None,
-                export => Some(
-                    component
-                        .get_export_index(None, export)
-                        .ok_or_else(|| bad(format!("does not export `{export}`, as it says")))?,
-                ),
-            };
-            for function in &interface.functions {
-                exports.push(
-                    component
-                        .get_export_index(instance.as_ref(), &function.export)
-                        .ok_or_else(|| bad(format!("does not export `{}`, as it says", function.export)))?,
-                );
+            Kind::Bytes(bytes) => load(bytes)?,
+            Kind::Functions(wit, closures) => {
+                ungranted()?;
+                let description = Description::of_interface(&wit, &name)?;
+                let closures = function::matched(&description, closures, &name)?;
+                (description, Body::Functions(closures))
             }
-        }
-        let summary = summary.unwrap_or_else(|| description.summary());
-        Ok(Loaded {
+            Kind::Python(directory) => {
+                ungranted()?;
+                (Description::default(), Body::Python(Package::open(&name, &directory)?))
+            }
+        };
+        let summary = summary.unwrap_or_else(|| match &body {
+            Body::Python(package) => package.summary.clone(),
+            _ => description.summary(),
+        });
+        let mut loaded = Loaded {
             name,
             summary,
             description,
-            grants,
-            pre,
-            exports,
+            body,
+            rules: Vec::new(),
             first_function,
             modules: OnceLock::new(),
-        })
+            function_names: OnceLock::new(),
+        };
+        loaded.constrain(&allow)?;
+        Ok(loaded)
+    }
+
+    /// Compiles what the arguments of its functions must be like.
+    fn constrain(&mut self, allow: &std::collections::BTreeMap<String, super::Constraints>) -> Result<()> {
+        if allow.is_empty() {
+            return Ok(());
+        }
+        self.rules.resize_with(self.description.function_count() as usize, || None);
+        for (function, constraints) in allow {
+            let names = self.function_names();
+            let Some(position) = names.iter().position(|name| name == function) else {
+                return Err(Error::new(
+                    ErrorKind::Grant,
+                    format!(
+                        "the tool `{}` has no function `{function}` that could be constrained",
+                        self.name
+                    ),
+                )
+                .hint(format!("there are {}", names.join(", "))));
+            };
+            let Some(described) = self.function(position) else { continue };
+            let name = format!("{}.{function}", self.name);
+            self.rules[position] = Some(Rules::compile(&self.description, described, &name, constraints)?);
+        }
+        Ok(())
     }
 
     /// How many numbers its functions take, with those that close resources.
@@ -168,17 +324,34 @@ impl Loaded {
         self.modules.get_or_init(|| python::modules(&self.name, &self.description, self.first_function))
     }
 
-    /// The name of a function as Python has it, for messages.
+    fn items(&self) -> Vec<Item> {
+        python::items(&self.name, &self.description, &self.summary)
+    }
+
+    /// Its functions as programs call them, below the tool's name.
+    fn function_names(&self) -> &[String] {
+        self.function_names.get_or_init(|| python::function_names(&self.name, &self.description))
+    }
+
+    pub fn function(&self, position: usize) -> Option<&Function> {
+        self.description.interfaces.iter().flat_map(|interface| &interface.functions).nth(position)
+    }
+
+    /// Whether a function returns a `result`.
+    pub fn may_fail(&self, position: usize) -> bool {
+        self.function(position).is_some_and(|function| matches!(function.result, Some(Type::Result(..))))
+    }
+
+    /// The name of a function as programs call it below `tools`, for messages.
     pub fn function_name(&self, position: usize) -> String {
-        let function =
-            self.description.interfaces.iter().flat_map(|interface| &interface.functions).nth(position);
-        let Some(function) = function else { return self.name.clone() };
-        match function.kind {
-            Kind::Free => format!("{}.{}", self.name, names::snake(&function.name)),
-            Kind::Constructor(of) | Kind::Method(of) | Kind::Static(of) => {
-                let class = names::pascal(&self.description.types[of].name);
-                format!("{}.{class}.{}", self.name, names::snake(&function.name))
-            }
-        }
+        let name = self.function_names().get(position).map(String::as_str).unwrap_or_default();
+        format!("{}.{name}", self.name)
+    }
+
+    /// Why a call with these arguments is not allowed, if it is not.
+    pub fn refusal(&self, position: usize, head: &[u8], tail: &[u8]) -> Option<String> {
+        let rules = self.rules.get(position)?.as_ref()?;
+        let message = rules.check(&self.description, self.function(position)?, head, tail).err()?;
+        Some(format!("a call of {} is not allowed: {message}", self.function_name(position)))
     }
 }

@@ -16,6 +16,7 @@ mod stream;
 mod temporary;
 mod types;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -60,6 +61,16 @@ pub(crate) struct FilesystemCtx {
     preopens: Vec<Preopen>,
     budget: Budget,
     path_bytes: usize,
+    missed: Cell<Option<Missed>>,
+}
+
+/// What a guest asked for last of what it was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missed {
+    /// Any directory: there is none.
+    Directories,
+    /// To write in a directory that it may only read.
+    Writing(usize),
 }
 
 impl FilesystemCtx {
@@ -99,6 +110,7 @@ impl FilesystemCtx {
             preopens,
             budget: budget.unwrap_or_else(|| Budget::new(limits)),
             path_bytes: limits.path_bytes as usize,
+            missed: Cell::new(None),
         })
     }
 
@@ -107,9 +119,9 @@ impl FilesystemCtx {
     /// # Errors
     ///
     /// When it is not there.
-    pub fn workspace(&mut self, below: &std::path::Path) -> Result<Arc<cap_std::fs::Dir>> {
+    pub fn workspace(&self, below: &std::path::Path) -> Result<Arc<cap_std::fs::Dir>> {
         let missing = |message: String| Error::new(ErrorKind::Grant, message);
-        let workspace = self.preopens.first_mut().ok_or_else(|| missing("there is no workspace".into()))?;
+        let workspace = self.preopens.first().ok_or_else(|| missing("there is no workspace".into()))?;
         let directory = workspace.directory()?;
         if below.as_os_str().is_empty() {
             return Ok(directory);
@@ -118,6 +130,15 @@ impl FilesystemCtx {
             missing(format!("cannot open `{}` in the workspace", below.display())).source(error)
         })?;
         Ok(Arc::new(opened))
+    }
+
+    /// What the guest asked for since this was called last and was not granted: the path of a directory
+    /// in which it may not write, or nothing if it was granted no directory.
+    pub fn missed(&self) -> Option<Option<&str>> {
+        Some(match self.missed.take()? {
+            Missed::Directories => None,
+            Missed::Writing(mount) => Some(self.preopens.get(mount)?.guest_path.as_str()),
+        })
     }
 
     /// Bytes written so far.

@@ -1,7 +1,7 @@
 //! Opening granted directories.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -29,13 +29,17 @@ pub(crate) struct Preopen {
 enum Place {
     Directory(Arc<Dir>),
     /// Made when the program first looks at its directories: most never do.
-    Temporary(Option<(Arc<Dir>, TempWorkspace)>),
+    Temporary(OnceLock<(Arc<Dir>, TempWorkspace)>),
 }
 
 impl Preopen {
     /// An empty private directory, removed with the preopen.
     pub fn temporary(guest: &str) -> Self {
-        Preopen { place: Place::Temporary(None), guest_path: guest.to_owned(), access: Access::ReadWrite }
+        Preopen {
+            place: Place::Temporary(OnceLock::new()),
+            guest_path: guest.to_owned(),
+            access: Access::ReadWrite,
+        }
     }
 
     /// A directory that is open already.
@@ -43,15 +47,21 @@ impl Preopen {
         Preopen { place: Place::Directory(directory), guest_path: guest.to_owned(), access }
     }
 
-    pub(super) fn directory(&mut self) -> Result<Arc<Dir>> {
-        match &mut self.place {
+    /// The same directory once more, for another store.
+    pub fn again(&self) -> Result<Self> {
+        Ok(Self::shared(self.directory()?, &self.guest_path, self.access))
+    }
+
+    pub(super) fn directory(&self) -> Result<Arc<Dir>> {
+        match &self.place {
             Place::Directory(directory) => Ok(Arc::clone(directory)),
             Place::Temporary(made) => {
-                if made.is_none() {
+                if made.get().is_none() {
                     let workspace = TempWorkspace::new()?;
-                    *made = Some((Arc::new(workspace.open()?), workspace));
+                    // If another thread was faster, this one is removed again.
+                    let _ = made.set((Arc::new(workspace.open()?), workspace));
                 }
-                Ok(Arc::clone(&made.as_ref().expect("just made").0))
+                Ok(Arc::clone(&made.get().expect("just made").0))
             }
         }
     }

@@ -19,7 +19,7 @@ use super::descriptor::{Descriptor, Node, absolute, identity, stat, timestamp};
 use super::error::{ErrorCode, Result, StreamFault, settle};
 use super::listing::Listing;
 use super::stream::{Reader, Writer};
-use super::{Access, FilesystemCtxView, Opened, files};
+use super::{Access, FilesystemCtxView, Missed, Opened, files};
 
 type Settled<T> = wasmtime::Result<Result<T, ErrorCode>>;
 type Handle = Resource<Descriptor>;
@@ -61,6 +61,15 @@ impl FilesystemCtxView<'_> {
         Ok(self.table.get(handle)?)
     }
 
+    /// A directory that the program may change.
+    fn mutable(&self, handle: &Handle) -> Result<&Arc<Dir>> {
+        let descriptor = self.get(handle)?;
+        if descriptor.access == Access::ReadOnly {
+            self.ctx.missed.set(Some(Missed::Writing(descriptor.mount)));
+        }
+        descriptor.mutable_directory()
+    }
+
     fn path<'a>(&self, path: &'a str) -> Result<&'a str> {
         if path.len() > self.ctx.path_bytes {
             return Err(ErrorCode::NameTooLong.into());
@@ -91,6 +100,7 @@ impl FilesystemCtxView<'_> {
         let write = flags.contains(DescriptorFlags::WRITE) || truncate;
         let mutate = write || create || flags.contains(DescriptorFlags::MUTATE_DIRECTORY);
         if mutate && access == Access::ReadOnly {
+            self.ctx.missed.set(Some(Missed::Writing(mount)));
             return Err(ErrorCode::ReadOnly.into());
         }
         let opened = Some(self.opened()?);
@@ -152,8 +162,8 @@ impl FilesystemCtxView<'_> {
     }
 
     fn link(&self, from: &Handle, old: &str, to: &Handle, new: &str, rename: bool) -> Result<()> {
+        let (source, target) = (self.mutable(from)?, self.mutable(to)?);
         let (from, to) = (self.get(from)?, self.get(to)?);
-        let (source, target) = (from.mutable_directory()?, to.mutable_directory()?);
         let (old, new) = (self.path(old)?, self.path(new)?);
         if from.mount != to.mount {
             // A link would join two grants for good.
@@ -173,7 +183,7 @@ impl FilesystemCtxView<'_> {
     }
 
     fn symlink(&self, handle: &Handle, target: &str, path: &str) -> Result<()> {
-        let directory = self.get(handle)?.mutable_directory()?;
+        let directory = self.mutable(handle)?;
         let (target, path) = (self.path(target)?, self.path(path)?);
         if may_lead_out(Path::new(target)) {
             return Err(ErrorCode::NotPermitted.into());
@@ -192,7 +202,10 @@ fn may_lead_out(target: &Path) -> bool {
 impl preopens::Host for FilesystemCtxView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
         let mut handles = Vec::with_capacity(self.ctx.preopens.len());
-        for (mount, preopen) in self.ctx.preopens.iter_mut().enumerate() {
+        if self.ctx.preopens.is_empty() {
+            self.ctx.missed.set(Some(Missed::Directories));
+        }
+        for (mount, preopen) in self.ctx.preopens.iter().enumerate() {
             let mut flags = DescriptorFlags::READ;
             if preopen.access == Access::ReadWrite {
                 flags |= DescriptorFlags::MUTATE_DIRECTORY;
@@ -322,7 +335,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
 
     fn create_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
-            let (directory, path) = (self.get(&handle)?.mutable_directory()?, self.path(&path)?);
+            let (directory, path) = (self.mutable(&handle)?, self.path(&path)?);
             self.ctx.budget.entry(|| directory.create_dir(path))
         })())
     }
@@ -347,7 +360,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         modification: NewTimestamp,
     ) -> Settled<()> {
         settle((|| {
-            let directory = self.get(&handle)?.mutable_directory()?;
+            let directory = self.mutable(&handle)?;
             let path = self.path(&path)?;
             let (access, modification) = (timestamp(access)?, timestamp(modification)?);
             if !follows(flags) && !asks_for_directory(path) {
@@ -397,7 +410,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
 
     fn remove_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
-            let (directory, path) = (self.get(&handle)?.mutable_directory()?, self.path(&path)?);
+            let (directory, path) = (self.mutable(&handle)?, self.path(&path)?);
             directory.remove_dir(path.trim_end_matches('/'))?;
             self.ctx.budget.entry_gone();
             Ok(())
@@ -414,7 +427,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
 
     fn unlink_file_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
-            let directory = self.get(&handle)?.mutable_directory()?;
+            let directory = self.mutable(&handle)?;
             directory.remove_file_or_symlink(self.path(&path)?)?;
             self.ctx.budget.entry_gone();
             Ok(())

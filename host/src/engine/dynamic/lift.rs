@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wasmtime::component::__internal::{CanonicalAbiInfo, ComponentTypes, InstanceType, LiftContext};
 use wasmtime::component::{ComponentNamedList, ComponentType, Lift, ResourceAny};
 use wasmtime::{Result, ValRaw, bail};
-use wasmtime_environ::component::{InterfaceType, MAX_FLAT_RESULTS, VariantInfo};
+use wasmtime_environ::component::{InterfaceType, MAX_FLAT_RESULTS, StringEncoding, VariantInfo};
 
 use super::lower::is_plain;
 use crate::engine::{Interrupt, Stopped};
@@ -29,6 +29,9 @@ const LOOK_EVERY: u32 = 1 << 14;
 thread_local! {
     /// What stops the call on this thread while its results are read.
     pub(super) static INTERRUPT: RefCell<Option<Arc<Interrupt>>> = const { RefCell::new(None) };
+
+    /// Memory for the results of the call on this thread.
+    pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 // SAFETY: `Lower` is one `ValRaw`, which is all that results may take in registers; where they take
@@ -51,7 +54,8 @@ unsafe impl ComponentNamedList for Results {}
 // its type.
 unsafe impl Lift for Results {
     fn linear_lift_from_flat(cx: &mut LiftContext<'_>, ty: InterfaceType, src: &Self::Lower) -> Result<Self> {
-        let mut results = Results::default();
+        let mut results = Results { bytes: BUFFER.take(), ..Results::default() };
+        results.bytes.clear();
         let types = Arc::clone(cx.types);
         let abi = types.canonical_abi(&ty);
         if abi.flat_count(MAX_FLAT_RESULTS).is_some() {
@@ -222,6 +226,13 @@ impl Results {
             InterfaceType::U64 | InterfaceType::S64 | InterfaceType::Float64 => self.put(bytes(cx, at, 8)?),
             InterfaceType::Char => self.put(&character(u32::from_le_bytes(array(cx, at)?))?.to_le_bytes()),
             InterfaceType::String => {
+                if cx.options().string_encoding == StringEncoding::Utf8 {
+                    let start = u32::from_le_bytes(array(cx, at)?) as usize;
+                    let length = u32::from_le_bytes(array(cx, at + 4)?);
+                    let string = std::str::from_utf8(bytes(cx, start, length as usize)?)?;
+                    self.put(&length.to_le_bytes())?;
+                    return self.put(string.as_bytes());
+                }
                 let string = String::linear_lift_from_memory(cx, ty, bytes(cx, at, 8)?)?;
                 self.put(&u32::try_from(string.len())?.to_le_bytes())?;
                 self.put(string.as_bytes())

@@ -77,7 +77,8 @@ impl Handles {
     }
 }
 
-/// Calls a function with encoded arguments, in one or two parts; gives its encoded results.
+/// Calls a function with encoded arguments, in one or two parts; gives its encoded results, in the
+/// memory of `buffer`.
 ///
 /// # Errors
 ///
@@ -90,6 +91,7 @@ pub(crate) fn call<T>(
     tail: &[u8],
     handles: &mut Handles,
     interrupt: &Arc<Interrupt>,
+    buffer: Vec<u8>,
 ) -> wasmtime::Result<Vec<u8>> {
     // SAFETY: `Arguments` and `Results` stand for any parameters and results: they look at the types
     // of the function that is called, and read and write what the canonical ABI says for those.
@@ -97,6 +99,7 @@ pub(crate) fn call<T>(
     let typed = unsafe { TypedFunc::<Arguments<'_>, Results>::new_unchecked(function) };
     let given = Mutex::new(std::mem::take(handles));
     lift::INTERRUPT.set(Some(Arc::clone(interrupt)));
+    lift::BUFFER.set(buffer);
     let results = typed.call(store, Arguments { head, tail, handles: &given });
     lift::INTERRUPT.set(None);
     *handles = given.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -40,7 +40,7 @@ impl Writer<'_> {
         code.line("if _b[0]:".into());
         code.deeper();
         match error {
-            None => code.line("raise Error(None)".into()),
+            None => code.line("raise _r._told(_b, Error(None))".into()),
             Some(error) => {
                 let class = match error {
                     Type::Named(index) => self.exceptions[index].clone(),
@@ -48,7 +48,7 @@ impl Writer<'_> {
                 };
                 code.line("_q = 1".into());
                 let value = self.decode(code, error);
-                code.line(format!("raise {class}({value})"));
+                code.line(format!("raise _r._told(_b, {class}({value}))"));
             }
         }
         code.shallower();
@@ -110,12 +110,12 @@ impl Writer<'_> {
         }
         let tag = self.format("I");
         match ty {
-            Type::String => {
+            Type::String | Type::Json => {
                 let (length, text) = (code.temporary(), code.temporary());
                 code.line(format!("{length} = _u{tag}(_b, _q)[0] + _q + 4"));
                 code.line(format!("{text} = _b[_q + 4:{length}].decode()"));
                 code.line(format!("_q = {length}"));
-                text
+                if *ty == Type::Json { format!("_r._loads({text})") } else { text }
             }
             Type::List(element) => {
                 let (count, items) = (code.temporary(), code.temporary());

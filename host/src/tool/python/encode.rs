@@ -55,9 +55,10 @@ impl Writer<'_> {
             Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => {
                 code.pend(letter(ty), value.into());
             }
-            Type::String => {
+            Type::String | Type::Json => {
                 let bytes = code.temporary();
-                code.line(format!("{bytes} = {value}.encode()"));
+                let text = if *ty == Type::Json { format!("_r._dumps({value})") } else { value.to_owned() };
+                code.line(format!("{bytes} = {text}.encode()"));
                 code.pend('I', format!("_len({bytes})"));
                 self.flush(code);
                 code.line(format!("_a({bytes})"));

@@ -1,9 +1,11 @@
 //! The Python modules of a tool, made from its description: real functions and classes whose bodies
 //! encode their arguments, call the host, and decode what comes back (`engine::dynamic` says how).
 
+mod aio;
 mod code;
 mod decode;
 mod encode;
+mod stubs;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
@@ -16,11 +18,65 @@ use super::names::{literal, pascal, snake, upper};
 /// What all generated modules share.
 pub(crate) const RUNTIME: &str = include_str!("runtime.py");
 
+/// `tools.search` and `tools.describe`.
+pub(crate) const DISCOVERY: &str = include_str!("discovery.py");
+
 /// The module `tools` itself: `tools` are their names, with a line about each.
 pub(crate) fn package(tools: &[(&str, &str)]) -> String {
     let lines: Vec<String> =
         tools.iter().map(|(name, line)| format!("    {}: {},\n", literal(name), literal(line))).collect();
     format!("{}\n_TOOLS = {{\n{}}}\n", include_str!("package.py"), lines.concat())
+}
+
+/// The stub of the module `tools`.
+pub(crate) const PACKAGE_STUB: &str = include_str!("package.pyi");
+
+/// The stub of what all generated modules share.
+pub(crate) const RUNTIME_STUB: &str = include_str!("runtime.pyi");
+
+/// Something that discovery finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Its name below `tools`.
+    pub name: String,
+    /// What stands for it in one line.
+    pub signature: String,
+    pub docs: String,
+    /// Its stub; empty for modules.
+    pub stub: String,
+    /// The names of the classes that it needs.
+    pub uses: Vec<String>,
+}
+
+/// What programs may find of a tool, itself first.
+pub(crate) fn items(tool: &str, described: &Description, summary: &str) -> Vec<Item> {
+    Writer::new(tool, described, 0).items(summary)
+}
+
+/// The stub files of a tool: paths below `tools`, and contents.
+pub(crate) fn stubs(tool: &str, described: &Description) -> Vec<(String, String)> {
+    Writer::new(tool, described, 0).stubs()
+}
+
+/// Functions as programs call them below the tool's name, in the order of their numbers.
+pub(crate) fn function_names(tool: &str, described: &Description) -> Vec<String> {
+    Writer::new(tool, described, 0).function_names()
+}
+
+/// The module that discovery reads: all items of all tools, and for the Python packages where they are,
+/// as an expression.
+pub(crate) fn index(items: &[Item], packages: &[(&str, String)]) -> String {
+    let mut source = "from tools._discovery import Item as _Item\n\nITEMS = (\n".to_owned();
+    for item in items {
+        let uses: String = item.uses.iter().map(|name| literal(name) + ", ").collect();
+        let texts = [&item.name, &item.signature, &item.docs, &item.stub].map(|text| literal(text));
+        let _ = writeln!(source, "    _Item({}, ({uses})),", texts.join(", "));
+    }
+    source.push_str(")\nPACKAGES = {\n");
+    for (name, place) in packages {
+        let _ = writeln!(source, "    {}: {place},", literal(name));
+    }
+    source + "}\n"
 }
 
 /// The source of a tool's modules by their full names; the first is the tool's own.
@@ -109,6 +165,7 @@ impl<'a> Writer<'a> {
 
     fn modules(mut self) -> Vec<(String, String)> {
         let described = self.described;
+        let first = self.next_function;
         let several = self.several();
         let mut body = String::new();
         for index in 0..described.types.len() {
@@ -137,7 +194,7 @@ impl<'a> Writer<'a> {
                 self.next_function += 1;
                 if function.kind == Kind::Free {
                     let name = snake(&function.name);
-                    self.function(function, number, &format!("{prefix}{name}"), 0, &mut body);
+                    self.function(function, number, &format!("{prefix}{name}"), function.is_async, &mut body);
                     names.push(name);
                 } else {
                     self.method(function, number, &mut body);
@@ -158,16 +215,14 @@ impl<'a> Writer<'a> {
         public.extend(self.classes.iter().cloned());
         public.extend(self.exceptions.values().cloned());
         public.push("Error".to_owned());
-        let parts: Vec<String> = match several {
+        let mut parts: Vec<String> = match several {
             true => self.interfaces.iter().filter(|name| !name.is_empty()).cloned().collect(),
             false => Vec::new(),
         };
         public.extend(parts.iter().cloned());
-        let docs = match described.docs.is_empty() {
-            true => described.interfaces.first().map(|interface| interface.docs.as_str()).unwrap_or_default(),
-            false => &described.docs,
-        };
-        let mut source = format!("{}\n\n", literal(docs));
+        let aio = self.aio(first);
+        parts.extend(aio.first().map(|_| "aio".to_owned()));
+        let mut source = format!("{}\n\n", literal(&self.docs()));
         source.push_str("from tools import *\nfrom tools import _runtime as _r\n");
         source.push_str("from tools._runtime import _array, _bool, _char, _explain, _flags, _give, _handle, _items, _numbers, _result, _some, _variant\n");
         source.push_str(
@@ -196,12 +251,13 @@ impl<'a> Writer<'a> {
             "\n\n__all__ = [{}]\n",
             public.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ")
         );
-        if several {
+        if !parts.is_empty() {
             let names: Vec<String> = parts.iter().map(|name| literal(name)).collect();
             let _ = write!(source, "\n__getattr__ = _r._submodules(__name__, ({},))\n", names.join(", "));
         }
         let mut modules = vec![(format!("tools.{}", self.tool), source)];
         modules.extend(submodules);
+        modules.extend(aio);
         modules
     }
 
@@ -238,23 +294,27 @@ impl<'a> Writer<'a> {
     }
 
     /// A type as an annotation.
-    pub fn annotation(&self, ty: &Type) -> String {
+    fn annotation(&self, ty: &Type) -> String {
         match ty {
-            Type::Bool => "bool".into(),
+            Type::Bool => self.builtin("bool"),
             Type::S8 | Type::U8 | Type::S16 | Type::U16 | Type::S32 | Type::U32 | Type::S64 | Type::U64 => {
-                "int".into()
+                self.builtin("int")
             }
-            Type::F32 | Type::F64 => "float".into(),
-            Type::Char | Type::String => "str".into(),
+            Type::F32 | Type::F64 => self.builtin("float"),
+            Type::Char | Type::String => self.builtin("str"),
+            Type::Json => "Any".into(),
             Type::List(element) | Type::Array(element, _) => match letter_of(element) {
-                Some("B") => "bytes".into(),
+                Some("B") => self.builtin("bytes"),
                 Some(_) => format!("Sequence[{}]", self.annotation(element)),
-                None => format!("list[{}]", self.annotation(element)),
+                None => format!("{}[{}]", self.builtin("list"), self.annotation(element)),
             },
-            Type::Map(key, value) => format!("dict[{}, {}]", self.annotation(key), self.annotation(value)),
+            Type::Map(key, value) => {
+                format!("{}[{}, {}]", self.builtin("dict"), self.annotation(key), self.annotation(value))
+            }
             Type::Tuple(types) => {
                 format!(
-                    "tuple[{}]",
+                    "{}[{}]",
+                    self.builtin("tuple"),
                     types.iter().map(|ty| self.annotation(ty)).collect::<Vec<_>>().join(", ")
                 )
             }
@@ -269,6 +329,15 @@ impl<'a> Writer<'a> {
                 format!("Ok[{}] | Err[{}]", side(ok), side(error))
             }
             Type::Named(index) | Type::Own(index) | Type::Borrow(index) => self.classes[*index].clone(),
+        }
+    }
+
+    /// A type of Python's own, which a function of the tool may have taken the name of.
+    fn builtin(&self, name: &str) -> String {
+        let mut functions = self.described.interfaces.iter().flat_map(|interface| &interface.functions);
+        match functions.any(|function| snake(&function.name) == name) {
+            true => format!("builtins.{name}"),
+            false => name.to_owned(),
         }
     }
 
@@ -424,14 +493,9 @@ impl<'a> Writer<'a> {
             return;
         };
         let class = self.classes[index].clone();
-        let name = match function.kind {
-            Kind::Constructor(_) => "__init__".to_owned(),
-            // A resource has that already.
-            _ if snake(&function.name) == "close" => "close_".to_owned(),
-            _ => snake(&function.name),
-        };
+        let name = stubs::python_name(function);
         let private = format!("_{class}_{name}");
-        self.function(function, number, &private, 0, out);
+        self.function(function, number, &private, function.is_async, out);
         let bound = match function.kind {
             Kind::Static(_) => format!("_staticmethod({private})"),
             _ => private.clone(),
@@ -445,7 +509,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A function with its signature, documentation and body.
-    fn function(&mut self, function: &Function, number: u32, name: &str, depth: usize, out: &mut String) {
+    fn function(&mut self, function: &Function, number: u32, name: &str, is_async: bool, out: &mut String) {
         let mut signature = Vec::new();
         let mut encoded: Vec<(String, Type)> = Vec::new();
         if let Kind::Method(index) = function.kind {
@@ -455,22 +519,16 @@ impl<'a> Writer<'a> {
             signature.push("self".to_owned());
         }
         for (position, (parameter, ty)) in function.parameters.iter().enumerate() {
-            let optional =
-                function.parameters[position..].iter().all(|(_, ty)| matches!(ty, Type::Option(_)));
             let python = snake(parameter);
-            let default = if optional { " = None" } else { "" };
+            let default = if function.is_optional(position) { " = None" } else { "" };
             signature.push(format!("{python}: {}{default}", literal(&self.annotation(ty))));
             encoded.push((python, ty.clone()));
         }
-        let returns = match (&function.kind, &function.result) {
-            (Kind::Constructor(_), _) | (_, None) => "None".to_owned(),
-            (_, Some(Type::Result(ok, _))) => ok.as_ref().map_or("None".to_owned(), |ty| self.annotation(ty)),
-            (_, Some(ty)) => self.annotation(ty),
-        };
+        let returns = self.returned(function);
         let mut code = Code::default();
         let (head, tail) = self.arguments(&mut code, &encoded);
         let mut text = Code::default();
-        let call = if function.is_async { "await _start" } else { "_call" };
+        let call = if is_async { "await _start" } else { "_call" };
         if code.text.is_empty() && head == "b\"\"" {
             text.line(format!("_b = {call}({number}, b\"\", b\"\")"));
         } else {
@@ -502,15 +560,14 @@ impl<'a> Writer<'a> {
             text.line(format!("_b = {call}({number}, _h, {tail})"));
         }
         self.results(&mut text, function);
-        let word = if function.is_async { "async def" } else { "def" };
+        let word = if is_async { "async def" } else { "def" };
         let _ = write!(
             out,
-            "\n\n{}{word} {name}({}) -> {}:\n    {}\n{}",
-            "    ".repeat(depth),
+            "\n\n{word} {name}({}) -> {}:\n    {}\n{}",
             signature.join(", "),
             literal(&returns),
             literal(&function.docs),
-            text.indented(1 + depth)
+            text.indented(1)
         );
     }
 }
@@ -530,6 +587,7 @@ fn wit_name(ty: &Type) -> &'static str {
         Type::F64 => "f64",
         Type::Char => "char",
         Type::String => "string",
+        Type::Json => "json",
         _ => "value",
     }
 }

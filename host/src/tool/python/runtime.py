@@ -40,13 +40,45 @@ class ToolClosed(ToolError, ValueError):
     """A resource was used that is closed, or that went with the instance of its tool."""
 
 
+# Programs know them by this name.
+for _class in (ToolError, ToolDenied, ToolTimeout, ToolMemoryError, ToolTrapped, ToolClosed):
+    _class.__module__ = "tools"
+
 _KINDS = {
     "denied": ToolDenied,
     "timeout": ToolTimeout,
     "memory": ToolMemoryError,
     "trap": ToolTrapped,
     "closed": ToolClosed,
+    "arguments": TypeError,
+    "unknown": LookupError,
 }
+
+_BY_NAME = 0xFFFFFFFF
+
+
+def call_json(name, arguments):
+    """Call the function `name` below `tools` with JSON, an array or an object; gives what it returns as JSON."""
+    import importlib
+    import json
+
+    module, _, function = name.rpartition(".")
+    from tools import _index
+
+    if name.partition(".")[0] in _index.PACKAGES:
+        found = getattr(importlib.import_module(f"tools.{module}"), function)
+        given = json.loads(arguments)
+        result = found(**given) if isinstance(given, dict) else found(*given)
+        return json.dumps(result)
+    request = json.dumps({"function": name, "arguments": json.loads(arguments)})
+    try:
+        answer = json.loads(_modules.call(_BY_NAME, request.encode(), b""))
+    except _Failure as error:
+        raise _failed(error.value) from None
+    if "err" in answer:
+        raise ToolError(answer["err"])
+    return json.dumps(answer["ok"])
+
 
 
 class _Case:
@@ -91,7 +123,7 @@ def _failed(failure):
 
 
 # After these the instance of the tool is gone, and all of its resources with it.
-_LOST = ("timeout", "memory", "trap")
+_LOST = ("timeout", "memory", "trap", "denied")
 
 
 def _caller(generation, _call=_modules.call):
@@ -119,6 +151,20 @@ def _starter(generation):
         raise _failed(failure)
 
     return start
+
+
+def _told(answer, error):
+    """The error that a call ended in, with what the host refused the tool meanwhile."""
+    if answer[0] == 1:
+        return error
+    cls = type(error)
+    if "_refused" not in cls.__dict__:
+        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+        cls._refused = type(cls.__name__, (cls, ToolDenied), names)
+    refused = cls._refused(error.payload)
+    length = int.from_bytes(answer[-4:], "little")
+    refused.add_note(answer[-4 - length:-4].decode())
+    return refused
 
 
 # What encoding raises when an argument is not a value of its type.
@@ -172,6 +218,21 @@ def _give(value, cls, given):
             raise ToolClosed(f"this {cls.__name__} is given twice")
     given.append(value)
     return number
+
+
+def _dumps(value):
+    import json
+
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _loads(text):
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ToolTrapped(f"the tool gave what is not JSON: {error}") from None
 
 
 def _flags(value, cls):
@@ -385,6 +446,11 @@ def _check(of, value, place):
             value.encode()
         except UnicodeEncodeError:
             raise ValueError(f"`{place}` must be {of}, and {_shown(value)} has a surrogate, which UTF-8 has not") from None
+    elif of == "json":
+        try:
+            _dumps(value).encode()
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{place}` must be what JSON can hold: {error}") from None
     elif of is not None:
         _check_composed(of, value, place, wrong)
 

@@ -1,0 +1,106 @@
+//! A tool that is a WebAssembly component: compiled, and checked against what it may import.
+
+use std::sync::Arc;
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{ComponentExportIndex, InstancePre, Linker};
+
+use super::ToolGrants;
+use super::describe::{Description, Shape};
+use super::effect;
+use super::state::ToolState;
+use crate::engine::{Cache, Progress, ToolEngine};
+use crate::{Error, ErrorKind, Result};
+
+/// A compiled component and what it is granted.
+pub(crate) struct Component {
+    pub grants: Arc<ToolGrants>,
+    pub pre: InstancePre<ToolState>,
+    /// Where it exports its functions.
+    pub exports: Vec<ComponentExportIndex>,
+    /// The names of what it imports.
+    pub imports: Vec<String>,
+}
+
+/// Interfaces that every tool may import; what they give is decided by its grants.
+const LINKED: &[&str] = &[
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+
+impl Component {
+    pub fn load(
+        name: &str,
+        bytes: &[u8],
+        grants: ToolGrants,
+        engine: &ToolEngine,
+        linker: &Linker<ToolState>,
+        cache: &Cache,
+        progress: &dyn Fn(Progress),
+    ) -> Result<(Description, Self)> {
+        let bad = |message: String| Error::new(ErrorKind::Tool, format!("the tool `{name}` {message}"));
+        let (component, description): (_, Description) = engine.load(bytes, cache, progress, || {
+            let description = Description::read(bytes, name)?;
+            serde_json::to_vec(&description).map_err(|error| bad("cannot be described".into()).source(error))
+        })?;
+        let has_resources = description.types.iter().any(|ty| matches!(ty.shape, Shape::Resource));
+        if grants.per_call && has_resources {
+            return Err(Error::new(
+                ErrorKind::Grant,
+                format!("the tool `{name}` has resources, which would be gone after the call that made them"),
+            )
+            .hint("leave `per-call` out for it"));
+        }
+        let mut imports = Vec::new();
+        for (import, item) in component.component_type().imports(engine.wasmtime()) {
+            imports.push(import.to_owned());
+            let known = LINKED.iter().any(|prefix| import.starts_with(prefix));
+            if matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_))
+                && !known
+            {
+                return Err(bad(format!("imports `{import}`, which nothing provides"))
+                    .hint("a tool may import WASI 0.2, of HTTP the outgoing side; compose other imports into it with `wasm-tools compose`"));
+            }
+        }
+        effect::check(name, &grants, &imports)?;
+        let instantiate = || {
+            if !imports.iter().any(|import| import.starts_with("wasi:http/")) {
+                return linker.instantiate_pre(&component);
+            }
+            // Linked for those alone that import it: it is much.
+            let mut linker = linker.clone();
+            wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;
+            linker.instantiate_pre(&component)
+        };
+        let pre = instantiate().map_err(|error| {
+            bad("imports what this version of WASI does not have".into())
+                .hint("build it for WASI 0.2 (`wasm32-wasip2`)")
+                .source(error)
+        })?;
+        let mut exports = Vec::new();
+        for interface in &description.interfaces {
+            let instance = match interface.export.as_str() {
+                "" => None,
+                export => Some(
+                    component
+                        .get_export_index(None, export)
+                        .ok_or_else(|| bad(format!("does not export `{export}`, as it says")))?,
+                ),
+            };
+            for function in &interface.functions {
+                exports.push(
+                    component
+                        .get_export_index(instance.as_ref(), &function.export)
+                        .ok_or_else(|| bad(format!("does not export `{}`, as it says", function.export)))?,
+                );
+            }
+        }
+        Ok((description, Component { grants: Arc::new(grants), pre, exports, imports }))
+    }
+}
