@@ -184,6 +184,7 @@ fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
             None => tool,
         })
     };
+    tools.sort_by(|one, other| one.name().cmp(other.name()));
     tools.into_iter().map(configure).collect()
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use agentkernel::{Access, CompilationCache, Grants, Workspace};
+use agentkernel::{Access, CompilationCache, ToolGrants, Workspace};
 
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
@@ -15,8 +15,7 @@ const MAX_LINKS: usize = 40;
 
 /// Refuses settings whose configuration, interpreter or cache the program could replace.
 pub fn check(settings: &Settings) -> Result<()> {
-    let writable: Vec<_> =
-        writable(&settings.grants).filter_map(|path| Some((path, identity(path)?))).collect();
+    let writable: Vec<_> = writable(settings).filter_map(|path| Some((path, identity(path)?))).collect();
     if writable.is_empty() {
         return Ok(());
     }
@@ -54,13 +53,17 @@ pub fn check(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// The directories that the program may write to and that outlive it.
-fn writable(grants: &Grants) -> impl Iterator<Item = &Path> {
+/// The directories that the program may write to, by itself or through a tool, and that outlive it.
+fn writable(settings: &Settings) -> impl Iterator<Item = &Path> {
+    let grants = &settings.grants;
     let workspace = match &grants.workspace {
         Workspace::Directory(directory) => Some(directory),
         Workspace::Temporary => None,
     };
-    let mounts = grants.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
+    // The workspace that a tool may be granted is not a path of the host.
+    let tools = settings.tools.iter().flat_map(|tool| &tool.granted().mounts);
+    let tools = tools.filter(|mount| !mount.host.starts_with(ToolGrants::WORKSPACE));
+    let mounts = grants.mounts.iter().chain(tools).filter(|mount| mount.access == Access::ReadWrite);
     workspace.into_iter().chain(mounts.map(|mount| &mount.host)).map(PathBuf::as_path)
 }
 

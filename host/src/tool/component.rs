@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{ComponentExportIndex, InstancePre, Linker};
+use wasmtime::component::{ComponentExportIndex, InstancePre};
 
 use super::ToolGrants;
 use super::describe::{Description, Shape};
@@ -15,7 +15,11 @@ use crate::{Error, ErrorKind, Result};
 /// A compiled component and what it is granted.
 pub(crate) struct Component {
     pub grants: Arc<ToolGrants>,
-    pub pre: InstancePre<ToolState>,
+    pub compiled: wasmtime::component::Component,
+    /// What instances are made of, once it is linked.
+    pub pre: Option<InstancePre<ToolState>>,
+    /// The tools whose exports it imports, by their positions.
+    pub needs: Vec<usize>,
     /// Where it exports its functions.
     pub exports: Vec<ComponentExportIndex>,
     /// The names of what it imports.
@@ -35,12 +39,16 @@ const LINKED: &[&str] = &[
 ];
 
 impl Component {
+    /// Whether an import is one that every tool may have.
+    pub fn is_linked(import: &str) -> bool {
+        LINKED.iter().any(|prefix| import.starts_with(prefix))
+    }
+
     pub fn load(
         name: &str,
         bytes: &[u8],
         grants: ToolGrants,
         engine: &ToolEngine,
-        linker: &Linker<ToolState>,
         cache: &Cache,
         progress: &dyn Fn(Progress),
     ) -> Result<(Description, Self)> {
@@ -59,30 +67,15 @@ impl Component {
         }
         let mut imports = Vec::new();
         for (import, item) in component.component_type().imports(engine.wasmtime()) {
-            imports.push(import.to_owned());
-            let known = LINKED.iter().any(|prefix| import.starts_with(prefix));
-            if matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_))
-                && !known
-            {
-                return Err(bad(format!("imports `{import}`, which nothing provides"))
-                    .hint("a tool may import WASI 0.2, of HTTP the outgoing side; compose other imports into it with `wasm-tools compose`"));
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => {
+                    return Err(bad(format!("imports the function `{import}`, which nothing provides"))
+                        .hint("import it in an interface that another tool exports, or compose it in"));
+                }
+                _ => imports.push(import.to_owned()),
             }
         }
         effect::check(name, &grants, &imports)?;
-        let instantiate = || {
-            if !imports.iter().any(|import| import.starts_with("wasi:http/")) {
-                return linker.instantiate_pre(&component);
-            }
-            // Linked for those alone that import it: it is much.
-            let mut linker = linker.clone();
-            wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker)?;
-            linker.instantiate_pre(&component)
-        };
-        let pre = instantiate().map_err(|error| {
-            bad("imports what this version of WASI does not have".into())
-                .hint("build it for WASI 0.2 (`wasm32-wasip2`)")
-                .source(error)
-        })?;
         let mut exports = Vec::new();
         for interface in &description.interfaces {
             let instance = match interface.export.as_str() {
@@ -101,6 +94,16 @@ impl Component {
                 );
             }
         }
-        Ok((description, Component { grants: Arc::new(grants), pre, exports, imports }))
+        Ok((
+            description,
+            Component {
+                grants: Arc::new(grants),
+                compiled: component,
+                pre: None,
+                needs: Vec::new(),
+                exports,
+                imports,
+            },
+        ))
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::describe::{Description, Function, Shape, Type};
-use super::json;
 use super::names::snake;
 use crate::{Error, ErrorKind, Result};
 
@@ -84,14 +83,7 @@ impl Rules {
     }
 
     /// Checks the arguments of a call; says what is not allowed.
-    pub fn check(
-        &self,
-        described: &Description,
-        function: &Function,
-        head: &[u8],
-        tail: &[u8],
-    ) -> std::result::Result<(), String> {
-        let arguments = json::arguments(described, function, head, tail)?;
+    pub fn check(&self, arguments: &Map<String, Value>) -> std::result::Result<(), String> {
         self.0.iter().try_for_each(|rule| {
             let value = arguments.get(&rule.path[0]).unwrap_or(&Value::Null);
             rule.reach(value, 1).map_err(|message| format!("`{}` {message}", rule.path.join(".")))

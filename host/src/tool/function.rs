@@ -21,8 +21,10 @@ type Given = std::result::Result<Value, String>;
 #[derive(Clone)]
 pub(crate) enum Closure {
     Plain(Arc<dyn Fn(Value) -> Given + Send + Sync>),
-    Async(Arc<dyn Fn(Value) -> Pin<Box<dyn Future<Output = Given> + Send>> + Send + Sync>),
+    Async(Arc<dyn Fn(Value) -> Running + Send + Sync>),
 }
+
+type Running = Pin<Box<dyn Future<Output = Given> + Send>>;
 
 impl std::fmt::Debug for Closure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

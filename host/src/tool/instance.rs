@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::component::Component;
 use super::denials;
 use super::function::{self, Closure};
 use super::json;
 use super::live::{Callee, Fault, Host, Live, Used, failure};
 use super::pool::Pool;
-use super::toolbox::{Body, Loaded, Target, Toolbox};
+use super::toolbox::{Body, Target, Toolbox};
 use crate::bindings::operations::Failure;
 use crate::console::Stream;
 use crate::engine::Stopped;
@@ -94,8 +93,8 @@ impl Instances {
                 }))
             }
             Body::Component(component) if !tool.description.passes_resources(described) => {
+                let used = used(&mut self.slots, &toolbox, position, caller.filesystem).ok()?;
                 let slot = &mut self.slots[position];
-                let used = slot.used(tool, component, caller.filesystem).ok()?;
                 let pool = slot.pool.get_or_insert_with(|| Pool::new(&toolbox, position, component, used));
                 Some(Box::pin(pool.start(function, [head, tail].concat(), &caller.host)))
             }
@@ -177,8 +176,9 @@ impl Instances {
             }
             Body::Python(_) => return Ok(Err(unknown(number))),
         };
+        let used = used(&mut self.slots, toolbox, position, caller.filesystem);
         let slot = &mut self.slots[position];
-        let result = slot.used(tool, component, caller.filesystem).and_then(|used| {
+        let result = used.and_then(|used| {
             let callee = Callee { toolbox, tool, component, used: &used };
             let function = match (target, &mut slot.live) {
                 (Target::Function(function), _) => function,
@@ -219,20 +219,26 @@ impl Instances {
     }
 }
 
-impl Slot {
-    fn used(
-        &mut self,
-        tool: &Loaded,
-        component: &Component,
-        session: &FilesystemCtx,
-    ) -> Result<Arc<Used>, Fault> {
-        if let Some(used) = &self.used {
-            return Ok(Arc::clone(used));
-        }
-        let used = Arc::new(Used::new(tool, &component.grants, session)?);
-        self.used = Some(Arc::clone(&used));
-        Ok(used)
+/// What all instances of a tool share, and of those that it needs.
+fn used(
+    slots: &mut [Slot],
+    toolbox: &Toolbox,
+    position: usize,
+    session: &FilesystemCtx,
+) -> Result<Arc<Used>, Fault> {
+    if let Some(used) = &slots[position].used {
+        return Ok(Arc::clone(used));
     }
+    let tool = &toolbox.tools[position];
+    let Body::Component(component) = &tool.body else {
+        return Err(Fault::Refused(failure("unknown", "this is no component".into())));
+    };
+    // There is no circle of needs.
+    let needs = component.needs.iter().map(|need| Ok((*need, used(slots, toolbox, *need, session)?)));
+    let needs = needs.collect::<Result<Vec<_>, Fault>>()?;
+    let used = Arc::new(Used::new(tool, &component.grants, session, needs)?);
+    slots[position].used = Some(Arc::clone(&used));
+    Ok(used)
 }
 
 /// A call that goes on by itself.

@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
             }
             Type::List(element) if **element == Type::U8 => {
                 let count = self.count()?;
-                Value::String(STANDARD.encode(self.take(count)?))
+                base64(self.take(count)?)
             }
             Type::List(element) => {
                 let count = self.count()?;
@@ -273,11 +273,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn tagged(tag: &str, value: Value) -> Value {
+pub(super) fn tagged(tag: &str, value: Value) -> Value {
     Value::Object([(tag.to_owned(), value)].into_iter().collect())
 }
 
-fn floating(number: f64) -> Value {
+/// Bytes as JSON has them.
+pub(super) fn base64(bytes: &[u8]) -> Value {
+    Value::String(STANDARD.encode(bytes))
+}
+
+pub(super) fn floating(number: f64) -> Value {
     match Number::from_f64(number) {
         Some(number) => Value::Number(number),
         None if number.is_nan() => "NaN".into(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use wasmtime::component::Func;
+use wasmtime::component::{Func, Val};
 use wasmtime::{Store, Trap};
 
 use super::component::Component;
@@ -45,10 +45,10 @@ pub(crate) struct Host<'a> {
 
 /// A tool that is called, and what all its instances in the session share.
 pub(super) struct Callee<'a> {
-    pub toolbox: &'a Toolbox,
+    pub toolbox: &'a Arc<Toolbox>,
     pub tool: &'a Loaded,
     pub component: &'a Component,
-    pub used: &'a Used,
+    pub used: &'a Arc<Used>,
 }
 
 /// What all instances of a tool in one session share, whatever became of them: its directories, and
@@ -56,14 +56,21 @@ pub(super) struct Callee<'a> {
 pub(super) struct Used {
     directories: Vec<Preopen>,
     filesystem: Budget,
-    http: Arc<HttpUsage>,
+    pub http: Arc<HttpUsage>,
+    /// The same of the tools that it needs, with their positions.
+    pub needs: Vec<(usize, Arc<Used>)>,
 }
 
 impl Used {
     /// # Errors
     ///
     /// When a directory cannot be opened.
-    pub fn new(tool: &Loaded, grants: &ToolGrants, session: &FilesystemCtx) -> Result<Self, Fault> {
+    pub fn new(
+        tool: &Loaded,
+        grants: &ToolGrants,
+        session: &FilesystemCtx,
+        needs: Vec<(usize, Arc<Used>)>,
+    ) -> Result<Self, Fault> {
         let open = || -> crate::Result<Self> {
             let mut directories = Vec::with_capacity(grants.mounts.len());
             for mount in &grants.mounts {
@@ -73,7 +80,7 @@ impl Used {
                 });
             }
             let filesystem = FilesystemCtx::new(Vec::new(), limits(&grants.limits))?.budget();
-            Ok(Used { directories, filesystem, http: Arc::default() })
+            Ok(Used { directories, filesystem, http: Arc::default(), needs })
         };
         open().map_err(|error| cannot_start(tool, &error))
     }
@@ -118,7 +125,7 @@ impl Live {
         let filesystem =
             used.filesystem(&component.grants.limits).map_err(|error| cannot_start(tool, &error))?;
         let denials = Denials::new(&tool.name);
-        let state = ToolState::new(toolbox, &component.grants, filesystem, &used.http, host, denials.clone());
+        let state = ToolState::new(call, filesystem, host, denials.clone());
         let interrupt = Arc::clone(&state.interrupt);
         let mut store = toolbox.engine.store(state);
         store.limiter(|state| state);
@@ -134,7 +141,8 @@ impl Live {
         };
         let what = || format!("starting {}", tool.name);
         let functions = live.guarded(component, host, &what, |store, _| {
-            let instance = component.pre.instantiate(&mut *store)?;
+            let pre = component.pre.as_ref().ok_or_else(|| wasmtime::Error::msg("it is not linked"))?;
+            let instance = pre.instantiate(&mut *store)?;
             let function = |export| {
                 instance
                     .get_func(&mut *store, export)
@@ -175,6 +183,21 @@ impl Live {
             self.tell(told, function, &mut bytes, tool, host);
         }
         Ok(bytes)
+    }
+
+    /// Calls a function with values of another component; gives what the tool was refused meanwhile.
+    pub fn call_dynamic(
+        &mut self,
+        callee: &Callee<'_>,
+        function: usize,
+        arguments: &[Val],
+        results: &mut [Val],
+        host: &Host<'_>,
+    ) -> Result<Option<String>, Fault> {
+        let called = self.functions[function];
+        let what = || callee.tool.function_name(function);
+        self.guarded(callee.component, host, &what, |store, _| called.call(store, arguments, results))?;
+        Ok(self.denials.take())
     }
 
     /// Closes a resource. Its destructor is the tool's code, like any other.

@@ -17,6 +17,7 @@ mod grants;
 mod http;
 mod instance;
 mod json;
+mod link;
 mod live;
 pub(crate) mod names;
 mod package;
@@ -232,6 +233,11 @@ impl Tool {
             Kind::File(file) => Some(file),
             Kind::Bytes(_) | Kind::Functions(..) | Kind::Python(_) => None,
         }
+    }
+
+    /// What it was given by [`Tool::grants`].
+    pub fn granted(&self) -> &ToolGrants {
+        &self.grants
     }
 
     /// One line about what it is for. Default: the first line of its own documentation.

@@ -8,14 +8,13 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::ToolGrants;
 use super::ambient::Ambient;
 use super::denials::Denials;
-use super::http::{HttpCtx, HttpUsage};
-use super::live::Host;
-use super::toolbox::Toolbox;
-use crate::console::{Stream, WasiOutput};
-use crate::engine::Interrupt;
+use super::http::HttpCtx;
+use super::link::Peers;
+use super::live::{Callee, Host};
+use crate::console::{Console, Stream, WasiOutput};
+use crate::engine::{Interrupt, Watchdog};
 use crate::wasi::Waits;
 use crate::workspace::{FilesystemCtx, FilesystemCtxView, FilesystemView};
 
@@ -31,6 +30,8 @@ pub(crate) struct ToolState {
     pub(super) ambient: Ambient,
     pub(super) denials: Denials,
     runtime: Handle,
+    /// What it has of tools whose exports it imports; none while one of them is called.
+    pub(super) peers: Option<Peers>,
     pub interrupt: Arc<Interrupt>,
     memory_left: u64,
     pub memory_refused: bool,
@@ -38,14 +39,14 @@ pub(crate) struct ToolState {
 
 impl ToolState {
     /// The state of a new instance, and what it was refused.
-    pub fn new(
-        toolbox: &Toolbox,
-        grants: &Arc<ToolGrants>,
+    pub(super) fn new(
+        callee: &Callee<'_>,
         filesystem: FilesystemCtx,
-        usage: &Arc<HttpUsage>,
         host: &Host<'_>,
         denials: Denials,
     ) -> Self {
+        let Callee { toolbox, component, used, .. } = callee;
+        let grants = &component.grants;
         // What a tool prints is for whoever reads the program's errors.
         let output = || WasiOutput { console: host.console.clone(), stream: Stream::Stderr };
         let mut wasi = WasiCtxBuilder::new();
@@ -59,14 +60,28 @@ impl ToolState {
             table,
             wasi: wasi.build(),
             filesystem,
-            http: HttpCtx::new(grants, &toolbox.network, usage, &denials),
+            http: HttpCtx::new(grants, &toolbox.network, &used.http, &denials),
             ambient: Ambient::new(grants.random, grants.clock),
             denials,
             runtime: host.runtime.clone(),
+            peers: (!component.needs.is_empty()).then(|| Peers {
+                toolbox: Arc::clone(toolbox),
+                used: Arc::clone(used),
+                live: component.needs.iter().map(|_| None).collect(),
+                watchdog: host.watchdog.clone(),
+                console: host.console.clone(),
+            }),
             interrupt: Interrupt::new(),
             memory_left: grants.limits.memory_bytes,
             memory_refused: false,
         }
+    }
+}
+
+impl ToolState {
+    /// What a tool that this one calls needs of the session.
+    pub(super) fn host<'a>(&'a self, watchdog: &'a Watchdog, console: &'a Console) -> Host<'a> {
+        Host { runtime: &self.runtime, watchdog, interrupt: &self.interrupt, console }
     }
 }
 

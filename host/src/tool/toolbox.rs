@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
 use wasmtime::component::Linker;
 
 use super::component::Component;
@@ -11,7 +12,7 @@ use super::function::{self, Closure};
 use super::package::Package;
 use super::python::{self, Item};
 use super::state::ToolState;
-use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, ambient, names};
+use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, ambient, json, link, names};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
 
@@ -73,9 +74,10 @@ impl Toolbox {
         crate::wasi::add_to_linker::<ToolState>(&mut linker)
             .and_then(|()| ambient::add_to_linker(&mut linker))
             .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
-        let tools = load(tools, |name, bytes, grants| {
-            Component::load(name, &bytes, grants, &engine, &linker, cache, progress)
+        let mut tools = load(tools, |name, bytes, grants| {
+            Component::load(name, &bytes, grants, &engine, cache, progress)
         })?;
+        link::link(&mut tools, engine.wasmtime(), &linker)?;
         Ok(Toolbox { engine, tools, network: Arc::new(network) })
     }
 
@@ -350,8 +352,19 @@ impl<C> Loaded<C> {
 
     /// Why a call with these arguments is not allowed, if it is not.
     pub fn refusal(&self, position: usize, head: &[u8], tail: &[u8]) -> Option<String> {
+        let read = || json::arguments(&self.description, self.function(position)?, head, tail).ok();
+        // What cannot be read is refused by the call itself.
+        self.refusal_of(position, || read().unwrap_or_default())
+    }
+
+    /// As [`Loaded::refusal`], for arguments in JSON, which are asked for when they are needed.
+    pub fn refusal_of(
+        &self,
+        position: usize,
+        arguments: impl FnOnce() -> Map<String, Value>,
+    ) -> Option<String> {
         let rules = self.rules.get(position)?.as_ref()?;
-        let message = rules.check(&self.description, self.function(position)?, head, tail).err()?;
+        let message = rules.check(&arguments()).err()?;
         Some(format!("a call of {} is not allowed: {message}", self.function_name(position)))
     }
 }

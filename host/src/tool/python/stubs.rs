@@ -301,7 +301,7 @@ impl Writer<'_> {
             Shape::Variant(cases) => {
                 let _ = write!(text, "class {name}:\n{docs}");
                 for case in cases {
-                    let _ = write!(text, "    class {}({name}):\n", pascal(&case.name));
+                    let _ = writeln!(text, "    class {}({name}):", pascal(&case.name));
                     if !case.docs.is_empty() {
                         text.push_str(&docstring(&case.docs, 2));
                     }
@@ -360,10 +360,8 @@ impl Writer<'_> {
             Type::Map(key, value) => [key, value].into_iter().for_each(|ty| self.used(ty, used)),
             Type::Tuple(types) => types.iter().for_each(|ty| self.used(ty, used)),
             Type::Result(ok, error) => ok.iter().chain(error).for_each(|ty| self.used(ty, used)),
-            Type::Named(index) | Type::Own(index) | Type::Borrow(index) => {
-                if used.insert(*index) {
-                    self.used_in_class(*index, used);
-                }
+            Type::Named(index) | Type::Own(index) | Type::Borrow(index) if used.insert(*index) => {
+                self.used_in_class(*index, used);
             }
             _ => {}
         }
