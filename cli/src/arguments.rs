@@ -46,6 +46,8 @@ pub enum Command {
         #[command(subcommand)]
         action: ToolAction,
     },
+    /// Make one WebAssembly component of a program, its tools and Python.
+    Compose(Compose),
     /// Say what this machine supports, and what to do about what it lacks.
     Doctor(Doctor),
     /// Print a completion script for a shell.
@@ -89,6 +91,35 @@ pub struct Repl {
     pub sandbox: Sandbox,
     #[command(flatten)]
     pub talk: Talk,
+}
+
+/// `agentkernel compose`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The component exports `wasi:cli/run`: `wasmtime run --dir .::/workspace FILE` runs it."
+)]
+pub struct Compose {
+    /// The program.
+    #[arg(value_name = "SCRIPT", value_hint = ValueHint::FilePath)]
+    pub script: PathBuf,
+    /// The component to write.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// A tool component, or a directory of them: `text.wasm` is imported as `tools.text`. Repeatable.
+    #[arg(long = "tools", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub tools: Vec<PathBuf>,
+    /// A directory whose Python modules and packages the program can import. Repeatable.
+    #[arg(long = "modules", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub modules: Vec<PathBuf>,
+    /// End with the program's own exit code, not 1 for all but 0, which needs a host of WASI 0.2.12.
+    #[arg(long)]
+    pub exit_codes: bool,
+    #[command(flatten)]
+    pub talk: Talk,
+    #[command(flatten)]
+    pub engine: Engine,
+    #[command(flatten)]
+    pub configuration: Configuration,
 }
 
 /// `agentkernel doctor`.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cache;
+mod compose;
 mod config;
 mod doctor;
 mod failure;
@@ -35,6 +36,7 @@ fn main() {
         Command::Repl(arguments) => repl::run(arguments),
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
+        Command::Compose(arguments) => compose::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -60,6 +62,7 @@ impl Command {
         match self {
             Command::Run(run) => run.talk,
             Command::Repl(repl) => repl.talk,
+            Command::Compose(compose) => compose.talk,
             _ => Talk::default(),
         }
     }

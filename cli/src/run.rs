@@ -149,7 +149,8 @@ fn argument(argument: OsString) -> Result<String> {
     })
 }
 
-fn source(bytes: Vec<u8>, name: &str) -> Result<String> {
+/// A program's text.
+pub fn source(bytes: Vec<u8>, name: &str) -> Result<String> {
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::new(format!("{name} is not UTF-8")).hint("save the program as UTF-8"))?;
     if text.contains('\0') {

@@ -28,6 +28,8 @@
 #![warn(missing_docs)]
 
 mod bindings;
+#[cfg(feature = "compose")]
+mod compose;
 mod console;
 #[allow(unsafe_code)]
 mod engine;
@@ -44,6 +46,8 @@ mod turn;
 mod wasi;
 mod workspace;
 
+#[cfg(feature = "compose")]
+pub use compose::Composition;
 pub use console::{OutputHandler, Stdin, Stream};
 pub use engine::{CacheEntry, Progress};
 pub use error::{Error, ErrorKind, Result};

@@ -1,5 +1,6 @@
 //! The binary, run as a user runs it.
 
+mod compose;
 mod grants;
 mod json;
 mod machine;

@@ -9,7 +9,6 @@ use super::ToolGrants;
 use super::describe::{Description, Shape};
 use super::effect;
 use super::state::ToolState;
-use super::toolbox::Body;
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
 
@@ -52,7 +51,7 @@ impl Component {
         engine: &ToolEngine,
         cache: &Cache,
         progress: &dyn Fn(Progress),
-    ) -> Result<(Description, Body)> {
+    ) -> Result<(Description, Self)> {
         let bad = |message: String| Error::new(ErrorKind::Tool, format!("the tool `{name}` {message}"));
         let (component, description): (_, Description) = engine.load(bytes, cache, progress, || {
             let description = Description::read(bytes, name)?;
@@ -97,14 +96,14 @@ impl Component {
         }
         Ok((
             description,
-            Body::Component(Component {
+            Component {
                 grants: Arc::new(grants),
                 compiled: component,
                 pre: None,
                 needs: Vec::new(),
                 exports,
                 imports,
-            }),
+            },
         ))
     }
 }

@@ -113,6 +113,13 @@ pub(crate) enum Type {
 }
 
 impl Description {
+    /// The first line of what the tool says about itself, empty if it says nothing.
+    pub fn summary(&self) -> String {
+        let docs = std::iter::once(&self.docs).chain(self.interfaces.iter().map(|interface| &interface.docs));
+        let docs = docs.into_iter().find(|docs| !docs.is_empty());
+        docs.and_then(|docs| docs.lines().next()).unwrap_or_default().to_owned()
+    }
+
     /// How many functions there are; closing a resource is not among them.
     pub fn function_count(&self) -> u32 {
         self.interfaces.iter().map(|interface| interface.functions.len() as u32).sum()

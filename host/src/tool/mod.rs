@@ -10,7 +10,7 @@ mod ambient;
 mod component;
 mod constraints;
 mod denials;
-mod describe;
+pub(crate) mod describe;
 mod effect;
 mod function;
 mod grants;
@@ -19,13 +19,13 @@ mod instance;
 mod json;
 mod link;
 mod live;
-mod names;
+pub(crate) mod names;
 mod package;
 mod pool;
-mod python;
+pub(crate) mod python;
 mod read;
 mod state;
-mod toolbox;
+pub(crate) mod toolbox;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -244,6 +244,11 @@ impl Tool {
     pub fn summary(mut self, line: impl Into<String>) -> Self {
         self.summary = Some(line.into());
         self
+    }
+
+    /// Whether it was granted anything but the default.
+    pub fn has_own_grants(&self) -> bool {
+        self.grants != ToolGrants::default()
     }
 
     /// What the tool may touch and use. Default: [`ToolGrants::default`].

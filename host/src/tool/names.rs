@@ -43,7 +43,7 @@ pub(super) fn is_identifier(name: &str) -> bool {
 }
 
 /// A Python string literal.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     use std::fmt::Write;
     let mut output = String::from("\"");
     for letter in text.chars() {

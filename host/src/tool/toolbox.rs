@@ -12,12 +12,19 @@ use super::function::{self, Closure};
 use super::package::Package;
 use super::python::{self, Item};
 use super::state::ToolState;
-use super::{Kind, Network, Tool, ToolInfo, ToolItem, ToolKind, ambient, json, link, names};
+use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, ambient, json, link, names};
 use crate::engine::{Cache, Progress, ToolEngine};
 use crate::{Error, ErrorKind, Result};
 
 /// Names in `tools` that are not tools'.
 const RESERVED: &[&str] = &["describe", "search"];
+
+/// Modules that are there whatever the tools.
+#[cfg(feature = "compose")]
+const SHARED: &[&str] = &["tools", "tools._runtime", "tools._discovery"];
+
+/// The module that discovery reads.
+pub(crate) const INDEX: &str = "tools._index";
 
 /// All tools, in the order in which they were given. Functions are numbered through.
 pub(crate) struct Toolbox {
@@ -26,11 +33,12 @@ pub(crate) struct Toolbox {
     pub network: Arc<Network>,
 }
 
-pub(crate) struct Loaded {
+/// A tool, whose component is compiled, or is what else is made of one.
+pub(crate) struct Loaded<C = Component> {
     pub name: String,
     summary: String,
     pub description: Description,
-    pub body: Body,
+    pub body: Body<C>,
     /// What calls of a function must be like, by its position.
     rules: Vec<Option<Rules>>,
     /// The number of its first function; then come those that close resources.
@@ -40,8 +48,8 @@ pub(crate) struct Loaded {
 }
 
 /// What does the work of a tool.
-pub(crate) enum Body {
-    Component(Component),
+pub(crate) enum Body<C = Component> {
+    Component(C),
     /// A closure for each function.
     Functions(Vec<Closure>),
     Python(Package),
@@ -66,31 +74,11 @@ impl Toolbox {
         crate::wasi::add_to_linker::<ToolState>(&mut linker)
             .and_then(|()| ambient::add_to_linker(&mut linker))
             .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
-        let mut loaded = Vec::<Loaded>::with_capacity(tools.len());
-        let mut next_function = 0;
-        for tool in tools {
-            let bad = |message: String| Error::new(ErrorKind::Tool, message);
-            if !names::is_identifier(&tool.name) {
-                return Err(bad(format!("`{}` cannot be the name of a Python module", tool.name))
-                    .hint("name the tool with letters, digits and `_`"));
-            }
-            if RESERVED.contains(&tool.name.as_str()) {
-                return Err(bad(format!(
-                    "a tool cannot be called `{0}`: `tools.{0}` is a function",
-                    tool.name
-                ))
-                .hint("give it another name in agentkernel.toml"));
-            }
-            if loaded.iter().any(|other| other.name == tool.name) {
-                return Err(bad(format!("two tools are called `{}`", tool.name))
-                    .hint("give one of them another name in agentkernel.toml"));
-            }
-            let tool = Loaded::new(tool, &engine, cache, progress, next_function)?;
-            next_function += tool.numbers();
-            loaded.push(tool);
-        }
-        link::link(&mut loaded, engine.wasmtime(), &linker)?;
-        Ok(Toolbox { engine, tools: loaded, network: Arc::new(network) })
+        let mut tools = load(tools, |name, bytes, grants| {
+            Component::load(name, &bytes, grants, &engine, cache, progress)
+        })?;
+        link::link(&mut tools, engine.wasmtime(), &linker)?;
+        Ok(Toolbox { engine, tools, network: Arc::new(network) })
     }
 
     /// Whether a tool may use the network.
@@ -103,39 +91,12 @@ impl Toolbox {
 
     /// The source of a module, and whether it has submodules.
     pub fn module(&self, name: &str) -> Option<(String, bool)> {
-        match name {
-            "tools" => {
-                let tools: Vec<(&str, &str)> =
-                    self.tools.iter().map(|tool| (tool.name.as_str(), tool.summary.as_str())).collect();
-                return Some((python::package(&tools), true));
-            }
-            "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
-            "tools._discovery" => return Some((python::DISCOVERY.to_owned(), false)),
-            "tools._index" => {
-                let items: Vec<Item> = self.tools.iter().flat_map(Loaded::items).collect();
-                return Some((python::index(&items, &self.packages().collect::<Vec<_>>()), false));
-            }
-            _ => {}
-        }
-        let tool = name.strip_prefix("tools.")?.split('.').next()?;
-        let tool = self.tools.iter().find(|loaded| loaded.name == tool)?;
-        if let Body::Python(package) = &tool.body {
-            // Its submodules are found in its directory.
-            return (name.len() == "tools.".len() + tool.name.len())
-                .then(|| (package.module(&tool.name), true));
-        }
-        let modules = tool.modules();
-        let position = modules.iter().position(|(module, _)| module == name)?;
-        let inside = |module: &str| module.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-        Some((modules[position].1.clone(), modules.iter().any(|(module, _)| inside(module))))
+        module(&self.tools, name)
     }
 
     /// Tools that are Python packages.
     pub fn packages(&self) -> impl Iterator<Item = (&str, &Package)> {
-        self.tools.iter().filter_map(|tool| match &tool.body {
-            Body::Python(package) => Some((tool.name.as_str(), package)),
-            _ => None,
-        })
+        packages(&self.tools)
     }
 
     /// The tool that has function number `number`, and which of its functions that is.
@@ -191,17 +152,91 @@ impl Toolbox {
     }
 }
 
-impl Loaded {
+/// Loads tools and numbers their functions; `component` reads a component by its name, bytes and grants.
+pub(crate) fn load<C>(
+    tools: Vec<Tool>,
+    component: impl Fn(&str, Vec<u8>, ToolGrants) -> Result<(Description, C)>,
+) -> Result<Vec<Loaded<C>>> {
+    let mut loaded = Vec::<Loaded<C>>::with_capacity(tools.len());
+    let mut next_function = 0;
+    for tool in tools {
+        let bad = |message: String| Error::new(ErrorKind::Tool, message);
+        if !names::is_identifier(&tool.name) {
+            return Err(bad(format!("`{}` cannot be the name of a Python module", tool.name))
+                .hint("name the tool with letters, digits and `_`"));
+        }
+        if RESERVED.contains(&tool.name.as_str()) {
+            return Err(bad(format!("a tool cannot be called `{0}`: `tools.{0}` is a function", tool.name))
+                .hint("give it another name in agentkernel.toml"));
+        }
+        if loaded.iter().any(|other| other.name == tool.name) {
+            return Err(bad(format!("two tools are called `{}`", tool.name))
+                .hint("give one of them another name in agentkernel.toml"));
+        }
+        let tool = Loaded::new(tool, &component, next_function)?;
+        next_function += tool.numbers();
+        loaded.push(tool);
+    }
+    Ok(loaded)
+}
+
+/// The source of a module, and whether it has submodules.
+pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool)> {
+    match name {
+        "tools" => {
+            let tools: Vec<(&str, &str)> =
+                tools.iter().map(|tool| (tool.name.as_str(), tool.summary.as_str())).collect();
+            return Some((python::package(&tools), true));
+        }
+        "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
+        "tools._discovery" => return Some((python::DISCOVERY.to_owned(), false)),
+        INDEX => return Some((index(tools, |name| names::literal(&Package::place(name))), false)),
+        _ => {}
+    }
+    let tool = name.strip_prefix("tools.")?.split('.').next()?;
+    let tool = tools.iter().find(|loaded| loaded.name == tool)?;
+    if let Body::Python(package) = &tool.body {
+        // Its submodules are found in its directory.
+        return (name.len() == "tools.".len() + tool.name.len()).then(|| (package.module(&tool.name), true));
+    }
+    let modules = tool.modules();
+    let position = modules.iter().position(|(module, _)| module == name)?;
+    let inside = |module: &str| module.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    Some((modules[position].1.clone(), modules.iter().any(|(module, _)| inside(module))))
+}
+
+/// What discovery reads; `place` gives an expression for where a Python package is.
+pub(crate) fn index<C>(tools: &[Loaded<C>], place: impl Fn(&str) -> String) -> String {
+    let items: Vec<Item> = tools.iter().flat_map(Loaded::items).collect();
+    let packages: Vec<(&str, String)> = packages(tools).map(|(name, _)| (name, place(name))).collect();
+    python::index(&items, &packages)
+}
+
+/// The names that [`module`] knows, but for [`INDEX`] and those of Python packages.
+#[cfg(feature = "compose")]
+pub(crate) fn module_names<C>(tools: &[Loaded<C>]) -> impl Iterator<Item = &str> {
+    let made = tools.iter().filter(|tool| !matches!(tool.body, Body::Python(_)));
+    let made = made.flat_map(|tool| tool.modules()).map(|(name, _)| name.as_str());
+    SHARED.iter().copied().chain(made)
+}
+
+/// Tools that are Python packages.
+pub(crate) fn packages<C>(tools: &[Loaded<C>]) -> impl Iterator<Item = (&str, &Package)> {
+    tools.iter().filter_map(|tool| match &tool.body {
+        Body::Python(package) => Some((tool.name.as_str(), package)),
+        _ => None,
+    })
+}
+
+impl<C> Loaded<C> {
     fn new(
         tool: Tool,
-        engine: &ToolEngine,
-        cache: &Cache,
-        progress: &dyn Fn(Progress),
+        component: impl Fn(&str, Vec<u8>, ToolGrants) -> Result<(Description, C)>,
         first_function: u32,
     ) -> Result<Self> {
         let Tool { name, kind, summary, grants } = tool;
         let allow = grants.allow.clone();
-        let plain = super::ToolGrants { allow: allow.clone(), ..Default::default() };
+        let plain = ToolGrants { allow: allow.clone(), ..Default::default() };
         let has_grants = grants != plain;
         let ungranted = || match has_grants {
             false => Ok(()),
@@ -210,6 +245,10 @@ impl Loaded {
                 format!("grants of `{name}` have no effect: it is not a component"),
             )
             .hint("grant the program what it needs, and remove the tool's grants and limits")),
+        };
+        let load = |bytes| {
+            let (description, component) = component(&name, bytes, grants)?;
+            Ok((description, Body::Component(component)))
         };
         let (description, body) = match kind {
             Kind::File(file) => {
@@ -221,9 +260,9 @@ impl Loaded {
                     .hint("name a WebAssembly component")
                     .source(error)
                 })?;
-                Component::load(&name, &bytes, grants, engine, cache, progress)?
+                load(bytes)?
             }
-            Kind::Bytes(bytes) => Component::load(&name, &bytes, grants, engine, cache, progress)?,
+            Kind::Bytes(bytes) => load(bytes)?,
             Kind::Functions(wit, closures) => {
                 ungranted()?;
                 let description = Description::of_interface(&wit, &name)?;
@@ -235,14 +274,9 @@ impl Loaded {
                 (Description::default(), Body::Python(Package::open(&name, &directory)?))
             }
         };
-        let summary = summary.unwrap_or_else(|| {
-            let docs = std::iter::once(&description.docs)
-                .chain(description.interfaces.iter().map(|interface| &interface.docs))
-                .find(|docs| !docs.is_empty());
-            match &body {
-                Body::Python(package) => package.summary.clone(),
-                _ => docs.and_then(|docs| docs.lines().next()).unwrap_or_default().to_owned(),
-            }
+        let summary = summary.unwrap_or_else(|| match &body {
+            Body::Python(package) => package.summary.clone(),
+            _ => description.summary(),
         });
         let mut loaded = Loaded {
             name,

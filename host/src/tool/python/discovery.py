@@ -163,9 +163,29 @@ _items = None
 def _of_package(name, place):
     """What a Python package offers, read without running it."""
     import ast
-    import os
 
     found = []
+    for module, source in _sources(name, place):
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError):
+            continue
+        if module != name:
+            found.append(Item(module, module, ast.get_docstring(tree) or "", "", ()))
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name[0] != "_":
+                found.append(_of_node(ast, node, module))
+    return found
+
+
+def _sources(name, place):
+    """The public modules of a Python package, by their names below `tools`, and their sources."""
+    import os
+
+    if not isinstance(place, str):
+        # In a composed program the modules themselves are there, and no directory.
+        yield from place
+        return
     for directory, folders, files in os.walk(place):
         folders[:] = sorted(folder for folder in folders if not folder.startswith((".", "_")))
         for file in sorted(files):
@@ -175,15 +195,10 @@ def _of_package(name, place):
             module = ".".join(part for part in parts if part != "__init__")
             try:
                 with open(os.path.join(directory, file), encoding="utf-8") as source:
-                    tree = ast.parse(source.read())
-            except (OSError, SyntaxError, ValueError):
+                    text = source.read()
+            except (OSError, ValueError):
                 continue
-            if module != name:
-                found.append(Item(module, module, ast.get_docstring(tree) or "", "", ()))
-            for node in tree.body:
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name[0] != "_":
-                    found.append(_of_node(ast, node, module))
-    return found
+            yield module, text
 
 
 def _of_node(ast, node, module):

@@ -14,7 +14,6 @@ use code::{Code, letter_of};
 
 use super::describe::{Description, Function, Interface, Kind, NamedType, Shape, Type};
 use super::names::{literal, pascal, snake, upper};
-use super::package::Package;
 
 /// What all generated modules share.
 pub(crate) const RUNTIME: &str = include_str!("runtime.py");
@@ -64,8 +63,9 @@ pub(crate) fn function_names(tool: &str, described: &Description) -> Vec<String>
     Writer::new(tool, described, 0).function_names()
 }
 
-/// The module that discovery reads: all items of all tools, and where the Python packages are.
-pub(crate) fn index(items: &[Item], packages: &[(&str, &Package)]) -> String {
+/// The module that discovery reads: all items of all tools, and for the Python packages where they are,
+/// as an expression.
+pub(crate) fn index(items: &[Item], packages: &[(&str, String)]) -> String {
     let mut source = "from tools._discovery import Item as _Item\n\nITEMS = (\n".to_owned();
     for item in items {
         let uses: String = item.uses.iter().map(|name| literal(name) + ", ").collect();
@@ -73,8 +73,8 @@ pub(crate) fn index(items: &[Item], packages: &[(&str, &Package)]) -> String {
         let _ = writeln!(source, "    _Item({}, ({uses})),", texts.join(", "));
     }
     source.push_str(")\nPACKAGES = {\n");
-    for (name, _) in packages {
-        let _ = writeln!(source, "    {}: {},", literal(name), literal(&Package::place(name)));
+    for (name, place) in packages {
+        let _ = writeln!(source, "    {}: {place},", literal(name));
     }
     source + "}\n"
 }
