@@ -540,3 +540,106 @@ fn an_instance_for_each_call_keeps_nothing() {
     let error = builder().tool(echo().grants(grants)).build().err().unwrap();
     assert!(error.to_string().contains("has resources"), "{error}");
 }
+
+#[test]
+fn a_refused_call_leaves_resources_as_they_are() {
+    let grants = allowing(&[("values.s32s", "v", constraint(|c| c.max = Some(100.0)))]);
+    let mut session = start(builder().tool(echo().grants(grants)));
+    session.run_blocking("from tools.echo import values as v, counters as c\nk = c.Counter(3)").unwrap();
+    assert!(error(&mut session, "v.s32s(101)").starts_with("tools.ToolDenied"));
+    assert_eq!(repr(&mut session, "k.next(), c.Counter.open()"), "(4, 1)");
+    assert_eq!(repr(&mut session, "k.close(); c.Counter.open()"), "0");
+}
+
+#[test]
+fn what_cannot_be_read_is_not_allowed() {
+    let tool =
+        Tool::functions("odd", "type json = string; f: func(any: json, n: option<u32>) -> option<u32>;")
+            .function("f", |(_, n): (serde_json::Value, Option<u32>)| n)
+            .grants(allowing(&[("f", "n", constraint(|c| (c.max, c.or_none) = (Some(10.0), true)))]));
+    let mut session = start(builder().tool(tool));
+    session
+        .run_blocking("from tools.odd import f\nfrom wit_world.imports import modules as m\nimport struct")
+        .unwrap();
+    assert_eq!(repr(&mut session, "f([1, {'a': None}], 10), f('x')"), "(10, None)");
+    assert!(error(&mut session, "f(1, 500)").contains("`n` is 500"));
+    // JSON that is none, or nested too deeply to be read, switches no check off.
+    let deep = "deep = 1\nfor _ in range(200): deep = [deep]\nf(deep, 500)";
+    assert!(error(&mut session, deep).contains("`n` is 500"));
+    let raw = "
+text = b'1e999'
+try: m.call(0, struct.pack('<I', len(text)) + text + struct.pack('<BI', 1, 500), b'')
+except Exception as e: found = e.value.message
+found";
+    assert!(repr(&mut session, raw).contains("`n` is 500"));
+    // Values take many times their bytes in JSON.
+    let large = "from tools._runtime import call_json\ncall_json('odd.f', '[\"' + 'x' * (9 << 20) + '\"]')";
+    assert!(error(&mut session, large).contains("bytes of JSON; call the function itself"));
+}
+
+#[test]
+fn calls_in_flight_hold_no_more_than_the_program_may_have() {
+    let mut few = limits();
+    few.memory_bytes = 192 << 20;
+    let kernel = builder().tool(echo()).build().unwrap();
+    let mut session = kernel.session().limits(few).start().unwrap();
+    let code = "
+from wit_world.imports import modules as m
+import struct
+from tools.echo import values
+part = bytes(16 << 20)
+head = struct.pack('<I', len(part))
+names = [n for n in dir(values) if not n.startswith('_')]
+started = []
+try:
+    for _ in range(200): started.append(m.start(NUMBER, head, part))
+except Exception as e: found = e.value.message
+len(started) < 20 and found";
+    // The number of `bytes`, which gives back what it is given.
+    let number = 13;
+    let code = code.replace("NUMBER", &number.to_string());
+    assert_eq!(
+        repr(&mut session, &code),
+        "'calls in flight hold as many bytes as the program may have memory; await some of them first'"
+    );
+    // What was started is over with the turn, and can be used no more.
+    let code = "
+try: found = started[0].take()
+except Exception as e: found = e.value.kind
+started.clear()
+found in ('cancelled', 'memory') or len(found) == len(part) + 4";
+    assert_eq!(repr(&mut session, code), "True");
+}
+
+#[test]
+fn overlapping_calls_end_with_their_turn() {
+    let mut grants = ToolGrants::default();
+    grants.limits.timeout = None;
+    grants.limits.instances = 1;
+    let kernel = builder().tool(echo().grants(grants)).build().unwrap();
+    let mut session = kernel.session().limits(limits()).start().unwrap();
+    let code = "
+import asyncio
+from tools.echo.aio import faults, values
+loop = asyncio.new_event_loop()
+spinning = loop.create_task(faults.spin())
+loop.run_until_complete(asyncio.sleep(0.05))
+spinning.done()";
+    assert_eq!(repr(&mut session, code), "False");
+    // Its instance is free again, although nobody cancelled it.
+    assert_eq!(repr(&mut session, "asyncio.run(values.add(1, 2))"), "3");
+}
+
+#[test]
+fn async_functions_reach_the_network_of_the_host() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let tool = Tool::functions("net", "connect: async func() -> result<_, string>;").async_function(
+        "connect",
+        move |()| async move {
+            tokio::net::TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string())
+        },
+    );
+    let mut session = start(builder().tool(tool));
+    assert_eq!(repr(&mut session, "from tools.net import connect\nawait connect()"), "None");
+}

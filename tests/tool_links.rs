@@ -218,6 +218,7 @@ fn what_cannot_be_linked_says_why() {
                 (core func $g (canon lower (func $f)))
                 (func $h (canon lift (core func $g)))
                 (instance $api (export "f" (func $h)))
+                (export "f" (func $h))
                 (export "a:b/{given}" (instance $api)))"#
             ),
         )
@@ -227,4 +228,23 @@ fn what_cannot_be_linked_says_why() {
         "tools import each other in a circle: one → two → three → one",
     );
     fails(vec![ring("own", "own", "own")], "in a circle: own → own");
+    // A row of five; four are allowed.
+    let last = r#"(component
+        (core module $m (func (export "f")))
+        (core instance $i (instantiate $m))
+        (func $f (canon lift (core func $i "f")))
+        (instance $api (export "f" (func $f)))
+        (export "a:b/e" (instance $api)))"#;
+    let row = || {
+        vec![
+            ring("a", "b", "a"),
+            ring("b", "c", "b"),
+            ring("c", "d", "c"),
+            ring("d", "e", "d"),
+            tool("e", last),
+        ]
+    };
+    fails(row(), "begins a chain of 5 tools that import each other, and 4 are allowed");
+    let mut session = start(row().into_iter().skip(1).fold(builder(), KernelBuilder::tool));
+    assert_eq!(repr(&mut session, "from tools import b\nb.f()"), "None");
 }

@@ -154,7 +154,8 @@ impl ToolConfig {
             secrets,
             random: self.random,
             clock: self.clock,
-            allow: if allow.is_empty() { defaults.allow.clone() } else { allow },
+            // What lies beside a tool is not loosened by another function's constraints.
+            allow: defaults.allow.clone().into_iter().chain(allow).collect(),
             timeout: self.timeout.or(defaults.timeout),
             memory: self.memory.or(defaults.memory),
             max_written: self.max_written.or(defaults.max_written),

@@ -14,6 +14,9 @@ use crate::{Error, ErrorKind, Result};
 /// Turns that run at the same time; more wait for one of these to end.
 const MAX_TURNS: usize = 4096;
 
+/// Native stack of a thread for calls that overlap: address space, of which little is ever touched.
+const CALL_STACK_BYTES: usize = 8 << 20;
+
 /// A configured host: the compiled interpreter and what all sessions share. Cheap to clone.
 ///
 /// ```
@@ -272,7 +275,13 @@ impl KernelBuilder {
         };
         let threads = |error| Error::new(ErrorKind::System, "cannot start a thread").source(error);
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        runtime.worker_threads(1).thread_name("agentkernel").max_blocking_threads(MAX_TURNS).enable_time();
+        runtime
+            .worker_threads(1)
+            .thread_name("agentkernel")
+            .max_blocking_threads(2 * MAX_TURNS)
+            .enable_time();
+        // Calls that overlap run there, and tools that call tools.
+        runtime.thread_stack_size(CALL_STACK_BYTES);
         // Who needs no network does not wake through a poll of it.
         if tools.as_ref().is_some_and(|tools| tools.needs_network()) {
             runtime.enable_io();

@@ -7,7 +7,7 @@ use wasmtime::component::{Linker, Resource, WasmList};
 
 use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
-use crate::operations::{Answer, Operation};
+use crate::operations::{Answer, Held, Operation};
 use crate::state::State;
 use crate::tool::{Caller, Host};
 
@@ -41,6 +41,10 @@ fn host(state: &State) -> Host<'_> {
         console: &state.console,
     }
 }
+
+/// What is said when it is too much.
+pub(crate) const TOO_MUCH_HELD: &str =
+    "calls in flight hold as many bytes as the program may have memory; await some of them first";
 
 type Call = (u32, WasmList<u8>, WasmList<u8>);
 
@@ -76,22 +80,28 @@ fn start(
         // Says that there are too many.
         return store.data_mut().start(std::future::pending());
     }
+    let held = Held::new(&store.data().held_bytes, store.data().limits.memory_bytes);
+    if !held.add(head.len() + tail.len()) {
+        return Ok(Err(Failure { kind: "limit".into(), message: TOO_MUCH_HELD.into() }));
+    }
     let mut tools = std::mem::take(&mut store.data_mut().tools);
     let state = store.data();
     let caller = Caller { host: host(state), filesystem: &state.filesystem, buffer: Vec::new() };
-    let running = tools.start(function, head.as_le_slice(&*store), tail.as_le_slice(&*store), &caller);
+    let arguments = [head.as_le_slice(&*store), tail.as_le_slice(&*store)];
+    let running = tools.start(function, arguments, &caller, &held);
     let state = store.data_mut();
     state.tools = tools;
     if let Some(running) = running {
         state.host_calls += 1;
-        return state.start(running);
+        return state.start_in_turn(running, held);
     }
     // This one is over when it has started.
     match call(store, function, head, tail)? {
-        Ok(bytes) => {
+        Ok(bytes) if held.add(bytes.len()) => {
             let answer: Answer = Ok(bytes.to_vec());
-            store.data_mut().start(std::future::ready(answer))
+            store.data_mut().start_in_turn(std::future::ready(answer), held)
         }
+        Ok(_) => Ok(Err(Failure { kind: "limit".into(), message: TOO_MUCH_HELD.into() })),
         Err(failure) => Ok(Err(failure)),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +19,43 @@ pub(crate) type Answer = Result<Vec<u8>, Failure>;
 /// A host call in flight.
 pub struct Operation {
     progress: Progress,
+    /// What it holds on the host, counted until it is gone.
+    _held: Option<Held>,
+}
+
+/// Bytes that calls in flight hold on the host: arguments that wait, and answers that nobody has taken.
+#[derive(Clone)]
+pub(crate) struct Held(Arc<Share>);
+
+struct Share {
+    total: Arc<AtomicU64>,
+    own: AtomicU64,
+    limit: u64,
+}
+
+impl Held {
+    /// Nothing yet, of a `total` that is to stay below `limit`.
+    pub fn new(total: &Arc<AtomicU64>, limit: u64) -> Self {
+        Held(Arc::new(Share { total: Arc::clone(total), own: AtomicU64::new(0), limit }))
+    }
+
+    /// Counts more, unless that would be too much.
+    pub fn add(&self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        let before = self.0.total.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.0.limit {
+            self.0.total.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.0.own.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.total.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
+    }
 }
 
 enum Progress {
@@ -32,8 +71,12 @@ impl Operation {
             let Poll::Ready(joined) = Pin::new(task).poll(context) else {
                 return Poll::Pending;
             };
-            self.progress = Progress::Ready(joined.unwrap_or_else(|_| {
-                Err(Failure { kind: "cancelled".into(), message: "the host call was cancelled".into() })
+            self.progress = Progress::Ready(joined.unwrap_or_else(|error| {
+                let (kind, message) = match error.is_panic() {
+                    true => ("trap", "the host's function panicked"),
+                    false => ("cancelled", "the host call was cancelled, or its turn has ended"),
+                };
+                Err(Failure { kind: kind.into(), message: message.into() })
             }));
         }
         Poll::Ready(())
@@ -69,7 +112,30 @@ impl State {
             }));
         }
         let progress = Progress::Running(self.runtime.spawn(call));
-        let operation = self.table.push(Operation { progress })?;
+        self.keep(Operation { progress, _held: None })
+    }
+
+    /// Starts a call of a tool, which ends with the turn at the latest.
+    pub(crate) fn start_in_turn(
+        &mut self,
+        call: impl Future<Output = Answer> + Send + 'static,
+        held: Held,
+    ) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
+        let task = self.runtime.spawn(call);
+        if self.started.len() >= 2 * self.limits.operations as usize {
+            self.started.retain(|started| !started.is_finished());
+        }
+        self.started.push(task.abort_handle());
+        self.keep(Operation { progress: Progress::Running(task), _held: Some(held) })
+    }
+
+    /// Ends calls of tools that are still in flight when the turn is over.
+    pub(crate) fn end_started(&mut self) {
+        self.started.drain(..).for_each(|started| started.abort());
+    }
+
+    fn keep(&mut self, operation: Operation) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
+        let operation = self.table.push(operation)?;
         self.operations_in_flight += 1;
         Ok(Ok(operation))
     }
@@ -78,8 +144,10 @@ impl State {
 impl HostOperation for State {
     fn take(&mut self, operation: Resource<Operation>) -> wasmtime::Result<Answer> {
         self.host_calls += 1;
-        let mut taken =
-            std::mem::replace(self.table.get_mut(&operation)?, Operation { progress: Progress::Taken });
+        let mut taken = std::mem::replace(
+            self.table.get_mut(&operation)?,
+            Operation { progress: Progress::Taken, _held: None },
+        );
         self.block_on(std::future::poll_fn(|context| taken.poll(context)))?;
         Ok(match std::mem::replace(&mut taken.progress, Progress::Taken) {
             Progress::Ready(answer) => answer,
@@ -113,7 +181,7 @@ impl Host for State {
         let mut waiting = Vec::with_capacity(pending.len());
         for operation in &pending {
             let slot = self.table.get_mut(operation)?;
-            waiting.push(std::mem::replace(slot, Operation { progress: Progress::Taken }));
+            waiting.push(std::mem::replace(slot, Operation { progress: Progress::Taken, _held: None }));
         }
         let ready = self.block_on_until_signal(async {
             let any = std::future::poll_fn(|context| {

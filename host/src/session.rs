@@ -436,6 +436,7 @@ impl Live {
         };
         // Tools may have given large answers.
         self.store.data_mut().answer = Arc::default();
+        self.store.data_mut().end_started();
         let state = self.store.data();
         if !alive && let Some(pending) = interrupt.pending_output() {
             state.console.write(Stream::Stdout, &pending);

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 
 use tokio::runtime::Handle;
@@ -32,6 +33,10 @@ pub(crate) struct State {
     pub runtime: Handle,
     pub interrupt: Arc<Interrupt>,
     pub operations_in_flight: u32,
+    /// Calls of tools that this turn has started.
+    pub started: Vec<tokio::task::AbortHandle>,
+    /// What calls in flight hold on the host.
+    pub held_bytes: Arc<AtomicU64>,
     pub tools: Instances,
     /// Memory for what calls of tools give.
     pub answer: Arc<Vec<u8>>,
@@ -78,6 +83,8 @@ impl State {
             runtime,
             interrupt,
             operations_in_flight: 0,
+            started: Vec::new(),
+            held_bytes: Arc::default(),
             tools,
             answer: Arc::default(),
             watchdog,

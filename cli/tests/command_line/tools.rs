@@ -44,7 +44,12 @@ except TimeoutError as error: print(error)";
     assert_eq!(stdout(&output), expected, "{}", stderr(&output));
 
     let output = agentkernel(directory.path()).args(["tool", "list"]).output().unwrap();
-    assert_eq!(stdout(&output), "e        gives back\nmy_echo\n", "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output),
+        "e        gives back\nmy_echo  Gives back what it is given, and misbehaves when it is asked to.\n",
+        "{}",
+        stderr(&output)
+    );
     let output = agentkernel(directory.path()).args(["tool", "describe", "e.values"]).output().unwrap();
     assert!(stdout(&output).contains("add(a: int, b: int) -> int"), "{}", stdout(&output));
     let output = agentkernel(directory.path()).args(["tool", "describe", "absent"]).output().unwrap();

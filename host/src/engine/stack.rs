@@ -13,7 +13,7 @@ use super::GUEST_STACK_BYTES;
 use super::slot::Reservation;
 
 /// What a turn needs: the guest's stack, and room above it for host calls and a tool.
-const NEEDED_BYTES: usize = GUEST_STACK_BYTES + (3 << 20);
+const NEEDED_BYTES: usize = GUEST_STACK_BYTES + (8 << 20);
 
 /// Below a stack, so that running over its end is a fault and not somebody else's memory.
 const GUARD_BYTES: usize = 64 << 10;

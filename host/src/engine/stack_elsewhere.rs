@@ -15,7 +15,7 @@ impl Stacks {
     /// When the system has no thread left.
     pub fn run<T: Send>(&self, turn: impl FnOnce() -> T + Send) -> io::Result<T> {
         std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(GUEST_STACK_BYTES + (1 << 20));
+            let thread = std::thread::Builder::new().stack_size(GUEST_STACK_BYTES + (8 << 20));
             let thread = thread.spawn_scoped(scope, turn)?;
             Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })

@@ -71,6 +71,10 @@ impl Rules {
             let ty = find(described, function, &steps).map_err(|there| {
                 bad("names nothing that is there".into()).hint(format!("there are {}", there.join(", ")))
             })?;
+            if passes_nested_option(described, function, &steps) {
+                return Err(bad("reaches into an option within an option".into())
+                    .hint("constrain something else, or change the function's WIT"));
+            }
             check_applies(described, &ty, constraint).map_err(bad)?;
             let pattern = constraint.pattern.as_ref().map(|pattern| {
                 Regex::new(&format!("\\A(?:{pattern})\\z"))
@@ -112,6 +116,28 @@ fn find(
         found = Some(ty);
     }
     found.ok_or_else(|| level.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Whether a path goes through or ends at an option within an option: there is a value that says
+/// neither that something is there nor that nothing is.
+fn passes_nested_option(described: &Description, function: &Function, path: &[String]) -> bool {
+    fn nested(ty: &Type) -> bool {
+        match ty {
+            Type::Option(inner) => matches!(**inner, Type::Option(_)) || nested(inner),
+            Type::List(inner) | Type::Array(inner, _) => nested(inner),
+            _ => false,
+        }
+    }
+    let mut level: Vec<(String, Option<Type>)> =
+        function.parameters.iter().map(|(name, ty)| (snake(name), Some(ty.clone()))).collect();
+    for (position, step) in path.iter().enumerate() {
+        let Some((_, Some(ty))) = level.iter().find(|(name, _)| name == step) else { return false };
+        if nested(ty) {
+            return true;
+        }
+        level = members(described, &bare(ty, &path[position + 1..]));
+    }
+    false
 }
 
 /// A type without the options around it, and without the lists if the path goes on inside them.
@@ -244,8 +270,13 @@ impl Rule {
         if constraint.min.is_some() || constraint.max.is_some() {
             let (low, high) =
                 (constraint.min.unwrap_or(f64::NEG_INFINITY), constraint.max.unwrap_or(f64::INFINITY));
-            // What is not a number, NaN for one, is in no range.
-            if !value.as_f64().is_some_and(|number| (low..=high).contains(&number)) {
+            let within = match integer(&value) {
+                // Whole numbers beyond 2^53 are not rounded.
+                Some(number) => number >= low.ceil() as i128 && number <= high.floor() as i128,
+                // What is not a number, NaN for one, is in no range.
+                None => value.as_f64().is_some_and(|number| (low..=high).contains(&number)),
+            };
+            if !within {
                 return Err(match (constraint.min, constraint.max) {
                     (Some(low), Some(high)) => format!("is {value}, and must be from {low} to {high}"),
                     (Some(low), None) => format!("is {value}, and must be at least {low}"),
@@ -254,9 +285,12 @@ impl Rule {
             }
         }
         if let Some(allowed) = &constraint.one_of {
-            let same = |allowed: &Value| match (allowed.as_f64(), value.as_f64()) {
+            let same = |allowed: &Value| match (integer(allowed), integer(&value)) {
                 (Some(one), Some(other)) => one == other,
-                _ => *allowed == value,
+                _ => match (allowed.as_f64(), value.as_f64()) {
+                    (Some(one), Some(other)) => one == other,
+                    _ => *allowed == value,
+                },
             };
             if !allowed.iter().any(same) {
                 let shown: Vec<String> = allowed.iter().map(Value::to_string).collect();
@@ -265,4 +299,8 @@ impl Rule {
         }
         Ok(())
     }
+}
+
+fn integer(value: &Value) -> Option<i128> {
+    value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from))
 }

@@ -59,11 +59,11 @@ pub struct ToolLimits {
     pub memory_bytes: u64,
     /// Instances that calls which overlap may have at once; more wait. Default: 8.
     pub instances: u32,
-    /// Files and directories open at once. Default: 256.
+    /// Files and directories open at once, in all its instances. Default: 256.
     pub open_files: u32,
-    /// Bytes written to all its directories over the life of an instance. Default: 1 GiB.
+    /// Bytes written to all its directories in a session. Default: 1 GiB.
     pub write_bytes: u64,
-    /// Files, directories and links made, less those removed, over the life of an instance. Default: 20,000.
+    /// Files, directories and links made, less those removed, in a session. Default: 20,000.
     pub new_entries: u32,
     /// Length of a path in bytes. Default: 4096.
     pub path_bytes: u32,

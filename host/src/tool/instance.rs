@@ -11,7 +11,8 @@ use super::toolbox::{Body, Target, Toolbox};
 use crate::bindings::operations::Failure;
 use crate::console::Stream;
 use crate::engine::Stopped;
-use crate::operations::Answer;
+use crate::modules::TOO_MUCH_HELD;
+use crate::operations::{Answer, Held};
 use crate::workspace::FilesystemCtx;
 
 /// A session's tools. An instance is made by the first call and serves until one fails.
@@ -67,9 +68,9 @@ impl Instances {
     pub fn start(
         &mut self,
         number: u32,
-        head: &[u8],
-        tail: &[u8],
+        [head, tail]: [&[u8]; 2],
         caller: &Caller<'_>,
+        held: &Held,
     ) -> Option<Overlapping> {
         let toolbox = self.toolbox.clone()?;
         let (position, Target::Function(function)) = toolbox.target(number)? else { return None };
@@ -83,12 +84,15 @@ impl Instances {
             Body::Functions(closures) => {
                 let Closure::Async(closure) = closures.get(function)? else { return None };
                 let running = closure(function::arguments(&tool.description, described, head, tail).ok()?);
+                let held = held.clone();
                 Some(Box::pin(async move {
                     let given = running.await;
                     let tool = &toolbox.tools[position];
-                    match tool.function(function) {
-                        Some(described) => function::answer(&tool.description, described, given),
-                        None => Err(unknown(number)),
+                    let described = tool.function(function).ok_or_else(|| unknown(number))?;
+                    let bytes = function::answer(&tool.description, described, given)?;
+                    match held.add(bytes.len()) {
+                        true => Ok(bytes),
+                        false => Err(failure("memory", TOO_MUCH_HELD.into())),
                     }
                 }))
             }
@@ -96,7 +100,7 @@ impl Instances {
                 let used = used(&mut self.slots, &toolbox, position, caller.filesystem).ok()?;
                 let slot = &mut self.slots[position];
                 let pool = slot.pool.get_or_insert_with(|| Pool::new(&toolbox, position, component, used));
-                Some(Box::pin(pool.start(function, [head, tail].concat(), &caller.host)))
+                Some(Box::pin(pool.start(function, [head, tail].concat(), &caller.host, held.clone())))
             }
             Body::Component(_) | Body::Python(_) => None,
         }
@@ -110,6 +114,9 @@ impl Instances {
         caller: &mut Caller<'_>,
     ) -> Result<Answer, Stopped> {
         let refused = |message: String| Ok(Err(failure("arguments", message)));
+        if request.len() > BY_NAME_BYTES {
+            return refused(format!("more than {BY_NAME_BYTES} bytes of JSON; call the function itself"));
+        }
         let request: ByName = match serde_json::from_slice(request) {
             Ok(request) => request,
             Err(error) => return refused(format!("this is no call: {error}")),
@@ -154,7 +161,7 @@ impl Instances {
         if let Target::Function(function) = target
             && let Some(message) = tool.refusal(function, head, tail)
         {
-            return Ok(Err(failure("denied", message)));
+            return Ok(Err(failure("refused", message)));
         }
         let component = match &tool.body {
             Body::Component(component) => component,
@@ -246,6 +253,9 @@ pub(crate) type Overlapping = std::pin::Pin<Box<dyn Future<Output = Answer> + Se
 
 /// The number of the function that calls others by their names, with JSON.
 const BY_NAME: u32 = u32::MAX;
+
+/// Length of such a call: JSON takes a multiple of it in memory.
+const BY_NAME_BYTES: usize = 8 << 20;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -30,7 +30,20 @@ pub(crate) fn arguments(
     head: &[u8],
     tail: &[u8],
 ) -> Read<Map<String, Value>> {
-    let mut reader = Reader { described, parts: [head, tail] };
+    read_arguments(Reader::new(described, [head, tail]), function)
+}
+
+/// As [`arguments`], for checks: what is JSON itself is a string, which need not be valid.
+pub(crate) fn arguments_to_check(
+    described: &Description,
+    function: &Function,
+    head: &[u8],
+    tail: &[u8],
+) -> Read<Map<String, Value>> {
+    read_arguments(Reader { opaque: true, ..Reader::new(described, [head, tail]) }, function)
+}
+
+fn read_arguments(mut reader: Reader<'_>, function: &Function) -> Read<Map<String, Value>> {
     if let Kind::Method(_) = function.kind {
         reader.take(4)?;
     }
@@ -47,7 +60,7 @@ pub(crate) fn result(
     function: &Function,
     bytes: &[u8],
 ) -> Read<Result<Value, Value>> {
-    let mut reader = Reader { described, parts: [bytes, &[]] };
+    let mut reader = Reader::new(described, [bytes, &[]]);
     match &function.result {
         None => Ok(Ok(Value::Null)),
         Some(Type::Result(ok, error)) => {
@@ -125,15 +138,22 @@ pub(crate) fn encode_result(
     Ok(writer.out)
 }
 
-/// How deep values may lie in each other.
-const MAX_DEPTH: usize = 64;
+/// Values that are read of one call: each takes many times its bytes.
+const MAX_VALUES: usize = 1 << 20;
 
 struct Reader<'a> {
     described: &'a Description,
     parts: [&'a [u8]; 2],
+    /// Whether JSON is left as text.
+    opaque: bool,
+    values_left: usize,
 }
 
 impl<'a> Reader<'a> {
+    fn new(described: &'a Description, parts: [&'a [u8]; 2]) -> Self {
+        Reader { described, parts, opaque: false, values_left: MAX_VALUES }
+    }
+
     fn take(&mut self, count: usize) -> Read<&'a [u8]> {
         // The second part begins where a value does.
         if self.parts[0].is_empty() {
@@ -156,6 +176,9 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, ty: &Type) -> Read<Value> {
+        self.values_left = self.values_left.checked_sub(1).ok_or_else(|| {
+            format!("there are more than {MAX_VALUES} values in it; pass numbers as bytes, or less at once")
+        })?;
         macro_rules! number {
             ($ty:ty) => {{
                 let bytes = self.take(size_of::<$ty>())?;
@@ -189,6 +212,7 @@ impl<'a> Reader<'a> {
                 let bytes = self.take(length)?;
                 Value::String(std::str::from_utf8(bytes).map_err(|_| "a string is not UTF-8")?.to_owned())
             }
+            Type::Json if self.opaque => self.value(&Type::String)?,
             Type::Json => {
                 let length = self.word()? as usize;
                 serde_json::from_slice(self.take(length)?)
@@ -305,9 +329,6 @@ impl Writer<'_> {
 
     /// Encodes `value`, which lies at `place`.
     fn value(&mut self, ty: &Type, value: &Value, place: &str) -> Read<()> {
-        if place.len() > 4096 || place.matches(['.', '[']).count() > MAX_DEPTH {
-            return Err("the value is too deep".to_owned());
-        }
         let wrong = |wanted: &str| format!("`{place}` must be {wanted}, not {}", shown(value));
         macro_rules! integer {
             ($ty:ty, $name:literal) => {{

@@ -20,6 +20,9 @@ use crate::console::Console;
 use crate::engine::{Stopped, Watchdog};
 use crate::{Error, ErrorKind, Result};
 
+/// Tools that may call each other in a row: each has native stack of its own, above that of its caller.
+const MAX_CHAIN: usize = 4;
+
 /// What an instance has of the tools that it needs.
 pub(super) struct Peers {
     pub toolbox: Arc<Toolbox>,
@@ -46,8 +49,9 @@ pub(super) fn link(tools: &mut [Loaded], engine: &Engine, base: &Linker<ToolStat
             Body::Functions(_) | Body::Python(_) => Vec::new(),
         });
     }
+    let mut lengths = vec![None; tools.len()];
     for start in 0..tools.len() {
-        check_circle(tools, &all, &mut vec![start])?;
+        check_chain(tools, &all, &mut lengths, &mut Vec::new(), start)?;
     }
     for (position, needs) in all.iter().enumerate() {
         let Body::Component(component) = &tools[position].body else { continue };
@@ -132,24 +136,43 @@ fn provides(export: &str, import: &str) -> bool {
     export == import && offered[..same] == wanted[..same] && offered >= wanted
 }
 
-/// Refuses tools that need each other.
-fn check_circle(tools: &[Loaded], needs: &[Vec<Need>], way: &mut Vec<usize>) -> Result<()> {
-    let Some(last) = way.last() else { return Ok(()) };
-    for need in &needs[*last] {
-        if let Some(start) = way.iter().position(|passed| *passed == need.tool) {
-            let circle: Vec<&str> =
-                way[start..].iter().chain([&need.tool]).map(|tool| tools[*tool].name.as_str()).collect();
-            return Err(Error::new(
-                ErrorKind::Tool,
-                format!("tools import each other in a circle: {}", circle.join(" → ")),
-            )
-            .hint("take one of them out, or move what they share into a tool of its own"));
-        }
-        way.push(need.tool);
-        check_circle(tools, needs, way)?;
-        way.pop();
+/// Refuses tools that need each other, and chains that are too long; gives how long the longest is.
+fn check_chain(
+    tools: &[Loaded],
+    needs: &[Vec<Need>],
+    lengths: &mut [Option<usize>],
+    way: &mut Vec<usize>,
+    tool: usize,
+) -> Result<usize> {
+    let names = |tools: &[Loaded], way: &[usize]| -> String {
+        way.iter().map(|tool| tools[*tool].name.as_str()).collect::<Vec<_>>().join(" → ")
+    };
+    if let Some(start) = way.iter().position(|passed| *passed == tool) {
+        let circle = [&way[start..], &[tool]].concat();
+        return Err(Error::new(
+            ErrorKind::Tool,
+            format!("tools import each other in a circle: {}", names(tools, &circle)),
+        )
+        .hint("take one of them out, or move what they share into a tool of its own"));
     }
-    Ok(())
+    if let Some(length) = lengths[tool] {
+        return Ok(length);
+    }
+    way.push(tool);
+    let mut longest = 1;
+    for need in &needs[tool] {
+        longest = longest.max(1 + check_chain(tools, needs, lengths, way, need.tool)?);
+    }
+    if longest > MAX_CHAIN {
+        return Err(Error::new(
+            ErrorKind::Tool,
+            format!("the tool `{}` begins a chain of {longest} tools that import each other, and {MAX_CHAIN} are allowed", tools[tool].name),
+        )
+        .hint("compose some of them into one with `wac plug`"));
+    }
+    way.pop();
+    lengths[tool] = Some(longest);
+    Ok(longest)
 }
 
 /// Links the functions of an imported interface to the tool that has them.
@@ -253,8 +276,8 @@ fn call_peer(
         wasmtime::bail!("a call of another tool is not allowed");
     }
     let mut live = match peers.live[slot].take() {
-        Some(live) if !component.grants.per_call => Ok(live),
-        _ => Live::new(&callee, &host),
+        Some(live) => Ok(live),
+        None => Live::new(&callee, &host),
     };
     let called = live.as_mut().map_err(|fault| std::mem::replace(fault, Fault::Stopped)).and_then(|live| {
         let told = live.call_dynamic(&callee, function, arguments, results, &host)?;
@@ -263,7 +286,7 @@ fn call_peer(
     });
     match called {
         Ok(()) => {
-            peers.live[slot] = live.ok();
+            peers.live[slot] = live.ok().filter(|_| !component.grants.per_call);
             Ok(())
         }
         Err(Fault::Stopped) => Err(Stopped.into()),

@@ -42,6 +42,8 @@ pub(crate) use http::{Network, Resolve};
 pub(crate) use instance::{Caller, Instances};
 pub(crate) use live::Host;
 pub(crate) use package::Package;
+#[cfg(feature = "compose")]
+pub(crate) use read::without_docs;
 pub(crate) use state::ToolState;
 pub(crate) use toolbox::Toolbox;
 

@@ -10,7 +10,8 @@ use super::live::{Callee, Fault, Host, Live, Used, failure};
 use super::toolbox::{Body, Toolbox};
 use crate::console::Console;
 use crate::engine::{Interrupt, Reason, Watchdog};
-use crate::operations::Answer;
+use crate::modules::TOO_MUCH_HELD;
+use crate::operations::{Answer, Held};
 
 /// The instances of one tool in one session that overlapping calls share.
 pub(super) struct Pool {
@@ -39,6 +40,7 @@ impl Pool {
         function: usize,
         arguments: Vec<u8>,
         host: &Host<'_>,
+        held: Held,
     ) -> impl Future<Output = Answer> + Send + 'static {
         let pool = Arc::clone(self);
         let runtime = host.runtime.clone();
@@ -49,8 +51,12 @@ impl Pool {
             let interrupt = Arc::clone(&stop.0);
             let thread = runtime.clone().spawn_blocking(move || {
                 let answer = pool.run(function, &arguments, &runtime, &watchdog, &interrupt, &console);
-                drop(permit);
-                answer
+                drop((permit, arguments));
+                let answer = answer?;
+                match held.add(answer.len()) {
+                    true => Ok(answer),
+                    false => Err(failure("memory", TOO_MUCH_HELD.into())),
+                }
             });
             let answer = thread.await;
             drop(stop);

@@ -100,6 +100,12 @@ fn documentation_of(resolve: &Resolve, package: PackageId) -> serde_json::Value 
     serde_json::to_value(PackageMetadata::extract(resolve, package)).unwrap_or_default()
 }
 
+/// The component without its documentation, which its decoder takes for that of a WIT package.
+#[cfg(feature = "compose")]
+pub(crate) fn without_docs(component: &[u8]) -> Vec<u8> {
+    split_docs(component).map_or_else(|_| component.to_vec(), |(bytes, _)| bytes)
+}
+
 /// The component without the custom section that holds its documentation, and that documentation.
 ///
 /// Binary components do not keep the comments of their WIT. The section `package-docs` is that of a

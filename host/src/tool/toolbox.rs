@@ -85,7 +85,9 @@ impl Toolbox {
     pub fn needs_network(&self) -> bool {
         self.tools.iter().any(|tool| match &tool.body {
             Body::Component(component) => !component.grants.http.is_empty(),
-            Body::Functions(_) | Body::Python(_) => false,
+            // What they await may be of the network too.
+            Body::Functions(closures) => closures.iter().any(|one| matches!(one, Closure::Async(_))),
+            Body::Python(_) => false,
         })
     }
 
@@ -264,6 +266,13 @@ impl<C> Loaded<C> {
             }
             Kind::Bytes(bytes) => load(bytes)?,
             Kind::Functions(wit, closures) => {
+                if wit.is_empty() {
+                    return Err(Error::new(
+                        ErrorKind::Tool,
+                        format!("the tool `{name}` is a component or a package, and was given functions"),
+                    )
+                    .hint("functions go to a tool that is made by `Tool::functions`"));
+                }
                 ungranted()?;
                 let description = Description::of_interface(&wit, &name)?;
                 let closures = function::matched(&description, closures, &name)?;
@@ -352,9 +361,14 @@ impl<C> Loaded<C> {
 
     /// Why a call with these arguments is not allowed, if it is not.
     pub fn refusal(&self, position: usize, head: &[u8], tail: &[u8]) -> Option<String> {
-        let read = || json::arguments(&self.description, self.function(position)?, head, tail).ok();
-        // What cannot be read is refused by the call itself.
-        self.refusal_of(position, || read().unwrap_or_default())
+        self.rules.get(position)?.as_ref()?;
+        match json::arguments_to_check(&self.description, self.function(position)?, head, tail) {
+            Ok(arguments) => self.refusal_of(position, || arguments),
+            Err(message) => {
+                let name = self.function_name(position);
+                Some(format!("a call of {name} is not allowed: its arguments cannot be checked: {message}"))
+            }
+        }
     }
 
     /// As [`Loaded::refusal`], for arguments in JSON, which are asked for when they are needed.

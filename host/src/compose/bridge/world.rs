@@ -29,7 +29,8 @@ pub(crate) fn import_name(number: usize, export: &str) -> String {
 impl World {
     /// Reads the WIT of a tool, and turns it round.
     pub fn of(number: usize, part: &Part) -> Result<Self> {
-        let decoded = wit_component::decode(&part.bytes)
+        let bytes = crate::tool::without_docs(&part.bytes);
+        let decoded = wit_component::decode(&bytes)
             .map_err(|error| part.bad("is not a valid component").source(error))?;
         let DecodedWasm::Component(mut resolve, id) = decoded else {
             return Err(part.bad("is a WIT package, not a component"));

@@ -102,6 +102,8 @@ pub(crate) fn call<T>(
     lift::BUFFER.set(buffer);
     let results = typed.call(store, Arguments { head, tail, handles: &given });
     lift::INTERRUPT.set(None);
+    // It is there still if the call gave nothing.
+    drop(lift::BUFFER.take());
     *handles = given.into_inner().unwrap_or_else(PoisonError::into_inner);
     let Results { mut bytes, resources, .. } = results?;
     for (at, resource) in resources {

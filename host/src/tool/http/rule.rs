@@ -208,7 +208,7 @@ fn read_methods(words: &str, text: &str) -> crate::Result<Methods> {
 
 /// CONNECT would make a tunnel of the connection; TRACE echoes headers, those with secrets too.
 fn is_never(method: &str) -> bool {
-    matches!(method, "CONNECT" | "TRACE" | "TRACK")
+    ["CONNECT", "TRACE", "TRACK"].iter().any(|never| method.eq_ignore_ascii_case(never))
 }
 
 fn default_port(secure: bool) -> u16 {

@@ -47,6 +47,7 @@ for _class in (ToolError, ToolDenied, ToolTimeout, ToolMemoryError, ToolTrapped,
 
 _KINDS = {
     "denied": ToolDenied,
+    "refused": ToolDenied,
     "timeout": ToolTimeout,
     "memory": ToolMemoryError,
     "trap": ToolTrapped,
