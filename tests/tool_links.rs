@@ -248,3 +248,61 @@ fn what_cannot_be_linked_says_why() {
     let mut session = start(row().into_iter().skip(1).fold(builder(), KernelBuilder::tool));
     assert_eq!(repr(&mut session, "from tools import b\nb.f()"), "None");
 }
+
+/// Each tool of a row uses its stack up to where it calls the next, on a thread of the turn and on
+/// one for calls that overlap.
+#[test]
+fn a_row_of_tools_has_the_stack_it_needs() {
+    let link = |name: &str, wanted: Option<&str>| {
+        let (import, lower, with) = match wanted {
+            Some(wanted) => (
+                format!(
+                    r#"(import "a:b/{wanted}" (instance $n (export "f" (func (param "n" u32) (result u32)))))"#
+                ),
+                r#"(core func $g (canon lower (func $n "f")))"#,
+                r#"(with "" (instance (export "g" (func $g))))"#,
+            ),
+            None => (
+                String::new(),
+                r#"(core module $none (func (export "g") (param i32) (result i32) i32.const 7))
+                   (core instance $none (instantiate $none))"#,
+                r#"(with "" (instance $none))"#,
+            ),
+        };
+        tool(
+            name,
+            &format!(
+                r#"(component {import} {lower}
+                (core module $m
+                    (import "" "g" (func $g (param i32) (result i32)))
+                    (func $deep (param i32 i32) (result i32)
+                        (if (result i32) (i32.eqz (local.get 0))
+                            (then (call $g (local.get 1)))
+                            (else (i32.add (i32.const 1)
+                                (call $deep (i32.sub (local.get 0) (i32.const 1)) (local.get 1))))))
+                    (func (export "f") (param i32) (result i32) (call $deep (local.get 0) (local.get 0))))
+                (core instance $i (instantiate $m {with}))
+                (func $f (param "n" u32) (result u32) (canon lift (core func $i "f")))
+                (instance $api (export "f" (func $f)))
+                (export "f" (func $f))
+                (export "a:b/{name}" (instance $api)))"#
+            ),
+        )
+    };
+    let tools = [link("a", Some("b")), link("b", Some("c")), link("c", Some("d")), link("d", None)];
+    let mut session = start(tools.into_iter().fold(builder(), KernelBuilder::tool));
+    session.run_blocking("from tools import a\nimport asyncio").unwrap();
+    // As deep as one may go, and deeper.
+    assert_eq!(repr(&mut session, "a.f(5000), asyncio.run(a.aio.f(5000))"), "(20007, 20007)");
+    for code in ["a.f(10**6)", "asyncio.run(a.aio.f(10**6))"] {
+        assert!(error(&mut session, code).contains("call stack exhausted"), "{code}");
+    }
+    let code = "
+low, high = 0, 10**6
+while high - low > 1000:
+    middle = (low + high) // 2
+    try: asyncio.run(a.aio.f(middle)); a.f(middle); low = middle
+    except Exception: high = middle
+low > 5000";
+    assert_eq!(repr(&mut session, code), "True");
+}
