@@ -69,7 +69,7 @@ pub struct ToolLimits {
     pub path_bytes: u32,
     /// HTTP requests in a session. Default: 1,000.
     pub requests: u32,
-    /// HTTP requests at once; more wait for one of these to end. Default: 16.
+    /// HTTP requests of an instance at once; more wait for one of these to end. Default: 16.
     pub concurrent_requests: u32,
     /// Bytes sent over HTTP in a session. Default: 1 GiB.
     pub sent_bytes: u64,
