@@ -75,10 +75,14 @@ impl Rules {
                 return Err(bad("reaches into an option within an option".into())
                     .hint("constrain something else, or change the function's WIT"));
             }
-            check_applies(described, &ty, constraint).map_err(bad)?;
+            check_applies(described, &ty, constraint).map_err(|message| {
+                bad(message).hint("docs/tools.md says which constraints there are, and of what")
+            })?;
             let pattern = constraint.pattern.as_ref().map(|pattern| {
-                Regex::new(&format!("\\A(?:{pattern})\\z"))
-                    .map_err(|error| bad(format!("is no regular expression: {error}")))
+                Regex::new(&format!("\\A(?:{pattern})\\z")).map_err(|error| {
+                    bad(format!("is no regular expression: {error}"))
+                        .hint("correct `pattern`; it has no look-around and no back-references")
+                })
             });
             let is_bytes = matches!(&ty, Type::List(element) if **element == Type::U8);
             Ok(Rule { path: steps, pattern: pattern.transpose()?, is_bytes, constraint: constraint.clone() })

@@ -87,7 +87,8 @@ pub(super) fn matched(
             if function.kind != Kind::Free {
                 return Err(bad(format!(
                     "the tool `{tool}` has a resource, which a host function cannot have"
-                )));
+                ))
+                .hint("pass a number or a name for it"));
             }
             let name = &function.name;
             let closure = closures.iter().find(|(given, _)| given == name);

@@ -356,6 +356,9 @@ impl Writer<'_> {
                 };
                 let number = number.ok_or_else(|| wrong("a number"))?;
                 match ty {
+                    Type::F32 if number.is_finite() && !(number as f32).is_finite() => {
+                        return Err(wrong("a number that f32 can hold"));
+                    }
                     Type::F32 => self.out.extend_from_slice(&(number as f32).to_le_bytes()),
                     _ => self.out.extend_from_slice(&number.to_le_bytes()),
                 }
@@ -489,8 +492,10 @@ impl Writer<'_> {
                     return Err(wrong(&one_of(cases.iter().map(|case| snake(&case.name)).collect())));
                 };
                 self.word(position)?;
-                if let Some(ty) = &cases[position].ty {
-                    self.value(ty, payload, &format!("{place}.{name}"))?;
+                match &cases[position].ty {
+                    Some(ty) => self.value(ty, payload, &format!("{place}.{name}"))?,
+                    None if payload.is_null() => {}
+                    None => return Err(format!("`{place}` is the case `{name}`, which carries nothing")),
                 }
             }
             Shape::Enum(cases) => {
