@@ -1,25 +1,34 @@
 //! What the end-to-end tests beside this file share: one kernel a process, and short ways to say
 //! what a program did.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use agentkernel::{Ending, Kernel, Limits, Outcome, Session, Value};
+use agentkernel::{Ending, Kernel, KernelBuilder, Limits, Outcome, Session, Tool, Value};
 
-/// The kernel under test: the built-in interpreter, or the one that `AGENTKERNEL_GUEST` names;
-/// without host-owned memory when `AGENTKERNEL_PORTABLE` is set.
+/// A kernel under test, to be configured: with the built-in interpreter, or the one that
+/// `AGENTKERNEL_GUEST` names; without host-owned memory when `AGENTKERNEL_PORTABLE` is set.
+pub fn builder() -> KernelBuilder {
+    let builder = Kernel::builder().portable(std::env::var_os("AGENTKERNEL_PORTABLE").is_some());
+    match std::env::var_os("AGENTKERNEL_GUEST") {
+        Some(guest) => builder.guest(guest),
+        None => builder,
+    }
+}
+
+/// The kernel that tests share.
 pub fn kernel() -> &'static Kernel {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
-    KERNEL.get_or_init(|| {
-        let mut builder = Kernel::builder();
-        if let Some(guest) = std::env::var_os("AGENTKERNEL_GUEST") {
-            builder = builder.guest(guest);
-        }
-        if std::env::var_os("AGENTKERNEL_PORTABLE").is_some() {
-            builder = builder.portable(true);
-        }
-        builder.build().expect("the kernel builds")
-    })
+    KERNEL.get_or_init(|| builder().build().expect("the kernel builds"))
+}
+
+/// The component that gives back what it is given: the committed one, or that in the directory that
+/// `AGENTKERNEL_TEST_TOOLS` names.
+pub fn echo() -> Tool {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
+    let directory = std::env::var_os("AGENTKERNEL_TEST_TOOLS").map_or(committed, Into::into);
+    Tool::new("echo", directory.join("echo.wasm"))
 }
 
 /// Limits small enough that a test which reaches one ends soon.
@@ -61,4 +70,10 @@ pub fn raised(outcome: &Outcome) -> (&str, &str) {
         Ending::Raised(exception) => (&exception.kind, &exception.message),
         other => panic!("no exception but {other:?}"),
     }
+}
+
+/// The `repr` of what `code` ends in.
+#[track_caller]
+pub fn repr(session: &mut Session, code: &str) -> String {
+    value(&session.run_blocking(code).expect("the session lives")).repr.clone()
 }

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use agentkernel::{Access, Ending, Grants, Kernel, Tool, ToolGrants, Turn, Workspace};
-use agentkernel_tests::limits;
+use agentkernel_tests::{builder, limits};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
@@ -41,11 +41,7 @@ fn kernel() -> &'static Kernel {
     KERNEL.get_or_init(|| {
         let prebuilt = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/prebuilt");
         let directory = std::env::var_os("AGENTKERNEL_TEST_TOOLS").map_or(prebuilt, PathBuf::from);
-        let mut builder = Kernel::builder();
-        if let Some(guest) = std::env::var_os("AGENTKERNEL_GUEST") {
-            builder = builder.guest(guest);
-        }
-        builder = builder.portable(std::env::var_os("AGENTKERNEL_PORTABLE").is_some());
+        let mut builder = builder();
         for tool in Tool::discover(&directory).expect("the shipped tools are there") {
             let mut grants = ToolGrants::workspace(Access::ReadWrite);
             // Its program waits until it is over; the others must not run into it on a busy machine.

@@ -1,18 +1,9 @@
 //! Tools that import what other tools export.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agentkernel::{Constraint, ErrorKind, Kernel, KernelBuilder, Session, Tool, ToolGrants};
-use agentkernel_tests::{limits, raised, value};
-
-fn builder() -> KernelBuilder {
-    let mut builder = Kernel::builder();
-    if let Some(guest) = std::env::var_os("AGENTKERNEL_GUEST") {
-        builder = builder.guest(guest);
-    }
-    builder.portable(std::env::var_os("AGENTKERNEL_PORTABLE").is_some())
-}
+use agentkernel::{Constraint, ErrorKind, KernelBuilder, Session, Tool, ToolGrants};
+use agentkernel_tests::{builder, echo, limits, raised, repr};
 
 fn tool(name: &str, wat: &str) -> Tool {
     Tool::from_bytes(name, wat::parse_str(wat).unwrap())
@@ -68,11 +59,6 @@ fn user() -> Tool {
 
 fn start(builder: KernelBuilder) -> Session {
     builder.build().unwrap().session().limits(limits()).start().unwrap()
-}
-
-#[track_caller]
-fn repr(session: &mut Session, code: &str) -> String {
-    value(&session.run_blocking(code).unwrap()).repr.clone()
 }
 
 #[track_caller]
@@ -172,7 +158,6 @@ fn grants_stay_with_the_tool_that_has_them() {
                 (export "variable" (func $variable)) (export "memory" (memory $mem))))))
             (func (export "peek") (result u32) (canon lift (core func $i "peek"))))"#,
     );
-    let echo = || Tool::new("echo", Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/echo.wasm"));
     let mut grants = ToolGrants::default();
     grants.environment.insert("MODE".into(), "test".into());
     let mut session = start(builder().tool(peek.clone()).tool(echo().grants(grants)));

@@ -1,29 +1,12 @@
 //! Tools: a component that gives back what it is given, and misbehaves when it is asked to
 //! (`tools/echo`), called from Python.
 
-use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use agentkernel::{
-    Access, Ending, ErrorKind, Grants, Kernel, KernelBuilder, Mount, Outcome, Session, Tool, ToolGrants,
-};
-use agentkernel_tests::{limits, raised, value};
+use agentkernel::{Access, Ending, ErrorKind, Grants, Kernel, Mount, Outcome, Session, Tool, ToolGrants};
+use agentkernel_tests::{builder, echo, limits, raised, repr, value};
 use proptest::prelude::*;
-
-fn builder() -> KernelBuilder {
-    let mut builder = Kernel::builder();
-    if let Some(guest) = std::env::var_os("AGENTKERNEL_GUEST") {
-        builder = builder.guest(guest);
-    }
-    builder.portable(std::env::var_os("AGENTKERNEL_PORTABLE").is_some())
-}
-
-fn echo() -> Tool {
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
-    let directory = std::env::var_os("AGENTKERNEL_TEST_TOOLS").map_or(committed, Into::into);
-    Tool::new("echo", directory.join("echo.wasm"))
-}
 
 fn with_grants(grants: ToolGrants) -> Kernel {
     builder().tool(echo().grants(grants)).build().expect("the kernel builds")
@@ -41,11 +24,6 @@ fn start(kernel: &Kernel) -> Session {
 fn session() -> Session {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
     start(KERNEL.get_or_init(|| with_grants(ToolGrants::default())))
-}
-
-#[track_caller]
-fn repr(session: &mut Session, code: &str) -> String {
-    value(&session.run_blocking(code).unwrap()).repr.clone()
 }
 
 #[track_caller]

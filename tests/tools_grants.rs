@@ -14,16 +14,8 @@ use agentkernel::{
     Access, ClockSource, Ending, Error, Kernel, KernelBuilder, Mount, Outcome, RandomSource, Secret, Session,
     Tool, ToolGrants,
 };
-use agentkernel_tests::{limits, raised, value};
+use agentkernel_tests::{builder, limits, raised, repr, value};
 use server::Server;
-
-fn builder() -> KernelBuilder {
-    let mut builder = Kernel::builder();
-    if let Some(guest) = std::env::var_os("AGENTKERNEL_GUEST") {
-        builder = builder.guest(guest);
-    }
-    builder.portable(std::env::var_os("AGENTKERNEL_PORTABLE").is_some())
-}
 
 fn fetch() -> Tool {
     Tool::new("fetch", Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/fetch.wasm"))
@@ -50,11 +42,6 @@ fn start(kernel: &Kernel) -> Session {
 
 fn session(grants: ToolGrants) -> Session {
     start_with(builder(), grants)
-}
-
-#[track_caller]
-fn repr(session: &mut Session, code: &str) -> String {
-    value(&session.run_blocking(code).unwrap()).repr.clone()
 }
 
 #[track_caller]

@@ -8,7 +8,6 @@ from tools._runtime import (
     Err, Ok, Some, ToolClosed, ToolDenied, ToolError, ToolMemoryError, ToolTimeout, ToolTrapped,
 )
 
-# Both names are kept from tools.
 __all__ = [
     "Err", "Ok", "Some", "ToolClosed", "ToolDenied", "ToolError", "ToolMemoryError", "ToolTimeout", "ToolTrapped",
 ]
