@@ -1,4 +1,5 @@
-//! Python modules that the host provides, and the functions behind them: those of the session's tools.
+//! Python modules that the host provides, and the functions behind them: those of the session's tools
+//! and services.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use wasmtime::component::{Linker, Resource, WasmList};
 use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
 use crate::operations::{Answer, Held, Operation};
+use crate::service::{self, Called};
 use crate::state::State;
 use crate::tool::{Caller, Host};
 
@@ -22,8 +24,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     modules.func_wrap("find", |mut store: StoreContextMut<'_, State>, (name,): (String,)| {
         let state = store.data_mut();
         state.host_calls += 1;
-        let found = state.tools.toolbox().and_then(|toolbox| toolbox.module(&name));
-        Ok((found.map(|(source, is_package)| Module { source, is_package }),))
+        let of_tools = || state.tools.toolbox().and_then(|toolbox| toolbox.module(&name));
+        let found = service::module(&name)
+            .or_else(|| of_tools().map(|(source, is_package)| Module { source, is_package }));
+        Ok((found,))
     })?;
     modules.func_wrap("call", |mut store: StoreContextMut<'_, State>, (function, head, tail): Call| {
         Ok((call(&mut store, function, &head, &tail)?,))
@@ -56,7 +60,17 @@ fn call(
 ) -> wasmtime::Result<Given> {
     let state = store.data_mut();
     state.host_calls += 1;
+    if function >= service::FIRST {
+        let state = store.data();
+        let called = state.services.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store));
+        match called {
+            Some(Called::Ready(answer)) => return Ok(answer.map(Arc::new)),
+            Some(Called::Running(running)) => return Ok(state.block_on(running)?.map(Arc::new)),
+            None => {}
+        }
+    }
     // The arguments borrow the store while the tools work.
+    let state = store.data_mut();
     let mut tools = std::mem::take(&mut state.tools);
     let buffer = Arc::get_mut(&mut state.answer).map(std::mem::take).unwrap_or_default();
     let state = store.data();
@@ -82,7 +96,21 @@ fn start(
     }
     let held = Held::new(&store.data().held_bytes, store.data().limits.memory_bytes);
     if !held.add(head.len() + tail.len()) {
-        return Ok(Err(Failure { kind: "limit".into(), message: TOO_MUCH_HELD.into() }));
+        return Ok(Err(too_much()));
+    }
+    let state = store.data();
+    match state.services.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store)) {
+        Some(Called::Ready(answer)) => return begun(store, answer, held),
+        Some(Called::Running(running)) => {
+            let counted = held.clone();
+            let running = async move {
+                let answer = running.await?;
+                counted.add(answer.len()).then_some(answer).ok_or_else(too_much)
+            };
+            store.data_mut().host_calls += 1;
+            return store.data_mut().start_in_turn(running, held);
+        }
+        None => {}
     }
     let mut tools = std::mem::take(&mut store.data_mut().tools);
     let state = store.data();
@@ -96,12 +124,25 @@ fn start(
         return state.start_in_turn(running, held);
     }
     // This one is over when it has started.
-    match call(store, function, head, tail)? {
+    let answer = call(store, function, head, tail)?.map(|bytes| bytes.to_vec());
+    begun(store, answer, held)
+}
+
+/// An operation that is over already.
+fn begun(
+    store: &mut StoreContextMut<'_, State>,
+    answer: Answer,
+    held: Held,
+) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
+    match answer {
         Ok(bytes) if held.add(bytes.len()) => {
-            let answer: Answer = Ok(bytes.to_vec());
-            store.data_mut().start_in_turn(std::future::ready(answer), held)
+            store.data_mut().start_in_turn(std::future::ready(Ok(bytes)), held)
         }
-        Ok(_) => Ok(Err(Failure { kind: "limit".into(), message: TOO_MUCH_HELD.into() })),
+        Ok(_) => Ok(Err(too_much())),
         Err(failure) => Ok(Err(failure)),
     }
+}
+
+fn too_much() -> Failure {
+    Failure { kind: "limit".into(), message: TOO_MUCH_HELD.into() }
 }

@@ -11,7 +11,8 @@ use crate::console::{Console, Input, OutputHandler, Stdin, Stream};
 use crate::engine::{Interrupt, Reason};
 use crate::kernel::Inner;
 use crate::outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
-use crate::state::{Services, State};
+use crate::service;
+use crate::state::{Shared, State};
 use crate::tool::{Instances, Package};
 use crate::turn::{Mode, Turn};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
@@ -174,10 +175,11 @@ impl Session {
             Console::new(output, limits.output_bytes),
             Input::from(stdin),
             Arc::clone(&interrupt),
-            Services {
+            Shared {
                 runtime: kernel.runtime.handle().clone(),
                 watchdog: kernel.watchdog.clone(),
                 tools: Instances::new(kernel.tools.clone()),
+                services: service::Services::default(),
             },
         );
         let mut store = Store::new(kernel.engine.wasmtime(), state);
@@ -194,7 +196,10 @@ impl Session {
         let settings = guest::Settings {
             environment: environment.into_iter().collect(),
             import_paths,
-            modules: kernel.tools.iter().map(|_| "tools".to_owned()).collect(),
+            modules: std::iter::once(service::PACKAGE)
+                .chain(kernel.tools.iter().map(|_| "tools"))
+                .map(str::to_owned)
+                .collect(),
             line_buffered: !kernel.engine.flushes(),
         };
         Ok(Session {

@@ -13,6 +13,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::console::{Console, Input, Stream, WasiOutput};
 use crate::engine::{Interrupt, Stopped, Watchdog};
+use crate::service;
 use crate::tool::Instances;
 use crate::wasi::Waits;
 use crate::workspace::{FilesystemCtx, FilesystemCtxView, FilesystemView};
@@ -38,6 +39,7 @@ pub(crate) struct State {
     /// What calls in flight hold on the host.
     pub held_bytes: Arc<AtomicU64>,
     pub tools: Instances,
+    pub services: service::Services,
     /// Memory for what calls of tools give.
     pub answer: Arc<Vec<u8>>,
     pub watchdog: Watchdog,
@@ -48,10 +50,11 @@ pub(crate) struct State {
 }
 
 /// What a session has of its kernel.
-pub(crate) struct Services {
+pub(crate) struct Shared {
     pub runtime: Handle,
     pub watchdog: Watchdog,
     pub tools: Instances,
+    pub services: service::Services,
 }
 
 impl State {
@@ -61,9 +64,9 @@ impl State {
         console: Console,
         input: Input,
         interrupt: Arc<Interrupt>,
-        services: Services,
+        shared: Shared,
     ) -> Self {
-        let Services { runtime, watchdog, tools } = services;
+        let Shared { runtime, watchdog, tools, services } = shared;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let output = |stream| WasiOutput { console: console.clone(), stream };
@@ -86,6 +89,7 @@ impl State {
             started: Vec::new(),
             held_bytes: Arc::default(),
             tools,
+            services,
             answer: Arc::default(),
             watchdog,
             host_calls: 0,

@@ -23,6 +23,7 @@ mod types;
 use std::path::PathBuf;
 
 use crate::engine::Source;
+use crate::service;
 use crate::tool::describe::Description;
 use crate::tool::toolbox::{self, Body, Loaded};
 use crate::tool::{Kind, Tool};
@@ -119,11 +120,12 @@ impl Composition {
             own_modules.extend(package::modules(name, package)?);
         }
         let mut program = data::Program::new(self.code, self.file);
-        program.provide("agentkernel", NO_HOST.to_owned(), false);
+        program.provide(service::PACKAGE, NO_HOST.to_owned(), true);
         if !own_modules.is_empty() {
             program.own_modules(&own_modules);
         }
         if !tools.is_empty() {
+            program.provide(service::CALLS, service::CALLS_SOURCE.to_owned(), false);
             for name in toolbox::module_names(&tools) {
                 let Some((source, is_package)) = toolbox::module(&tools, name) else { continue };
                 program.provide(name, source, is_package);
@@ -137,8 +139,12 @@ impl Composition {
 }
 
 /// What `import agentkernel` finds.
-const NO_HOST: &str = "raise ImportError('`agentkernel` (`ask_llm` and what goes with it) is the host\\'s, and a \
-                       composed program has no host; run it with `agentkernel run`', name='agentkernel')\n";
+const NO_HOST: &str = "def __getattr__(name):
+    if name[:2] == '__':
+        raise AttributeError(name)
+    raise ImportError('`agentkernel` (`ask_llm` and what goes with it) is the host\\'s, and a '
+                      'composed program has no host; run it with `agentkernel run`', name='agentkernel')
+";
 
 /// Reads the tools. Their grants are left aside.
 fn load(tools: Vec<Tool>) -> Result<Vec<Loaded<Vec<u8>>>> {

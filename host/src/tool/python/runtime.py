@@ -1,12 +1,10 @@
 """What the modules of tools share."""
 
-import asyncio as _asyncio
 import weakref as _weakref
 from array import array as _Array
-from collections import deque as _deque
 from struct import error as _struct_error
 
-from componentize_py_types import Err as _Failure
+from agentkernel._calls import Failure as _Failure, start as _operation
 from wit_world.imports import modules as _modules
 
 
@@ -141,44 +139,11 @@ def _caller(generation, _call=_modules.call):
     return call
 
 
-# Calls that are in flight, and those that wait for one of them to end.
-_in_flight = 0
-_queue = _deque()
-
-
-async def _operation(function, head, tail):
-    """The result of a call that may overlap with others. It waits where as many are in flight as may be."""
-    global _in_flight
-    loop = _asyncio.get_running_loop()
-    while True:
-        try:
-            operation = _modules.start(function, head, tail)
-            break
-        except _Failure as error:
-            if error.value.kind != "limit" or not _in_flight:
-                raise
-        turn = loop.create_future()
-        _queue.append(turn)
-        await turn
-    _in_flight += 1
-    try:
-        return await loop.wait_for_operation(operation)
-    finally:
-        # Its place is free only when the host knows.
-        del operation
-        _in_flight -= 1
-        while _queue:
-            turn = _queue.popleft()
-            if not turn.done() and turn.get_loop() is loop:
-                turn.set_result(None)
-                break
-
-
 def _shared(module):
     """What the coroutines of a tool use of its module: all but other modules of the tool."""
     kept = {}
     for name, value in vars(module).items():
-        if name[:2] != "__" and (name[0] == "_" or type(value) is not type(_asyncio)):
+        if name[:2] != "__" and (name[0] == "_" or type(value) is not type(_weakref)):
             kept[name] = value
     return kept
 

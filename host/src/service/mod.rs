@@ -1,0 +1,105 @@
+//! What the host offers programs beside tools: the Python package `agentkernel` and the functions
+//! behind it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::bindings::modules::Module;
+use crate::bindings::operations::Failure;
+use crate::operations::Answer;
+
+/// The package that programs import.
+pub(crate) const PACKAGE: &str = "agentkernel";
+
+/// Functions of services have numbers from here on; those of tools are below.
+pub(crate) const FIRST: u32 = 0xFF00_0000;
+
+/// A service as Python knows it: the third and second byte of its functions' numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum Kind {
+    Llm = 1,
+    Context = 2,
+    Rlm = 3,
+}
+
+impl Kind {
+    /// What is said to a program whose session does not have it.
+    fn absent(self) -> &'static str {
+        match self {
+            Kind::Llm => {
+                "no model is granted to this program; grant one with `--model NAME` and a provider's key in the environment, or with [llm] in agentkernel.toml (docs/llm.md)"
+            }
+            Kind::Context => {
+                "this program was given no context; give one with `--context FILE|DIR` (docs/rlm.md)"
+            }
+            Kind::Rlm => {
+                "this program may not start child sessions; run it by `agentkernel rlm`, or with a depth left (docs/rlm.md)"
+            }
+        }
+    }
+}
+
+/// What answers the functions of one kind, for one session.
+#[allow(dead_code)] // The first services come with the next change.
+pub(crate) trait Service: Send + Sync {
+    /// Which it is.
+    fn kind(&self) -> Kind;
+
+    /// Begins a call of its function number `function`.
+    fn call(&self, function: u8, head: &[u8], tail: &[u8]) -> Called;
+}
+
+/// A call that is over when it has begun, or one that is waited for. Dropping it gives it up.
+pub(crate) enum Called {
+    Ready(Answer),
+    Running(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+/// The services of a session.
+#[derive(Clone, Default)]
+pub(crate) struct Services(Vec<Arc<dyn Service>>);
+
+impl Services {
+    pub fn add(&mut self, service: Arc<dyn Service>) {
+        self.0.push(service);
+    }
+
+    /// Begins the call, if the number is that of a service's function.
+    pub fn call(&self, number: u32, head: &[u8], tail: &[u8]) -> Option<Called> {
+        let kind = match number.checked_sub(FIRST)? >> 8 {
+            1 => Kind::Llm,
+            2 => Kind::Context,
+            3 => Kind::Rlm,
+            _ => return None,
+        };
+        let service = self.0.iter().find(|service| service.kind() == kind);
+        Some(match service {
+            Some(service) => service.call(number as u8, head, tail),
+            None => Called::Ready(Err(failure("denied", kind.absent()))),
+        })
+    }
+}
+
+pub(crate) fn failure(kind: &str, message: impl Into<String>) -> Failure {
+    Failure { kind: kind.into(), message: message.into() }
+}
+
+/// The package's modules by their names below it.
+const MODULES: &[(&str, &str)] = &[("_calls", CALLS_SOURCE)];
+
+/// The module that those of tools use as well.
+#[cfg(feature = "compose")]
+pub(crate) const CALLS: &str = "agentkernel._calls";
+pub(crate) const CALLS_SOURCE: &str = include_str!("calls.py");
+
+/// The source of a module of the package.
+pub(crate) fn module(name: &str) -> Option<Module> {
+    if name == PACKAGE {
+        return Some(Module { source: include_str!("package.py").into(), is_package: true });
+    }
+    let below = name.strip_prefix(PACKAGE)?.strip_prefix('.')?;
+    let (_, source) = MODULES.iter().find(|(name, _)| *name == below)?;
+    Some(Module { source: (*source).into(), is_package: false })
+}
