@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Runtime;
 
 use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Stacks, Watchdog, manifest};
+use crate::llm::Llm;
 use crate::session::SessionBuilder;
 use crate::tool::{Network, Resolve, Tool, ToolInfo, Toolbox};
 use crate::{Error, ErrorKind, Result};
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub runtime: Background,
     pub stacks: Stacks,
     pub tools: Option<Arc<Toolbox>>,
+    pub llm: Option<Llm>,
     cache: Cache,
     guest: Option<PathBuf>,
     trusted: OnceLock<Vec<PathBuf>>,
@@ -126,6 +128,11 @@ impl Kernel {
         self.0.tools.as_ref().map(|tools| tools.stubs()).unwrap_or_default()
     }
 
+    /// The models that its programs may ask.
+    pub fn llm(&self) -> Option<&Llm> {
+        self.0.llm.as_ref()
+    }
+
     /// What this kernel runs on.
     pub fn info(&self) -> KernelInfo {
         let engine = &self.0.engine;
@@ -182,6 +189,7 @@ pub struct KernelBuilder {
     portable: bool,
     tools: Vec<Tool>,
     resolve: Option<Arc<Resolve>>,
+    llm: Option<Llm>,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -194,6 +202,7 @@ impl Default for KernelBuilder {
             portable: false,
             tools: Vec::new(),
             resolve: None,
+            llm: None,
             progress: Box::new(|_| {}),
         }
     }
@@ -245,6 +254,13 @@ impl KernelBuilder {
         self
     }
 
+    /// The models that programs of every session may ask, each session within a budget of its own
+    /// unless it is given one ([`SessionBuilder::budget`]). Default: none.
+    pub fn llm(mut self, llm: Llm) -> Self {
+        self.llm = Some(llm);
+        self
+    }
+
     /// Called when the start takes long, and when it no longer does. Default: nothing.
     pub fn on_progress(mut self, report: impl Fn(Progress) + 'static) -> Self {
         self.progress = Box::new(report);
@@ -283,7 +299,7 @@ impl KernelBuilder {
         // Calls that overlap run there, and tools that call tools.
         runtime.thread_stack_size(CALL_STACK_BYTES);
         // Who needs no network does not wake through a poll of it.
-        if tools.as_ref().is_some_and(|tools| tools.needs_network()) {
+        if self.llm.is_some() || tools.as_ref().is_some_and(|tools| tools.needs_network()) {
             runtime.enable_io();
         }
         let runtime = runtime.build().map_err(threads)?;
@@ -294,6 +310,7 @@ impl KernelBuilder {
             runtime: Background(Some(runtime)),
             stacks: Stacks::default(),
             tools,
+            llm: self.llm,
             cache,
             guest,
             trusted: OnceLock::new(),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::llm::LlmUsage;
+
 /// What one turn did.
 ///
 /// ```
@@ -120,7 +122,7 @@ pub struct Frame {
 }
 
 /// What a turn used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Usage {
     /// Wall-clock time from the start of the turn to its end.
@@ -139,4 +141,6 @@ pub struct Usage {
     pub written_bytes: u64,
     /// Calls of the turn to the kernel's own interfaces (WASI is not counted).
     pub host_calls: u64,
+    /// What the turn asked of models, its child sessions included.
+    pub llm: LlmUsage,
 }

@@ -10,6 +10,7 @@ use crate::bindings::{Python, guest};
 use crate::console::{Console, Input, OutputHandler, Stdin, Stream};
 use crate::engine::{Interrupt, Reason};
 use crate::kernel::Inner;
+use crate::llm::{Budget, Llm, LlmService, Watch};
 use crate::outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 use crate::service;
 use crate::state::{Shared, State};
@@ -53,11 +54,16 @@ pub struct SessionBuilder {
     grants: Grants,
     stdin: Stdin,
     output: Option<OutputHandler>,
+    llm: Option<Llm>,
+    budget: Option<Budget>,
+    watch: Option<Arc<dyn Watch>>,
 }
 
 impl SessionBuilder {
     pub(crate) fn new(kernel: Arc<Inner>) -> Self {
-        SessionBuilder { kernel, grants: Grants::default(), stdin: Stdin::Empty, output: None }
+        let llm = kernel.llm.clone();
+        let (grants, stdin) = (Grants::default(), Stdin::Empty);
+        SessionBuilder { kernel, grants, stdin, output: None, llm, budget: None, watch: None }
     }
 
     /// What the session may touch. Default: [`Grants::default`].
@@ -88,6 +94,25 @@ impl SessionBuilder {
     /// handler runs on the turn's thread; while it blocks, so does the program.
     pub fn on_output(mut self, handler: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
         self.output = Some(Box::new(handler));
+        self
+    }
+
+    /// What the session may ask of models. Sessions may share one, or have a part of it each
+    /// ([`Budget::child`]). Default: one with the limits of the kernel's [`Llm`].
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Grants no model, though the kernel has one.
+    pub fn without_llm(mut self) -> Self {
+        self.llm = None;
+        self
+    }
+
+    /// Sees the calls of models that the session's programs make. Default: nobody does.
+    pub fn watch(mut self, watch: Arc<dyn Watch>) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -123,6 +148,7 @@ impl SessionBuilder {
 pub struct Session {
     kernel: Arc<Inner>,
     interrupt: Arc<Interrupt>,
+    budget: Option<Budget>,
     live: Option<Box<Live>>,
 }
 
@@ -132,11 +158,12 @@ struct Live {
     python: Python,
     /// Given to the guest with its first turn.
     settings: Option<guest::Settings>,
+    llm: Option<Arc<LlmService>>,
 }
 
 impl Session {
     fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder { kernel, grants, stdin, output } = builder;
+        let SessionBuilder { kernel, grants, stdin, output, llm, budget, watch } = builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
@@ -148,6 +175,18 @@ impl Session {
                 )
             };
             return Err(Error::new(ErrorKind::Grant, message).hint(hint));
+        }
+        if llm.is_none() && (budget.is_some() || watch.is_some()) {
+            let message = "a budget has no effect in a session without a model";
+            return Err(Error::new(ErrorKind::Grant, message).hint("build the kernel with `llm(…)`"));
+        }
+        let mut services = service::Services::default();
+        let llm = llm.map(|llm| {
+            let budget = budget.unwrap_or_else(|| llm.budget());
+            Arc::new(LlmService::new(llm, budget, watch))
+        });
+        if let Some(llm) = &llm {
+            services.add(Arc::clone(llm) as _);
         }
         let Grants { workspace, mounts, import_paths, environment, limits } = grants;
         let mut preopens = Vec::with_capacity(1 + mounts.len());
@@ -179,7 +218,7 @@ impl Session {
                 runtime: kernel.runtime.handle().clone(),
                 watchdog: kernel.watchdog.clone(),
                 tools: Instances::new(kernel.tools.clone()),
-                services: service::Services::default(),
+                services,
             },
         );
         let mut store = Store::new(kernel.engine.wasmtime(), state);
@@ -205,7 +244,8 @@ impl Session {
         Ok(Session {
             kernel,
             interrupt,
-            live: Some(Box::new(Live { store, python, settings: Some(settings) })),
+            budget: llm.as_ref().map(|llm| llm.budget().clone()),
+            live: Some(Box::new(Live { store, python, settings: Some(settings), llm })),
         })
     }
 
@@ -282,6 +322,11 @@ impl Session {
         let answer = answer.map_err(|_| ended())?;
         self.live = Some(live);
         Ok(answer)
+    }
+
+    /// What the session may still ask of models, if it may ask any.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
     }
 
     /// Whether another turn can run.
@@ -419,6 +464,7 @@ impl Live {
         let options = when(turn.mode == Mode::Repl, guest::Options::INTERACTIVE)
             | when(turn.wants_value, guest::Options::VALUE)
             | when(turn.is_last, guest::Options::LAST);
+        let turn_llm_limits = turn.llm_limits;
         let turn = guest::Turn {
             code: turn.code,
             file: turn.file,
@@ -426,6 +472,9 @@ impl Live {
             options,
             settings: self.settings.take(),
         };
+        if let Some(llm) = &self.llm {
+            llm.begin_turn(turn_llm_limits);
+        }
         let calls_before = self.store.data().host_calls;
         let (wall, cpu) = (Instant::now(), thread_time());
         let result = self.limited(kernel, interrupt, timeout, |python, store| {
@@ -454,6 +503,7 @@ impl Live {
             output_dropped_bytes: captured.dropped,
             written_bytes: state.filesystem.bytes_written(),
             host_calls: state.host_calls - calls_before,
+            llm: self.llm.as_ref().map(|llm| llm.turn_usage()).unwrap_or_default(),
             ..usage
         };
         let (stdout, stderr) = (captured.stdout, captured.stderr);

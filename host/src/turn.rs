@@ -1,5 +1,7 @@
 //! A piece of code to run.
 
+use crate::llm::LlmLimits;
+
 /// One piece of code to run in a session.
 ///
 /// ```
@@ -16,6 +18,7 @@ pub struct Turn {
     pub(crate) mode: Mode,
     pub(crate) wants_value: bool,
     pub(crate) is_last: bool,
+    pub(crate) llm_limits: LlmLimits,
 }
 
 /// How a turn's code is read.
@@ -39,6 +42,7 @@ impl Turn {
             mode: Mode::Script,
             wants_value: true,
             is_last: false,
+            llm_limits: LlmLimits::none(),
         }
     }
 
@@ -64,6 +68,12 @@ impl Turn {
     /// Asks for no value: the last expression is evaluated as any other. Default: its value is given.
     pub fn without_value(mut self) -> Self {
         self.wants_value = false;
+        self
+    }
+
+    /// What this turn may ask of models, within the session's budget. Default: as much as the session.
+    pub fn llm_limits(mut self, limits: LlmLimits) -> Self {
+        self.llm_limits = limits;
         self
     }
 

@@ -42,7 +42,6 @@ impl Kind {
 }
 
 /// What answers the functions of one kind, for one session.
-#[allow(dead_code)] // The first services come with the next change.
 pub(crate) trait Service: Send + Sync {
     /// Which it is.
     fn kind(&self) -> Kind;
@@ -87,7 +86,11 @@ pub(crate) fn failure(kind: &str, message: impl Into<String>) -> Failure {
 }
 
 /// The package's modules by their names below it.
-const MODULES: &[(&str, &str)] = &[("_calls", CALLS_SOURCE)];
+const MODULES: &[(&str, &str)] = &[
+    ("_calls", CALLS_SOURCE),
+    ("_llm", include_str!("../llm/llm.py")),
+    ("_schema", include_str!("../llm/schema.py")),
+];
 
 /// The module that those of tools use as well.
 #[cfg(feature = "compose")]

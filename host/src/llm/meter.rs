@@ -1,0 +1,540 @@
+//! Budgets: what may be asked of models, counted before it is asked.
+//!
+//! A call sets aside the most that it can take, in its budget and in all above it, at once or not at
+//! all. When it is over, what it did not take is free again. A call that would fit once others are over
+//! waits for them; one that cannot fit is refused. So no order of calls takes more than a limit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::{Dollars, Tokens};
+
+/// What may be asked of models. Without a limit of its own a budget is held by those above it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LlmLimits {
+    /// Calls, those from a cache not counted. Default: 1,000.
+    pub calls: Option<u64>,
+    /// Tokens read and written. Default: 10,000,000.
+    pub tokens: Option<u64>,
+    /// Tokens read. Default: no limit of its own.
+    pub input_tokens: Option<u64>,
+    /// Tokens written. Default: no limit of its own.
+    pub output_tokens: Option<u64>,
+    /// Cost. Default: 10 dollars.
+    pub cost: Option<Dollars>,
+    /// Whether models of unknown price may be asked although cost is limited. Default: yes, as that
+    /// limit was named by nobody.
+    pub unpriced: bool,
+    /// Levels of child sessions below this one. Default: 1.
+    pub depth: Option<u32>,
+    /// Calls at the same time. Default: 16.
+    pub concurrency: Option<u32>,
+    /// Time from the making of the budget. Default: no limit of its own.
+    pub time: Option<Duration>,
+}
+
+impl Default for LlmLimits {
+    fn default() -> Self {
+        LlmLimits {
+            calls: Some(1000),
+            tokens: Some(10_000_000),
+            input_tokens: None,
+            output_tokens: None,
+            cost: Some(Dollars::new(10.0)),
+            unpriced: true,
+            depth: Some(1),
+            concurrency: Some(16),
+            time: None,
+        }
+    }
+}
+
+impl LlmLimits {
+    /// No limit.
+    pub fn none() -> Self {
+        LlmLimits {
+            calls: None,
+            tokens: None,
+            input_tokens: None,
+            output_tokens: None,
+            cost: None,
+            unpriced: true,
+            depth: None,
+            concurrency: None,
+            time: None,
+        }
+    }
+
+    fn of(&self, what: Quantity) -> Option<u64> {
+        match what {
+            Quantity::Calls => self.calls,
+            Quantity::Tokens => self.tokens,
+            Quantity::InputTokens => self.input_tokens,
+            Quantity::OutputTokens => self.output_tokens,
+            Quantity::Cost => self.cost.map(|cost| cost.0),
+        }
+    }
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Quantity {
+    Calls,
+    Tokens,
+    InputTokens,
+    OutputTokens,
+    Cost,
+}
+
+const QUANTITIES: [Quantity; 5] =
+    [Quantity::Calls, Quantity::Tokens, Quantity::InputTokens, Quantity::OutputTokens, Quantity::Cost];
+
+impl Quantity {
+    pub fn name(self) -> &'static str {
+        match self {
+            Quantity::Calls => "calls",
+            Quantity::Tokens => "tokens",
+            Quantity::InputTokens => "input_tokens",
+            Quantity::OutputTokens => "output_tokens",
+            Quantity::Cost => "cost",
+        }
+    }
+
+    fn shown(self, amount: u64) -> String {
+        match self {
+            Quantity::Cost => Dollars(amount).to_string(),
+            Quantity::Calls => format!("{amount} calls"),
+            Quantity::Tokens => format!("{amount} tokens"),
+            Quantity::InputTokens => format!("{amount} input tokens"),
+            Quantity::OutputTokens => format!("{amount} output tokens"),
+        }
+    }
+}
+
+/// An amount of all that is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub calls: u64,
+    pub tokens: Tokens,
+    pub cost: Dollars,
+}
+
+impl Amount {
+    fn of(&self, what: Quantity) -> u64 {
+        match what {
+            Quantity::Calls => self.calls,
+            Quantity::Tokens => self.tokens.input.saturating_add(self.tokens.output),
+            Quantity::InputTokens => self.tokens.input,
+            Quantity::OutputTokens => self.tokens.output,
+            Quantity::Cost => self.cost.0,
+        }
+    }
+
+    fn add(&mut self, other: &Amount) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.tokens.input = self.tokens.input.saturating_add(other.tokens.input);
+        self.tokens.output = self.tokens.output.saturating_add(other.tokens.output);
+        self.cost = self.cost.plus(other.cost);
+    }
+
+    fn subtract(&mut self, other: &Amount) {
+        self.calls = self.calls.saturating_sub(other.calls);
+        self.tokens.input = self.tokens.input.saturating_sub(other.tokens.input);
+        self.tokens.output = self.tokens.output.saturating_sub(other.tokens.output);
+        self.cost.0 = self.cost.0.saturating_sub(other.cost.0);
+    }
+}
+
+/// What models were asked, by model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LlmUsage {
+    /// What each model was asked.
+    pub models: BTreeMap<String, ModelUsage>,
+}
+
+/// What one model was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ModelUsage {
+    /// Calls that were sent.
+    pub calls: u64,
+    /// Answers that came from a cache and cost nothing.
+    pub cached: u64,
+    /// Tokens it read.
+    pub input_tokens: u64,
+    /// Tokens it wrote.
+    pub output_tokens: u64,
+    /// US dollars; nothing where its price is unknown.
+    pub cost: Option<Dollars>,
+}
+
+impl LlmUsage {
+    /// The sum over all models. Its cost is that of the models whose price is known.
+    pub fn total(&self) -> ModelUsage {
+        self.models.values().fold(ModelUsage::default(), |sum, one| ModelUsage {
+            calls: sum.calls + one.calls,
+            cached: sum.cached + one.cached,
+            input_tokens: sum.input_tokens.saturating_add(one.input_tokens),
+            output_tokens: sum.output_tokens.saturating_add(one.output_tokens),
+            cost: match (sum.cost, one.cost) {
+                (None, cost) | (cost, None) => cost,
+                (Some(sum), Some(one)) => Some(sum.plus(one)),
+            },
+        })
+    }
+}
+
+/// What is left of what models may be asked. Clones are the same budget; a child's calls count in all
+/// budgets above it.
+///
+/// ```
+/// use agentkernel::llm::{Budget, LlmLimits};
+///
+/// let mut limits = LlmLimits::none();
+/// limits.calls = Some(10);
+/// let tenant = Budget::new(limits);
+/// limits.calls = Some(3);
+/// let session = tenant.child(limits);
+/// assert_eq!(session.left().calls, Some(3));
+/// assert_eq!(tenant.usage().total().calls, 0);
+/// ```
+#[derive(Clone)]
+pub struct Budget(Arc<Node>);
+
+struct Node {
+    parent: Option<Budget>,
+    limits: LlmLimits,
+    since: Instant,
+    state: Mutex<State>,
+    /// Of the tree: told when a call is over.
+    changed: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct State {
+    spent: Amount,
+    set_aside: Amount,
+    in_flight: u32,
+    usage: LlmUsage,
+}
+
+/// Why a call was not made: what ran out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetExceeded {
+    /// `calls`, `tokens`, `input_tokens`, `output_tokens`, `cost`, `depth` or `time`.
+    pub what: &'static str,
+    /// A sentence that says what is left and what was needed.
+    pub message: String,
+}
+
+impl fmt::Display for BudgetExceeded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BudgetExceeded {}
+
+/// What a budget and those above it have left; nothing where nothing limits it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Left {
+    /// Calls.
+    pub calls: Option<u64>,
+    /// Tokens read and written.
+    pub tokens: Option<u64>,
+    /// Tokens read.
+    pub input_tokens: Option<u64>,
+    /// Tokens written.
+    pub output_tokens: Option<u64>,
+    /// US dollars.
+    pub cost: Option<f64>,
+    /// Levels of child sessions.
+    pub depth: Option<u32>,
+    /// Seconds.
+    pub time: Option<f64>,
+}
+
+enum Refusal {
+    /// It would fit if calls that are in flight were over.
+    Wait,
+    Exceeded(BudgetExceeded),
+}
+
+impl Budget {
+    /// A budget below no other.
+    pub fn new(limits: LlmLimits) -> Self {
+        Self::make(None, limits, Arc::default())
+    }
+
+    /// A budget whose calls count in this one as well.
+    pub fn child(&self, mut limits: LlmLimits) -> Self {
+        let depth = self.left().depth;
+        limits.depth = limits.depth.map_or(depth, |own| Some(depth.map_or(own, |depth| depth.min(own))));
+        Self::make(Some(self.clone()), limits, Arc::clone(&self.0.changed))
+    }
+
+    /// A budget for a child session: one level less is left below it.
+    ///
+    /// # Errors
+    ///
+    /// When no level is left.
+    pub fn descend(&self, mut limits: LlmLimits) -> Result<Self, BudgetExceeded> {
+        if let Some(depth) = self.left().depth {
+            let below = depth.checked_sub(1).ok_or_else(|| BudgetExceeded {
+                what: "depth",
+                message: "no level of child sessions is left (`max-depth`)".into(),
+            })?;
+            limits.depth = Some(limits.depth.map_or(below, |own| own.min(below)));
+        }
+        Ok(self.child(limits))
+    }
+
+    fn make(parent: Option<Budget>, limits: LlmLimits, changed: Arc<Notify>) -> Self {
+        let (since, state) = (Instant::now(), Mutex::default());
+        Budget(Arc::new(Node { parent, limits, since, state, changed }))
+    }
+
+    /// What was asked within it so far, that of budgets below it included.
+    pub fn usage(&self) -> LlmUsage {
+        self.0.lock().usage.clone()
+    }
+
+    /// Calls in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.0.lock().in_flight
+    }
+
+    /// What it has left, what is set aside for calls in flight not counted.
+    pub fn left(&self) -> Left {
+        let path = self.path();
+        let states = lock(&path);
+        let least = |what: Quantity| {
+            let left = path.iter().zip(&states).filter_map(|(node, state)| {
+                let limit = node.limits.of(what)?;
+                Some(limit.saturating_sub(state.spent.of(what).saturating_add(state.set_aside.of(what))))
+            });
+            left.min()
+        };
+        Left {
+            calls: least(Quantity::Calls),
+            tokens: least(Quantity::Tokens),
+            input_tokens: least(Quantity::InputTokens),
+            output_tokens: least(Quantity::OutputTokens),
+            cost: least(Quantity::Cost).map(|cost| Dollars(cost).get()),
+            // A child's is never more than its parent's.
+            depth: self.0.limits.depth,
+            time: self.time_left().map(|time| time.as_secs_f64()),
+        }
+    }
+
+    /// The time that is left.
+    pub fn time_left(&self) -> Option<Duration> {
+        let left = |node: &&Node| node.limits.time.map(|time| time.saturating_sub(node.since.elapsed()));
+        self.path().iter().filter_map(left).min()
+    }
+
+    /// From the topmost one down to this.
+    fn path(&self) -> Vec<&Node> {
+        let above = std::iter::successors(Some(self), |budget| budget.0.parent.as_ref());
+        let mut path: Vec<&Node> = above.map(|budget| &*budget.0).collect();
+        path.reverse();
+        path
+    }
+
+    /// Sets aside what a call can take at the most; waits while calls in flight hold what it needs.
+    /// `at_least` is what it can do with if `amount` does not fit: what fits is given.
+    pub(crate) async fn set_aside(
+        &self,
+        model: &str,
+        priced: bool,
+        amount: impl Fn(u64) -> Amount,
+        output: std::ops::RangeInclusive<u64>,
+    ) -> Result<SetAside, BudgetExceeded> {
+        let mut changed = std::pin::pin!(self.0.changed.notified());
+        loop {
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            match self.try_set_aside(model, priced, &amount, output.clone()) {
+                Ok(set_aside) => return Ok(set_aside),
+                Err(Refusal::Exceeded(exceeded)) => return Err(exceeded),
+                Err(Refusal::Wait) => {}
+            }
+            match self.time_left() {
+                // The next round says that it has run out.
+                Some(left) => drop(tokio::time::timeout(left, changed.as_mut()).await),
+                None => changed.as_mut().await,
+            }
+            changed.set(self.0.changed.notified());
+        }
+    }
+
+    fn try_set_aside(
+        &self,
+        model: &str,
+        priced: bool,
+        amount: impl Fn(u64) -> Amount,
+        output: std::ops::RangeInclusive<u64>,
+    ) -> Result<SetAside, Refusal> {
+        let exceeded = |what, message| Refusal::Exceeded(BudgetExceeded { what, message });
+        if self.time_left() == Some(Duration::ZERO) {
+            return Err(exceeded("time", "the time for calls of models has run out (`max-time`)".into()));
+        }
+        let path = self.path();
+        let mut states = lock(&path);
+        let mut given = amount(*output.end());
+        let mut waits = false;
+        for (node, state) in path.iter().zip(&states) {
+            if !priced && node.limits.cost.is_some() && !node.limits.unpriced {
+                return Err(exceeded(
+                    "cost",
+                    format!(
+                        "cost is limited and the price of `{model}` is not known; give it in [llm.prices] (docs/llm.md), or set no `max-cost`"
+                    ),
+                ));
+            }
+            if node.limits.concurrency.is_some_and(|most| state.in_flight >= most) {
+                waits = true;
+            }
+        }
+        for what in QUANTITIES {
+            for (node, state) in path.iter().zip(&states) {
+                let Some(limit) = node.limits.of(what) else { continue };
+                let left = limit.saturating_sub(state.spent.of(what));
+                let free = left.saturating_sub(state.set_aside.of(what));
+                if given.of(what) <= free {
+                    continue;
+                }
+                // A shorter answer may fit.
+                let least = amount(*output.start());
+                if least.of(what) > left {
+                    return Err(exceeded(what.name(), short(what, limit, left, least.of(what))));
+                }
+                if least.of(what) > free {
+                    waits = true;
+                    continue;
+                }
+                given = amount(longest(*output.start(), given.tokens.output, |output| {
+                    amount(output).of(what) <= free
+                }));
+            }
+        }
+        if waits {
+            return Err(Refusal::Wait);
+        }
+        for state in &mut states {
+            state.set_aside.add(&given);
+            state.in_flight += 1;
+        }
+        drop(states);
+        Ok(SetAside { budget: self.clone(), model: model.to_owned(), priced, amount: given, open: true })
+    }
+
+    /// Counts an answer that cost nothing.
+    pub(crate) fn count_cached(&self, model: &str) {
+        for state in &mut lock(&self.path()) {
+            state.usage.models.entry(model.to_owned()).or_default().cached += 1;
+        }
+    }
+}
+
+/// The longest output that fits; `least` does.
+fn longest(least: u64, most: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (least, most);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        match fits(middle) {
+            true => low = middle,
+            false => high = middle - 1,
+        }
+    }
+    low
+}
+
+fn short(what: Quantity, limit: u64, left: u64, needed: u64) -> String {
+    let name = what.name().replace('_', "-");
+    let (left, limit) = (what.shown(left), what.shown(limit));
+    match what {
+        Quantity::Calls => format!("no calls of models are left of {limit} (`max-{name}`)"),
+        _ => format!(
+            "this call may take {}, and {left} are left of {limit} (`max-{name}`); ask for less, or give more",
+            what.shown(needed)
+        ),
+    }
+}
+
+/// The states of the path, all locked: always from the top, so that no two wait for each other.
+fn lock<'a>(path: &[&'a Node]) -> Vec<MutexGuard<'a, State>> {
+    path.iter().map(|node| node.lock()).collect()
+}
+
+impl Node {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Budget").field("left", &self.left()).field("usage", &self.usage()).finish()
+    }
+}
+
+/// What is set aside for a call in flight. Dropped without a word it counts as taken: nobody knows
+/// what the provider did.
+#[must_use]
+pub(crate) struct SetAside {
+    budget: Budget,
+    model: String,
+    priced: bool,
+    amount: Amount,
+    open: bool,
+}
+
+impl SetAside {
+    /// The most tokens that the answer may have.
+    pub fn output_tokens(&self) -> u64 {
+        self.amount.tokens.output
+    }
+
+    /// The call is over and took this. More than was set aside counts as well.
+    pub fn taken(mut self, tokens: Tokens, cost: Dollars) {
+        self.end(Amount { calls: 1, tokens, cost });
+    }
+
+    /// The call was not worked on: nothing was taken but the call.
+    pub fn not_taken(mut self) {
+        self.end(Amount { calls: 1, ..Amount::default() });
+    }
+
+    fn end(&mut self, taken: Amount) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        for state in &mut lock(&self.budget.path()) {
+            state.set_aside.subtract(&self.amount);
+            state.in_flight -= 1;
+            state.spent.add(&taken);
+            let usage = state.usage.models.entry(self.model.clone()).or_default();
+            usage.calls += taken.calls;
+            usage.input_tokens = usage.input_tokens.saturating_add(taken.tokens.input);
+            usage.output_tokens = usage.output_tokens.saturating_add(taken.tokens.output);
+            if self.priced {
+                usage.cost = Some(usage.cost.unwrap_or_default().plus(taken.cost));
+            }
+        }
+        self.budget.0.changed.notify_waiters();
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        self.end(self.amount);
+    }
+}

@@ -1,0 +1,363 @@
+//! What programs ask: `agentkernel.ask_llm` and its like, decoded, metered and encoded.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, AskError, Budget, Llm, LlmLimits, LlmUsage, Message, ModelRequest, Role, StopReason};
+use crate::bindings::operations::Failure;
+use crate::operations;
+use crate::service::{Called, Kind, Service, failure};
+
+/// Bytes of one prompt with what is appended to it: more than any model reads.
+const MAX_PROMPT: usize = 16 << 20;
+
+/// Prompts of one batch.
+const MAX_BATCH: usize = 10_000;
+
+/// Calls of a batch that are prepared at a time. Budgets say how many are sent.
+const BATCH_WIDTH: usize = 256;
+
+/// Sees the calls that a session's programs make. It must not block.
+pub trait Watch: Send + Sync {
+    /// A call begins; it may still wait for others.
+    fn started(&self, call: CallStart<'_>);
+
+    /// A call is over.
+    fn ended(&self, call: CallEnd<'_>);
+}
+
+/// A call that begins.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CallStart<'a> {
+    /// Its number in the session, from 1.
+    pub number: u64,
+    /// What is asked. The most tokens of the answer are 0 where the program does not say.
+    pub request: &'a ModelRequest,
+}
+
+/// A call that is over.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CallEnd<'a> {
+    /// Its number in the session.
+    pub number: u64,
+    /// The answer, or why there is none; nothing if the turn ended first.
+    pub result: Option<Result<&'a Answer, &'a AskError>>,
+    /// Time since its start, waiting for others included.
+    pub took: Duration,
+}
+
+/// The service of one session.
+pub(crate) struct LlmService {
+    asks: Arc<Asks>,
+    session: Budget,
+}
+
+struct Asks {
+    llm: Llm,
+    /// The budget of the turn that runs.
+    turn: Mutex<Budget>,
+    watch: Option<Arc<dyn Watch>>,
+    calls: AtomicU64,
+}
+
+impl LlmService {
+    pub fn new(llm: Llm, budget: Budget, watch: Option<Arc<dyn Watch>>) -> Self {
+        let turn = Mutex::new(budget.clone());
+        LlmService { asks: Arc::new(Asks { llm, turn, watch, calls: AtomicU64::new(0) }), session: budget }
+    }
+
+    /// The session's budget.
+    pub fn budget(&self) -> &Budget {
+        &self.session
+    }
+
+    /// Counts what is asked from now on by itself, within `limits`.
+    pub fn begin_turn(&self, limits: LlmLimits) {
+        *self.asks.turn.lock().unwrap_or_else(PoisonError::into_inner) = self.session.child(limits);
+    }
+
+    /// What was asked since the turn began.
+    pub fn turn_usage(&self) -> LlmUsage {
+        self.asks.turn().usage()
+    }
+}
+
+impl Service for LlmService {
+    fn kind(&self) -> Kind {
+        Kind::Llm
+    }
+
+    fn call(&self, function: u8, head: &[u8], tail: &[u8]) -> Called {
+        match function {
+            0 => match Options::read(head).and_then(|options| self.asks.request(options, tail)) {
+                Ok(request) => {
+                    let asks = Arc::clone(&self.asks);
+                    Called::Running(Box::pin(async move { encode(asks.ask(request).await) }))
+                }
+                Err(failure) => Called::Ready(Err(failure)),
+            },
+            1 => Called::Ready(json(&Report::of(&self.asks))),
+            2 => match self.asks.batch(head, tail) {
+                Ok(requests) => {
+                    let asks = Arc::clone(&self.asks);
+                    Called::Running(Box::pin(async move { asks.ask_all(requests).await }))
+                }
+                Err(failure) => Called::Ready(Err(failure)),
+            },
+            _ => Called::Ready(Err(failure("unknown", "there is no such function"))),
+        }
+    }
+}
+
+/// What goes with a prompt.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    system: Option<String>,
+    model: Option<String>,
+    max_tokens: Option<u64>,
+    temperature: Option<f64>,
+    #[serde(default)]
+    stop: Vec<String>,
+    schema: Option<serde_json::Value>,
+    /// Earlier answers, each with what is said to it.
+    #[serde(default)]
+    said: Vec<(String, String)>,
+    /// Bytes of the prompt, and of texts that are appended to it, one after another in the tail.
+    parts: Vec<usize>,
+}
+
+impl Options {
+    fn read(head: &[u8]) -> Result<Self, Failure> {
+        serde_json::from_slice(head).map_err(|error| failure("arguments", error.to_string()))
+    }
+}
+
+impl Asks {
+    fn turn(&self) -> Budget {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The request that `options` describe, of which `tail` holds the texts.
+    fn request(&self, options: Options, tail: &[u8]) -> Result<ModelRequest, Failure> {
+        let wrong = |message: &str| failure("arguments", message);
+        if tail.len() > MAX_PROMPT {
+            return Err(failure(
+                "value",
+                format!(
+                    "a prompt of {} bytes is more than any model reads; ask about parts of it (at most {MAX_PROMPT} bytes)",
+                    tail.len()
+                ),
+            ));
+        }
+        let mut texts = Vec::with_capacity(options.parts.len());
+        let mut rest = tail;
+        for length in options.parts {
+            let (text, after) =
+                rest.split_at_checked(length).ok_or_else(|| wrong("parts of a prompt are missing"))?;
+            texts.push(std::str::from_utf8(text).map_err(|_| wrong("a prompt must be UTF-8"))?);
+            rest = after;
+        }
+        let mut texts = texts.into_iter();
+        let mut prompt = texts.next().ok_or_else(|| wrong("there is no prompt"))?.to_owned();
+        for text in texts {
+            prompt += "\n\n<context>\n";
+            prompt += text;
+            prompt += "\n</context>";
+        }
+        let model = options.model.unwrap_or_else(|| self.llm.model_of_programs().to_owned());
+        let mut request = ModelRequest::new(model, prompt, options.max_tokens.unwrap_or(0));
+        for (answer, reply) in options.said {
+            request.messages.push(Message { role: Role::Assistant, content: answer });
+            request.messages.push(Message { role: Role::User, content: reply });
+        }
+        request.system = options.system;
+        request.temperature = options.temperature;
+        request.stop = options.stop;
+        request.schema = options.schema;
+        Ok(request)
+    }
+
+    fn batch(&self, head: &[u8], tail: &[u8]) -> Result<Vec<ModelRequest>, Failure> {
+        let all: Vec<Options> =
+            serde_json::from_slice(head).map_err(|error| failure("arguments", error.to_string()))?;
+        if all.len() > MAX_BATCH {
+            return Err(failure(
+                "value",
+                format!("{} prompts are too many for a batch; give at most {MAX_BATCH}", all.len()),
+            ));
+        }
+        let mut rest = tail;
+        let mut requests = Vec::with_capacity(all.len());
+        for options in all {
+            let length = options.parts.iter().fold(0usize, |sum, part| sum.saturating_add(*part));
+            let (own, after) = rest
+                .split_at_checked(length)
+                .ok_or_else(|| failure("arguments", "parts of a prompt are missing"))?;
+            requests.push(self.request(options, own)?);
+            rest = after;
+        }
+        Ok(requests)
+    }
+
+    async fn ask(&self, request: ModelRequest) -> Result<Answer, AskError> {
+        let mut seen = Seen::start(self, &request);
+        let result = self.llm.ask(&self.turn(), request, None).await;
+        seen.end(&result);
+        result
+    }
+
+    async fn ask_all(&self, requests: Vec<ModelRequest>) -> operations::Answer {
+        let asked = requests.into_iter().map(|request| self.ask(request));
+        let results: Vec<_> = futures_util::stream::iter(asked).buffered(BATCH_WIDTH).collect().await;
+        let results: Vec<Batched> = results
+            .into_iter()
+            .map(|result| match result {
+                Ok(answer) => Batched::Answer { text: answer.text.clone(), about: About::of(&answer) },
+                Err(error) => Batched::Error { error: Told::of(&error) },
+            })
+            .collect();
+        json(&results)
+    }
+}
+
+/// Tells the watch of a call's end, whatever ends it.
+struct Seen<'a> {
+    watch: Option<&'a dyn Watch>,
+    number: u64,
+    since: Instant,
+}
+
+impl<'a> Seen<'a> {
+    fn start(asks: &'a Asks, request: &ModelRequest) -> Self {
+        let number = asks.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let watch = asks.watch.as_deref();
+        if let Some(watch) = watch {
+            watch.started(CallStart { number, request });
+        }
+        Seen { watch, number, since: Instant::now() }
+    }
+
+    fn end(&mut self, result: &Result<Answer, AskError>) {
+        self.tell(Some(result.as_ref()));
+    }
+
+    fn tell(&mut self, result: Option<Result<&Answer, &AskError>>) {
+        if let Some(watch) = self.watch.take() {
+            watch.ended(CallEnd { number: self.number, result, took: self.since.elapsed() });
+        }
+    }
+}
+
+impl Drop for Seen<'_> {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
+}
+
+/// What Python is told beside the text.
+#[derive(Serialize)]
+struct About {
+    model: String,
+    input_tokens: u64,
+    output_tokens: u64,
+    cost: Option<f64>,
+    cached: bool,
+    stop: StopReason,
+}
+
+impl About {
+    fn of(answer: &Answer) -> Self {
+        About {
+            model: answer.model.clone(),
+            input_tokens: answer.tokens.input,
+            output_tokens: answer.tokens.output,
+            cost: answer.cost.map(super::Dollars::get),
+            cached: answer.cached,
+            stop: answer.stop,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Batched {
+    Answer { text: String, about: About },
+    Error { error: Told },
+}
+
+/// An error as Python is told it.
+#[derive(Default, Serialize)]
+struct Told {
+    kind: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+}
+
+impl Told {
+    fn of(error: &AskError) -> Self {
+        let message = error.to_string();
+        match error {
+            AskError::Budget(error) => {
+                Told { kind: "budget", message, what: Some(error.what), ..Told::default() }
+            }
+            AskError::Provider(error) => Told {
+                kind: "provider",
+                message,
+                status: error.status,
+                attempts: Some(error.attempts),
+                ..Told::default()
+            },
+            AskError::Refused(_) => Told { kind: "refused", message, ..Told::default() },
+            AskError::Request(_) => Told { kind: "request", message, ..Told::default() },
+        }
+    }
+}
+
+/// What `budget()` tells.
+#[derive(Serialize)]
+struct Report {
+    left: super::Left,
+    used: LlmUsage,
+    models: Vec<String>,
+}
+
+impl Report {
+    fn of(asks: &Asks) -> Self {
+        let turn = asks.turn();
+        Report {
+            left: turn.left(),
+            used: turn.usage(),
+            models: asks.llm.models().map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> operations::Answer {
+    serde_json::to_vec(value).map_err(|error| failure("trap", error.to_string()))
+}
+
+/// What is said about the answer, its length before it, and the text.
+fn encode(result: Result<Answer, AskError>) -> operations::Answer {
+    let answer = result.map_err(|error| {
+        let told = serde_json::to_string(&Told::of(&error)).unwrap_or_default();
+        failure("llm", told)
+    })?;
+    let about = json(&About::of(&answer))?;
+    let mut bytes = Vec::with_capacity(4 + about.len() + answer.text.len());
+    bytes.extend((about.len() as u32).to_le_bytes());
+    bytes.extend(about);
+    bytes.extend(answer.text.as_bytes());
+    Ok(bytes)
+}
