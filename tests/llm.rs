@@ -240,10 +240,7 @@ except BudgetExceeded as error:
     print(error.what, error, error.left.calls)
 print(budget().calls, budget().tokens, budget().used['m']['calls'], budget().models)",
     );
-    assert_eq!(
-        shown,
-        "calls no calls of models are left of 2 calls (`max-calls`) 0\n0 None 2 ['m']\n"
-    );
+    assert_eq!(shown, "calls no calls of models are left of 2 calls (`max-calls`) 0\n0 None 2 ['m']\n");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
@@ -366,7 +363,9 @@ fn budgets_are_shared_and_turns_have_their_own() {
     assert_eq!(outcome.usage.llm.total().calls, 1);
     let turn = Turn::new("ask_llm('x'), ask_llm('y')").llm_limits(limits(|limits| limits.calls = Some(1)));
     let outcome = one.run_blocking(turn).unwrap();
-    assert!(matches!(outcome.ending, Ending::Raised(exception) if exception.kind.ends_with("BudgetExceeded")));
+    assert!(
+        matches!(outcome.ending, Ending::Raised(exception) if exception.kind.ends_with("BudgetExceeded"))
+    );
     assert_eq!(outcome.usage.llm.models["m"].calls, 1);
     printed(&mut two, code);
     let outcome = two.run_blocking(code).unwrap();
