@@ -391,7 +391,11 @@ let current = -1;
 function toError(step) {
   if (!errors.length) return;
   current = current < 0 && step < 0 ? errors.length - 1 : (current + step + errors.length) % errors.length;
-  const item = errors[current];
+  reveal(errors[current]);
+  $("found").textContent = `Error ${current + 1} of ${errors.length}`;
+}
+
+function reveal(item) {
   if (kept && !kept.has(item)) {
     $("find").value = "";
     $("errors").checked = false;
@@ -400,10 +404,18 @@ function toError(step) {
   for (const other of run.items) other.wanted = other === item;
   for (let above = item; above; above = above.parent) above.open = above.wanted = true;
   paint();
-  $("found").textContent = `Error ${current + 1} of ${errors.length}`;
   item.element.scrollIntoView({ block: "center" });
   item.element.querySelector("summary, pre")?.focus({ preventScroll: true });
 }
+
+// `#c12` is a call, `#0.1` a node.
+function toNamed() {
+  const name = decodeURIComponent(location.hash.slice(1));
+  const item = run.calls.get(name) ?? run.nodes.get(name);
+  if (item) reveal(item);
+}
+window.addEventListener("hashchange", toNamed);
+
 $("next").hidden = !errors.length;
 $("next").addEventListener("click", () => toError(1));
 
@@ -456,5 +468,6 @@ document.addEventListener("keydown", event => {
 
 head();
 paint();
+toNamed();
 $("foot").append("Keys: / find, j k move, ← → close and open, n p errors, e expand, c collapse. Texts are as models and " +
   "programs wrote them; what cannot be seen is named, ␛ or U+202E.");
