@@ -40,6 +40,7 @@ pub mod llm;
 mod modules;
 mod operations;
 mod outcome;
+pub mod rlm;
 mod service;
 mod session;
 mod state;
