@@ -115,8 +115,8 @@ fn hostile(browser: &Path) -> Result<(), Failed> {
         &document,
         &[
             "&lt;/script&gt;&lt;script&gt;window.hit=1",
-            "<span class=\"unseen\">U+202E</span>",
-            "<span class=\"unseen\">␛</span>",
+            "<span class=\"unseen\">\\u202e</span>",
+            "<span class=\"unseen\">\\x1b</span>",
             "Shown as it stands: ",
             "a circle",
         ],

@@ -21,9 +21,8 @@ function element(tag, properties, ...children) {
 }
 
 function unseen(character) {
-  const code = character.codePointAt(0);
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  return "U+" + code.toString(16).toUpperCase().padStart(4, "0");
+  const code = character.codePointAt(0).toString(16);
+  return code.length <= 2 ? `\\x${code.padStart(2, "0")}` : code.length <= 4 ? `\\u${code.padStart(4, "0")}` : `\\U${code.padStart(8, "0")}`;
 }
 
 // Appends `text` with what is looked for marked and what cannot be seen named.
@@ -109,6 +108,11 @@ async function copied(button, text) {
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 }
 
+// A number with the noun that fits.
+function many(number, noun) {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 // One line of a text, for a heading.
 function line(text, most = 160) {
   const start = (text ?? "").slice(0, 4 * most).replace(/\s+/gu, " ").trim();
@@ -122,6 +126,7 @@ function count(number) {
 
 function duration(ms) {
   if (!(ms >= 0)) return "";
+  if (ms < 0.005) return "0 ms";
   if (ms < 1000) return `${ms.toFixed(ms < 10 ? 2 : ms < 100 ? 1 : 0)} ms`;
   const seconds = ms / 1000;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
