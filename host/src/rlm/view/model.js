@@ -259,7 +259,8 @@ class Run {
     for (const call of this.calls.values()) {
       const waited = waiting ? 0 : call.returned?.["waited-ms"] ?? 0;
       const from = Math.min(call.end, call.at + waited);
-      edges.push([from, 1], [call.end, -1]);
+      // The next call may begin before this one's end is recorded, which is no overlap.
+      edges.push([from, 1], [call.end - Math.min(0.5, (call.end - from) / 2), -1]);
     }
     // What ends when another begins is no overlap.
     edges.sort((a, b) => a[0] - b[0] || a[1] - b[1]);

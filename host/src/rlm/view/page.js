@@ -1,7 +1,10 @@
 // The document: what is on top, and the tree. Sections fill themselves when they are first opened.
 
-const FIRST_CALLS = 50;
-const MORE_CALLS = 200;
+// Items of a list that are drawn at first, and at once when more are asked for.
+const FIRST = 50;
+const MORE = 200;
+// Items that are opened at once.
+const MOST_EXPANDED = 500;
 
 const notes = JSON.parse(document.getElementById("notes").textContent);
 const run = new Run(JSON.parse(document.getElementById("events").textContent), new Map(notes.raw));
@@ -13,7 +16,7 @@ const $ = id => document.getElementById(id);
 // --- The top
 
 function badge(text, style) {
-  return element("span", { class: `badge ${style ?? ""}` }, text);
+  return put(element("span", { class: `badge ${style ?? ""}` }), line(text, 40));
 }
 
 function facts(pairs) {
@@ -176,7 +179,7 @@ function row(item, span, title, content, badges = []) {
   const time = item.unfinished ? "not finished" : duration(item.returned?.ms ?? item.end - item.at);
   const summary = element("summary", {}, name,
     element("span", { class: "badges" }, ...badges, item.errors && !item.error ? badge(`${many(item.errors, "error")} below`, "bad") : null),
-    element("span", { class: "cell" }, tokens(item.total)),
+    element("span", { class: "cell" }, tokens(item.total, short)),
     element("span", { class: "cell" }, price(item.total)),
     element("span", { class: "cell" }, time),
     bar(span, pieces(item)));
@@ -186,17 +189,18 @@ function row(item, span, title, content, badges = []) {
 function section(item, summary, fill) {
   const details = element("details", { class: `item ${item.kind}${item.error ? " error" : ""}` }, summary);
   item.element = details;
-  item.fill = () => {
+  // The event of opening comes later; who opens by program and goes on at once fills it first.
+  details.fill = () => {
     if (details.childElementCount > 1) return;
     details.append(element("div", { class: "body" }, ...[fill()].flat(Infinity).filter(Boolean)));
   };
   if (item.open) {
-    item.fill();
+    details.fill();
     details.open = true;
   }
   details.addEventListener("toggle", () => {
     item.open = details.open;
-    if (item.open) item.fill();
+    if (item.open) details.fill();
   });
   return details;
 }
@@ -206,7 +210,27 @@ function shown(items) {
 }
 
 function below(item, kinds, span = item) {
-  return shown(item.children).filter(child => kinds.includes(child.kind)).map(child => draw(child, span));
+  return series(item, shown(item.children).filter(child => kinds.includes(child.kind)), span);
+}
+
+// The items of a list, the first of them if there are many; `item` remembers how many were drawn.
+function series(item, items, span) {
+  const list = element("div");
+  const buttons = element("p", { class: "more" });
+  let drawn = 0;
+  const more = number => {
+    const until = Math.min(items.length, drawn + number);
+    list.append(...items.slice(drawn, until).map(child => draw(child, span)));
+    drawn = item.drawn = until;
+    const rest = items.length - drawn;
+    buttons.replaceChildren();
+    if (rest > MORE) buttons.append(element("button", { onclick: () => more(MORE) }, `${MORE} more`), " ");
+    if (rest) list.append(buttons);
+    if (rest) buttons.append(element("button", { onclick: () => more(rest) }, `All ${count(rest)} more`));
+    else buttons.remove();
+  };
+  more(Math.max(FIRST, item.drawn ?? 0, items.findLastIndex(child => child.wanted) + 1));
+  return list;
 }
 
 const DRAWN = { node, iteration, block, call, note, answer, raw };
@@ -280,21 +304,7 @@ function callList(item, calls, all) {
   const list = element("div", { class: "calls" },
     element("p", { class: "label" }, title + found, failed ? badge(`${count(failed)} failed`, "bad") : null));
   if (!calls.length) return list;
-  list.append(axis(item.at, item.end));
-  let drawn = 0;
-  const buttons = element("p", { class: "more" });
-  const more = number => {
-    const until = Math.min(calls.length, drawn + number);
-    const rows = calls.slice(drawn, until).map(call => draw(call, item));
-    drawn = item.drawn = until;
-    buttons.before(...rows);
-    const rest = calls.length - drawn;
-    buttons.replaceChildren();
-    if (rest > MORE_CALLS) buttons.append(element("button", { onclick: () => more(MORE_CALLS) }, `${MORE_CALLS} more`), " ");
-    if (rest) buttons.append(element("button", { onclick: () => more(rest) }, `All ${count(rest)} more`));
-  };
-  list.append(buttons);
-  more(Math.max(FIRST_CALLS, item.drawn ?? 0, calls.findLastIndex(call => call.wanted) + 1));
+  list.append(axis(item.at, item.end), series(item, calls, item));
   return list;
 }
 
@@ -352,7 +362,7 @@ function size(name, text, whole) {
 }
 
 function paint() {
-  $("tree").replaceChildren(...below(run.tree, Object.keys(DRAWN)));
+  $("tree").replaceChildren(below(run.tree, Object.keys(DRAWN)));
 }
 
 // --- Finding
@@ -402,8 +412,17 @@ $("find").addEventListener("input", () => {
 $("errors").addEventListener("change", look);
 
 function setAll(open) {
-  for (const item of run.items) item.open = open;
+  let left = open ? MOST_EXPANDED : 0;
+  let more = 0;
+  for (const item of kept ? run.items.filter(item => kept.has(item)) : run.items) {
+    item.open = left > 0;
+    if (!open) item.drawn = 0;
+    if (!["node", "iteration", "call"].includes(item.kind)) continue;
+    if (left > 0) left--;
+    else more++;
+  }
   paint();
+  if (open && more) $("found").textContent = `The first ${MOST_EXPANDED} are expanded`;
 }
 $("open").addEventListener("click", () => setAll(true));
 $("close").addEventListener("click", () => setAll(false));
@@ -478,7 +497,14 @@ document.addEventListener("keydown", event => {
   if (heading) {
     keys.ArrowDown = keys.j;
     keys.ArrowUp = keys.k;
-    keys.ArrowRight = () => { details.open ? move(1) : details.open = true; };
+    keys.ArrowRight = () => {
+      if (details.open) {
+        move(1);
+      } else {
+        details.fill?.();
+        details.open = true;
+      }
+    };
     keys.ArrowLeft = () => {
       if (details.open) details.open = false;
       else details.parentElement.closest("details")?.querySelector("summary").focus();

@@ -4,6 +4,7 @@ const UNSEEN = new RegExp(
   "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f" +
   "\\ud800-\\udfff\\ufeff\\ufff9-\\ufffb\\u{e0000}-\\u{e007f}]", "gu");
 const MOST_MARKS = 2000;
+const MOST_COLOURS = 5000;
 const LONG = 100_000;
 
 // What is looked for, as a regular expression, or null.
@@ -65,12 +66,14 @@ const KNOWN = new Set(("FINAL FINAL_VAR SHOW_VARS answer ask_llm ask_llm_async a
 
 function putCode(parent, code) {
   const budget = { marks: MOST_MARKS };
+  let colours = MOST_COLOURS;
   let from = 0;
   for (const match of code.matchAll(PYTHON)) {
     const text = match[0];
     let [kind] = Object.entries(match.groups).find(([, value]) => value !== undefined);
     if (kind === "word") kind = KEYWORDS.has(text) ? "keyword" : KNOWN.has(text) ? "known" : null;
     if (kind === null) continue;
+    if (colours-- === 0) break;
     put(parent, code.slice(from, match.index), budget);
     parent.append(put(element("span", { class: kind }), text, budget));
     from = match.index + text.length;
@@ -155,6 +158,14 @@ function price(used) {
   return used.cost ? `${dollars(used.cost)} + ?` : "cost unknown";
 }
 
-function tokens(used) {
-  return used.calls ? `${count(used.input)} → ${count(used.output)}` : "";
+// A number in as little room as a row has.
+function short(number) {
+  if (number < 100_000) return count(number);
+  const [unit, name] = number < 1e6 ? [1e3, "k"] : number < 1e9 ? [1e6, "M"] : [1e9, "G"];
+  const units = number / unit;
+  return units.toLocaleString("en", { maximumFractionDigits: units < 100 ? 1 : 0 }) + name;
+}
+
+function tokens(used, form = count) {
+  return used.calls ? `${form(used.input)} → ${form(used.output)}` : "";
 }
