@@ -157,7 +157,7 @@ fn event(line: &[u8], whole: bool) -> Result<(&str, Option<String>), String> {
             if event.get("event").is_some_and(Value::is_string)
                 && event.get("at").is_some_and(Value::is_number) =>
         {
-            Ok((text, Some(reason.to_string())))
+            Ok((text, Some(short(&reason))))
         }
         Ok(_) => Err("it is no event: an object with `event` and `at`".to_owned()),
         Err(error) if !whole && error.is_eof() => {
@@ -165,6 +165,13 @@ fn event(line: &[u8], whole: bool) -> Result<(&str, Option<String>), String> {
         }
         Err(error) => Err(format!("it is no JSON: {error}")),
     }
+}
+
+/// The reason without the names of all events and the place in the line.
+fn short(reason: &serde_json::Error) -> String {
+    let reason = reason.to_string();
+    let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
+    reason.split_once(", expected one of").map_or(reason, |(reason, _)| reason).to_owned()
 }
 
 /// Reads to the end of the line.

@@ -133,7 +133,12 @@ class Run {
     const node = this.node(event.node, event.at);
     node.data = event;
     const above = this.calls.get(event.call) ?? this.nodes.get(event.parent);
-    if (above) node.attach(above);
+    // One that holds something already stays where it is: trees could be stacked on trees without end.
+    if (above && !node.children.length) node.attach(above);
+  }
+
+  hang(item, above) {
+    if (!item.attach(above)) item.attach(this.tree);
   }
 
   place(kind, key, number, event, above) {
@@ -141,7 +146,7 @@ class Run {
     if (!item) {
       item = new Item(kind, event.at);
       item.number = number;
-      item.attach(above());
+      this.hang(item, above());
       this.places.set(key, item);
     }
     item.touch(event.at);
@@ -178,7 +183,7 @@ class Run {
     const call = new Item("call", event.at);
     call.id = event.call;
     call.data = event;
-    call.attach(this.block(event));
+    this.hang(call, this.block(event));
     this.calls.set(event.call, call);
   }
 
@@ -187,7 +192,7 @@ class Run {
     if (!call) {
       call = new Item("call", event.at - event.ms);
       call.id = event.call;
-      call.attach(this.node(event.node, event.at));
+      this.hang(call, this.node(event.node, event.at));
       this.calls.set(event.call, call);
     }
     if (call.returned) throw new Error("the call has returned already");
@@ -207,7 +212,7 @@ class Run {
   leaf(kind, event, above) {
     const item = new Item(kind, event.at);
     item.data = event;
-    item.attach(above);
+    this.hang(item, above);
     return item;
   }
 
@@ -247,11 +252,15 @@ class Run {
     for (const item of iterations) item.open = iterations.length <= 30 && item.parent === first;
   }
 
-  // How many calls were in flight in each of `count` equal pieces of the run, at most.
-  inFlight(count) {
+  // How many calls there were in each of `count` equal pieces of the run, at most: those in flight,
+  // and with `waiting` those that waited for their turn as well.
+  inFlight(count, waiting) {
     const edges = [];
     for (const call of this.calls.values()) {
-      edges.push([call.at, 1], [Math.max(call.end, call.at), -1]);
+      const waited = waiting ? 0 : call.returned?.["waited-ms"] ?? 0;
+      const from = Math.min(call.end, call.at + waited);
+      // The next call may begin before this one's end is recorded, which is no overlap.
+      edges.push([from, 1], [call.end - Math.min(0.5, (call.end - from) / 2), -1]);
     }
     // What ends when another begins is no overlap.
     edges.sort((a, b) => a[0] - b[0] || a[1] - b[1]);

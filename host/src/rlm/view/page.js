@@ -1,7 +1,10 @@
 // The document: what is on top, and the tree. Sections fill themselves when they are first opened.
 
-const FIRST_CALLS = 50;
-const MORE_CALLS = 200;
+// Items of a list that are drawn at first, and at once when more are asked for.
+const FIRST = 50;
+const MORE = 200;
+// Items that are opened at once.
+const MOST_EXPANDED = 500;
 
 const notes = JSON.parse(document.getElementById("notes").textContent);
 const run = new Run(JSON.parse(document.getElementById("events").textContent), new Map(notes.raw));
@@ -13,7 +16,7 @@ const $ = id => document.getElementById(id);
 // --- The top
 
 function badge(text, style) {
-  return element("span", { class: `badge ${style ?? ""}` }, text);
+  return put(element("span", { class: `badge ${style ?? ""}` }), line(text, 40));
 }
 
 function facts(pairs) {
@@ -36,7 +39,7 @@ function head() {
   const { start, end, answer, tree } = run;
   const root = tree.children.find(item => item.kind === "node");
   const question = start?.question ?? root?.data?.question ?? "(no question is recorded)";
-  document.title = `${line(question, 60)} · AgentKernel`;
+  document.title = `${line(question, 60).replace(UNSEEN, unseen)} · AgentKernel`;
   const endings = { "answered": "good", "failed": "bad", "limit": "warn", "interrupted": "warn" };
   const status = element("p", { class: "status" },
     end ? badge(end.ending, endings[end.ending]) : badge("no end recorded", "warn"),
@@ -57,7 +60,9 @@ function head() {
     ["Nodes", count(nodes)], ["Errors", tree.errors ? count(tree.errors) : ""],
   ]));
   top.append(flight());
-  top.append(fold("By model", () => [byModel()]));
+  const models = fold("By model", () => [byModel()]);
+  models.open = Object.keys(run.end?.totals ?? {}).length + run.models.size <= 12;
+  top.append(models);
   if (start) {
     top.append(fold("Limits and versions", () => [facts([
       ["Model", start.model], ["Sub-model", start["sub-model"]], ["Started", start.time],
@@ -110,18 +115,23 @@ function fold(title, fill) {
 // Calls in flight over the time of the run.
 function flight() {
   if (!run.calls.size) return null;
-  const pieces = run.inFlight(400);
-  const most = pieces.reduce((most, now) => Math.max(most, now), 1);
-  const path = pieces.map((now, index) => `V${40 - 40 * now / most}H${index + 1}`).join("");
+  const [waiting, flying] = [run.inFlight(400, true), run.inFlight(400, false)];
+  const most = pieces => pieces.reduce((most, now) => Math.max(most, now), 1);
+  const top = most(waiting);
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 400 40");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-hidden", "true");
-  const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  shape.setAttribute("d", `M0 40${path}V40Z`);
-  svg.append(shape);
+  for (const [pieces, style] of [[waiting, "waited"], [flying, "model"]]) {
+    const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    const path = pieces.map((now, index) => `V${40 - 40 * now / top}H${index + 1}`).join("");
+    shape.setAttribute("d", `M0 40${path}V40Z`);
+    shape.setAttribute("class", style);
+    svg.append(shape);
+  }
+  const more = top > most(flying) ? `; with those that wait for their turn ${count(top)}` : "";
   return element("figure", {},
-    element("figcaption", {}, `Calls in flight, ${count(most)} at most`),
+    element("figcaption", {}, `Calls in flight over the time of the run: at most ${count(most(flying))}${more}`),
     svg, axis(0, run.tree.end));
 }
 
@@ -155,6 +165,9 @@ function pieces(item) {
     }
     return found;
   }
+  if (item.kind === "node" && item.children.length <= 200) {
+    return item.children.filter(child => child.kind === "iteration").flatMap(pieces);
+  }
   const style = item.error ? "bad" : item.kind === "call" && item.data?.kind === "ask-llm" ? "model" : "code";
   const waited = item.returned?.["waited-ms"] ?? 0;
   return [[item.at, item.at + waited, "waited"], [item.at + waited, item.end, style]];
@@ -165,8 +178,8 @@ function row(item, span, title, content, badges = []) {
   put(name, content);
   const time = item.unfinished ? "not finished" : duration(item.returned?.ms ?? item.end - item.at);
   const summary = element("summary", {}, name,
-    element("span", { class: "badges" }, ...badges, item.errors && !item.error ? badge(`${count(item.errors)} errors below`, "bad") : null),
-    element("span", { class: "cell" }, tokens(item.total)),
+    element("span", { class: "badges" }, ...badges, item.errors && !item.error ? badge(`${many(item.errors, "error")} below`, "bad") : null),
+    element("span", { class: "cell" }, tokens(item.total, short)),
     element("span", { class: "cell" }, price(item.total)),
     element("span", { class: "cell" }, time),
     bar(span, pieces(item)));
@@ -176,17 +189,18 @@ function row(item, span, title, content, badges = []) {
 function section(item, summary, fill) {
   const details = element("details", { class: `item ${item.kind}${item.error ? " error" : ""}` }, summary);
   item.element = details;
-  item.fill = () => {
+  // The event of opening comes later; who opens by program and goes on at once fills it first.
+  details.fill = () => {
     if (details.childElementCount > 1) return;
     details.append(element("div", { class: "body" }, ...[fill()].flat(Infinity).filter(Boolean)));
   };
   if (item.open) {
-    item.fill();
+    details.fill();
     details.open = true;
   }
   details.addEventListener("toggle", () => {
     item.open = details.open;
-    if (item.open) item.fill();
+    if (item.open) details.fill();
   });
   return details;
 }
@@ -196,11 +210,33 @@ function shown(items) {
 }
 
 function below(item, kinds, span = item) {
-  return shown(item.children).filter(child => kinds.includes(child.kind)).map(child => draw(child, span));
+  return series(item, shown(item.children).filter(child => kinds.includes(child.kind)), span);
 }
 
+// The items of a list, the first of them if there are many; `item` remembers how many were drawn.
+function series(item, items, span) {
+  const list = element("div");
+  const buttons = element("p", { class: "more" });
+  let drawn = 0;
+  const more = number => {
+    const until = Math.min(items.length, drawn + number);
+    list.append(...items.slice(drawn, until).map(child => draw(child, span)));
+    drawn = item.drawn = until;
+    const rest = items.length - drawn;
+    buttons.replaceChildren();
+    if (rest > MORE) buttons.append(element("button", { onclick: () => more(MORE) }, `${MORE} more`), " ");
+    if (rest) list.append(buttons);
+    if (rest) buttons.append(element("button", { onclick: () => more(rest) }, `All ${count(rest)} more`));
+    else buttons.remove();
+  };
+  more(Math.max(FIRST, item.drawn ?? 0, items.findLastIndex(child => child.wanted) + 1));
+  return list;
+}
+
+const DRAWN = { node, iteration, block, call, note, answer, raw };
+
 function draw(item, span) {
-  return { node, iteration, block, call, note, answer, raw }[item.kind](item, span);
+  return DRAWN[item.kind](item, span);
 }
 
 function node(item, span) {
@@ -216,12 +252,12 @@ function node(item, span) {
         ["Own tokens", tokens(own)], ["Own cost", price(own)],
         ["With all below", tokens(item.total)], ["Cost with all below", price(item.total)],
       ]),
-      data?.question ? labelled("Question", box(data.question, "prose")) : null,
-      context.length ? fold(`Context: ${count(context.length)} of ${bytes(context.reduce((sum, part) => sum + part.bytes, 0))}`,
+      data?.question && data.question !== run.start?.question ? labelled("Question", box(data.question, "prose")) : null,
+      context.length ? fold(`Context: ${many(context.length, "file")}, ${bytes(context.reduce((sum, part) => sum + part.bytes, 0))}`,
         () => [table(["Name", "Bytes", "Characters"],
           context.map(part => [part.name, count(part.bytes), part.chars === undefined ? "" : count(part.chars)]))]) : null,
       item.children.length ? axis(item.at, item.end) : null,
-      below(item, ["iteration", "call", "node", "raw", "answer"]),
+      below(item, Object.keys(DRAWN)),
     ];
   });
 }
@@ -234,7 +270,7 @@ function iteration(item, span) {
   if (reply?.cached) badges.push(badge("cached"));
   const blocks = item.children.filter(child => child.kind === "block");
   return section(item, row(item, span, `Step ${item.number}`, line(prose || blocks[0]?.data?.code), badges), () => [
-    prompt ? fold(`Prompt: ${count(prompt.messages.length)} new messages`, () => prompt.messages.map(({ role, content }) =>
+    prompt ? fold(`Prompt: ${many(prompt.messages.length, "new message")}`, () => prompt.messages.map(({ role, content }) =>
       labelled(role, box(content, "prose")))) : null,
     reply?.error ? failure(reply.error) : null,
     prose ? labelled(reply.model, box(prose, "prose")) : null,
@@ -254,7 +290,7 @@ function block(item) {
     const label = element("span", {}, "Output ", badge(output.ending, item.error ? "bad" : ""), ` ${duration(output.ms)}`,
       output.cut ? `, ${count(output.cut)} characters cut` : "");
     made.append(labelled(label, box(output.text, item.error ? "bad" : "")));
-    if (output.exception) made.append(failure({ kind: output.exception.type, message: output.exception.message }));
+    if (output.exception && !output.text.includes(output.exception.message)) made.append(failure({ kind: output.exception.type, message: output.exception.message }));
   } else {
     made.append(element("p", { class: "faint" }, "No end of this block is recorded."));
   }
@@ -263,26 +299,12 @@ function block(item) {
 
 function callList(item, calls, all) {
   const failed = all.filter(call => call.error).length;
-  const title = `${count(all.length)} ${all.length === 1 ? "call" : "calls"}`;
+  const title = many(all.length, "call");
   const found = calls.length < all.length ? `, ${count(calls.length)} shown` : "";
   const list = element("div", { class: "calls" },
     element("p", { class: "label" }, title + found, failed ? badge(`${count(failed)} failed`, "bad") : null));
   if (!calls.length) return list;
-  list.append(axis(item.at, item.end));
-  let drawn = 0;
-  const buttons = element("p", { class: "more" });
-  const more = number => {
-    const until = Math.min(calls.length, drawn + number);
-    const rows = calls.slice(drawn, until).map(call => draw(call, item));
-    drawn = item.drawn = until;
-    buttons.before(...rows);
-    const rest = calls.length - drawn;
-    buttons.replaceChildren();
-    if (rest > MORE_CALLS) buttons.append(element("button", { onclick: () => more(MORE_CALLS) }, `${MORE_CALLS} more`), " ");
-    if (rest) buttons.append(element("button", { onclick: () => more(rest) }, `All ${count(rest)} more`));
-  };
-  list.append(buttons);
-  more(Math.max(FIRST_CALLS, item.drawn ?? 0, calls.findLastIndex(call => call.wanted) + 1));
+  list.append(axis(item.at, item.end), series(item, calls, item));
   return list;
 }
 
@@ -340,25 +362,35 @@ function size(name, text, whole) {
 }
 
 function paint() {
-  $("tree").replaceChildren(...below(run.tree, ["node", "iteration", "call", "raw"]));
+  $("tree").replaceChildren(below(run.tree, Object.keys(DRAWN)));
 }
 
 // --- Finding
 
 const MOST_OPENED = 20;
+let found = [];
+let current = -1;
+// What was open before something was looked for.
+let before = null;
 
 function look() {
   const words = $("find").value.trim();
   const onlyErrors = $("errors").checked;
   sought = words ? new RegExp(words.replace(/[\\^$.*+?()[\]{}|/-]/gu, "\\$&"), "giu") : null;
+  if (kept) {
+    for (const item of run.items) item.open = before.has(item);
+  }
   kept = null;
+  found = [];
+  current = -1;
   $("found").textContent = "";
   if (words || onlyErrors) {
     const matches = item => {
       if (item.kind === "run" || onlyErrors && !item.error && item.kind !== "raw") return false;
       return !sought || item.texts().some(text => text && text.search(sought) >= 0);
     };
-    const found = run.items.filter(matches);
+    found = run.items.filter(matches);
+    before = new Set(run.items.filter(item => item.open));
     kept = new Set();
     for (const item of found) {
       for (let above = item; above && !kept.has(above); above = above.parent) {
@@ -367,7 +399,7 @@ function look() {
       }
     }
     for (const item of found.slice(0, MOST_OPENED)) item.open = true;
-    $("found").textContent = found.length === 1 ? "1 place" : `${count(found.length)} places`;
+    $("found").textContent = many(found.length, "place");
   }
   paint();
 }
@@ -380,27 +412,32 @@ $("find").addEventListener("input", () => {
 $("errors").addEventListener("change", look);
 
 function setAll(open) {
-  for (const item of run.items) item.open = open;
+  let left = open ? MOST_EXPANDED : 0;
+  let more = 0;
+  for (const item of kept ? run.items.filter(item => kept.has(item)) : run.items) {
+    item.open = left > 0;
+    if (!open) item.drawn = 0;
+    if (!["node", "iteration", "call"].includes(item.kind)) continue;
+    if (left > 0) left--;
+    else more++;
+  }
   paint();
+  if (open && more) $("found").textContent = `The first ${MOST_EXPANDED} are expanded`;
 }
 $("open").addEventListener("click", () => setAll(true));
 $("close").addEventListener("click", () => setAll(false));
 
+// Goes to the next place that was found, or else to the next error.
 const errors = run.items.filter(item => item.error);
-let current = -1;
-function toError(step) {
-  if (!errors.length) return;
-  current = current < 0 && step < 0 ? errors.length - 1 : (current + step + errors.length) % errors.length;
-  reveal(errors[current]);
-  $("found").textContent = `Error ${current + 1} of ${errors.length}`;
+function toNext(step) {
+  const [list, name] = kept ? [found, "Place"] : [errors, "Error"];
+  if (!list.length) return;
+  current = current < 0 && step < 0 ? list.length - 1 : (current + step + list.length) % list.length;
+  reveal(list[current]);
+  $("found").textContent = `${name} ${count(current + 1)} of ${count(list.length)}`;
 }
 
 function reveal(item) {
-  if (kept && !kept.has(item)) {
-    $("find").value = "";
-    $("errors").checked = false;
-    sought = kept = null;
-  }
   for (const other of run.items) other.wanted = other === item;
   for (let above = item; above; above = above.parent) above.open = above.wanted = true;
   paint();
@@ -412,12 +449,17 @@ function reveal(item) {
 function toNamed() {
   const name = decodeURIComponent(location.hash.slice(1));
   const item = run.calls.get(name) ?? run.nodes.get(name);
-  if (item) reveal(item);
+  if (!item) return;
+  if (kept && !kept.has(item)) {
+    $("find").value = "";
+    $("errors").checked = false;
+    look();
+  }
+  reveal(item);
 }
 window.addEventListener("hashchange", toNamed);
 
-$("next").hidden = !errors.length;
-$("next").addEventListener("click", () => toError(1));
+$("next").addEventListener("click", () => toNext(1));
 
 // --- Keys
 
@@ -439,6 +481,8 @@ document.addEventListener("keydown", event => {
       $("find").value = "";
       look();
       activeElement.blur();
+    } else if (event.key === "Enter") {
+      toNext(event.shiftKey ? -1 : 1);
     }
     return;
   }
@@ -447,13 +491,20 @@ document.addEventListener("keydown", event => {
   const keys = {
     "/": () => $("find").focus(),
     "e": () => setAll(true), "c": () => setAll(false),
-    "n": () => toError(1), "p": () => toError(-1),
+    "n": () => toNext(1), "p": () => toNext(-1),
     "j": () => move(1), "k": () => move(-1),
   };
   if (heading) {
     keys.ArrowDown = keys.j;
     keys.ArrowUp = keys.k;
-    keys.ArrowRight = () => { details.open ? move(1) : details.open = true; };
+    keys.ArrowRight = () => {
+      if (details.open) {
+        move(1);
+      } else {
+        details.fill?.();
+        details.open = true;
+      }
+    };
     keys.ArrowLeft = () => {
       if (details.open) details.open = false;
       else details.parentElement.closest("details")?.querySelector("summary").focus();
@@ -469,5 +520,5 @@ document.addEventListener("keydown", event => {
 head();
 paint();
 toNamed();
-$("foot").append("Keys: / find, j k move, ← → close and open, n p errors, e expand, c collapse. Texts are as models and " +
-  "programs wrote them; what cannot be seen is named, ␛ or U+202E.");
+$("foot").append("Keys: / find, n p next and previous place or error, j k move, ← → close and open, e expand, c collapse. " +
+  "Texts are as models and programs wrote them; characters that cannot be seen are escaped as in Python: \\x1b, \\u202e.");

@@ -4,6 +4,7 @@ const UNSEEN = new RegExp(
   "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f" +
   "\\ud800-\\udfff\\ufeff\\ufff9-\\ufffb\\u{e0000}-\\u{e007f}]", "gu");
 const MOST_MARKS = 2000;
+const MOST_COLOURS = 5000;
 const LONG = 100_000;
 
 // What is looked for, as a regular expression, or null.
@@ -21,9 +22,8 @@ function element(tag, properties, ...children) {
 }
 
 function unseen(character) {
-  const code = character.codePointAt(0);
-  if (code < 0x20) return String.fromCharCode(0x2400 + code);
-  return "U+" + code.toString(16).toUpperCase().padStart(4, "0");
+  const code = character.codePointAt(0).toString(16);
+  return code.length <= 2 ? `\\x${code.padStart(2, "0")}` : code.length <= 4 ? `\\u${code.padStart(4, "0")}` : `\\U${code.padStart(8, "0")}`;
 }
 
 // Appends `text` with what is looked for marked and what cannot be seen named.
@@ -66,12 +66,14 @@ const KNOWN = new Set(("FINAL FINAL_VAR SHOW_VARS answer ask_llm ask_llm_async a
 
 function putCode(parent, code) {
   const budget = { marks: MOST_MARKS };
+  let colours = MOST_COLOURS;
   let from = 0;
   for (const match of code.matchAll(PYTHON)) {
     const text = match[0];
     let [kind] = Object.entries(match.groups).find(([, value]) => value !== undefined);
     if (kind === "word") kind = KEYWORDS.has(text) ? "keyword" : KNOWN.has(text) ? "known" : null;
     if (kind === null) continue;
+    if (colours-- === 0) break;
     put(parent, code.slice(from, match.index), budget);
     parent.append(put(element("span", { class: kind }), text, budget));
     from = match.index + text.length;
@@ -109,6 +111,11 @@ async function copied(button, text) {
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 }
 
+// A number with the noun that fits.
+function many(number, noun) {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 // One line of a text, for a heading.
 function line(text, most = 160) {
   const start = (text ?? "").slice(0, 4 * most).replace(/\s+/gu, " ").trim();
@@ -122,6 +129,7 @@ function count(number) {
 
 function duration(ms) {
   if (!(ms >= 0)) return "";
+  if (ms < 0.005) return "0 ms";
   if (ms < 1000) return `${ms.toFixed(ms < 10 ? 2 : ms < 100 ? 1 : 0)} ms`;
   const seconds = ms / 1000;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
@@ -150,6 +158,14 @@ function price(used) {
   return used.cost ? `${dollars(used.cost)} + ?` : "cost unknown";
 }
 
-function tokens(used) {
-  return used.calls ? `${count(used.input)} → ${count(used.output)}` : "";
+// A number in as little room as a row has.
+function short(number) {
+  if (number < 100_000) return count(number);
+  const [unit, name] = number < 1e6 ? [1e3, "k"] : number < 1e9 ? [1e6, "M"] : [1e9, "G"];
+  const units = number / unit;
+  return units.toLocaleString("en", { maximumFractionDigits: units < 100 ? 1 : 0 }) + name;
+}
+
+function tokens(used, form = count) {
+  return used.calls ? `${form(used.input)} → ${form(used.output)}` : "";
 }
