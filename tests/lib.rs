@@ -1,11 +1,14 @@
 //! What the end-to-end tests beside this file share: one kernel a process, and short ways to say
 //! what a program did.
 
+mod answering;
+
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use agentkernel::{Ending, Kernel, KernelBuilder, Limits, Outcome, Session, Tool, Value};
+pub use answering::Answering;
 
 /// A kernel under test, to be configured: with the built-in interpreter, or the one that
 /// `AGENTKERNEL_GUEST` names; without host-owned memory when `AGENTKERNEL_PORTABLE` is set.

@@ -5,56 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agentkernel::llm::{
-    Budget, CallEnd, CallStart, Completing, Completion, Dollars, Llm, LlmLimits, ModelRequest, OnText, Price,
-    Prices, Provider, ProviderError, StopReason, Tokens, Watch,
+    Budget, CallEnd, CallStart, Dollars, Llm, LlmLimits, Price, Prices, ProviderError, Watch,
 };
 use agentkernel::{Ending, Kernel, Session, Turn};
-use agentkernel_tests::{builder, kernel};
+use agentkernel_tests::{Answering, builder, kernel};
 
-type Reply = Box<dyn Fn(&ModelRequest) -> Result<String, ProviderError> + Send + Sync>;
-
-/// A provider that answers by a function, after a while.
-struct Fake {
-    reply: Reply,
-    delay: Duration,
-    in_flight: AtomicU32,
-    most_in_flight: Arc<AtomicU32>,
-}
-
-impl Fake {
-    fn new(reply: impl Fn(&ModelRequest) -> Result<String, ProviderError> + Send + Sync + 'static) -> Self {
-        Fake {
-            reply: Box::new(reply),
-            delay: Duration::ZERO,
-            in_flight: AtomicU32::new(0),
-            most_in_flight: Arc::default(),
-        }
-    }
-}
-
-impl Provider for Fake {
-    fn name(&self) -> &str {
-        "fake"
-    }
-
-    fn complete<'a>(&'a self, request: &'a ModelRequest, _: Option<OnText<'a>>) -> Completing<'a> {
-        Box::pin(async {
-            let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most_in_flight.fetch_max(now, Ordering::SeqCst);
-            if !self.delay.is_zero() {
-                tokio::time::sleep(self.delay).await;
-            }
-            self.in_flight.fetch_sub(1, Ordering::SeqCst);
-            let text = (self.reply)(request)?;
-            let input = request.messages.iter().map(|message| message.content.len() as u64).sum();
-            let tokens = Tokens { input, output: text.len() as u64 };
-            Ok(Completion { text, model: request.model.clone(), tokens, stop: StopReason::End })
-        })
-    }
-}
-
-fn echoing() -> Fake {
-    Fake::new(|request| Ok(format!("<{}>", request.messages[0].content)))
+fn echoing() -> Answering {
+    Answering::new(|request| Ok(format!("<{}>", request.messages[0].content)))
 }
 
 fn with(llm: Llm) -> Kernel {
@@ -103,7 +60,7 @@ print(r.usage, r.usage.total_tokens, len(r), r[:2] + '|')",
 fn options_reach_the_provider_as_they_are() {
     let seen = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&seen);
-    let fake = Fake::new(move |request| {
+    let fake = Answering::new(move |request| {
         *keep.lock().unwrap() = Some(request.clone());
         Ok("{}".into())
     });
@@ -193,7 +150,7 @@ tried('x', system=5)",
 
 #[test]
 fn errors_of_providers_are_typed() {
-    let fake = Fake::new(|request| {
+    let fake = Answering::new(|request| {
         let mut error = ProviderError::new("the provider says 503");
         (error.status, error.attempts) = (Some(503), 4);
         error.refused = request.messages[0].content == "bad";
@@ -223,7 +180,7 @@ except Refused as error:
 fn what_runs_out_is_told_before_anything_is_sent() {
     let calls = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&calls);
-    let fake = Fake::new(move |_| {
+    let fake = Answering::new(move |_| {
         count.fetch_add(1, Ordering::SeqCst);
         Ok("four".into())
     });
@@ -248,7 +205,7 @@ print(budget().calls, budget().tokens, budget().used['m']['calls'], budget().mod
 fn cost_and_tokens_are_set_aside_at_their_most() {
     let mut prices = Prices::default();
     prices.set("priced", Price { input: 1000.0, output: 1000.0 });
-    let fake = || Fake::new(|_| Ok("ok".into()));
+    let fake = || Answering::new(|_| Ok("ok".into()));
     // A dollar is a thousand tokens.
     let cost = |limit| limits(|limits| (limits.cost, limits.unpriced) = (Some(Dollars::new(limit)), false));
     let kernel = with(Llm::new("priced", fake()).allow("other").prices(prices).limits(cost(1.0)));
@@ -279,7 +236,7 @@ print(round(budget().cost, 6))",
 
 #[test]
 fn calls_overlap_as_far_as_may_be_and_keep_their_order() {
-    let mut fake = Fake::new(|request| match request.messages[0].content.as_str() {
+    let mut fake = Answering::new(|request| match request.messages[0].content.as_str() {
         "5" => Err(ProviderError::new("not five")),
         other => Ok(other.to_owned()),
     });
@@ -309,7 +266,7 @@ print([str(r) for r in asyncio.run(main())])",
 
 #[test]
 fn schemas_are_checked_and_asked_for_once_more() {
-    let fake = Fake::new(|request| {
+    let fake = Answering::new(|request| {
         let again = request.messages.len() > 1;
         Ok(match request.messages[0].content.lines().next().unwrap() {
             "good" => "Here:\n```json\n{\"name\": \"Ada\", \"born\": 1815, \"tags\": [\"x\"]}\n```".into(),

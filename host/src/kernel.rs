@@ -117,6 +117,11 @@ impl Kernel {
         SessionBuilder::new(Arc::clone(&self.0))
     }
 
+    /// The runtime on which its host calls run.
+    pub(crate) fn runtime(&self) -> tokio::runtime::Handle {
+        self.0.runtime.handle().clone()
+    }
+
     /// The tools of this kernel, in the order in which they were given.
     pub fn tools(&self) -> Vec<ToolInfo> {
         self.0.tools.as_ref().map(|tools| tools.info()).unwrap_or_default()

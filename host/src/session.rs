@@ -57,13 +57,23 @@ pub struct SessionBuilder {
     llm: Option<Llm>,
     budget: Option<Budget>,
     watch: Option<Arc<dyn Watch>>,
+    services: service::Services,
 }
 
 impl SessionBuilder {
     pub(crate) fn new(kernel: Arc<Inner>) -> Self {
         let llm = kernel.llm.clone();
         let (grants, stdin) = (Grants::default(), Stdin::Empty);
-        SessionBuilder { kernel, grants, stdin, output: None, llm, budget: None, watch: None }
+        SessionBuilder {
+            kernel,
+            grants,
+            stdin,
+            output: None,
+            llm,
+            budget: None,
+            watch: None,
+            services: Default::default(),
+        }
     }
 
     /// What the session may touch. Default: [`Grants::default`].
@@ -116,6 +126,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Adds what else the host offers its programs.
+    pub(crate) fn service(mut self, service: Arc<dyn service::Service>) -> Self {
+        self.services.add(service);
+        self
+    }
+
     /// Starts the session.
     ///
     /// # Errors
@@ -163,7 +179,7 @@ struct Live {
 
 impl Session {
     fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder { kernel, grants, stdin, output, llm, budget, watch } = builder;
+        let SessionBuilder { kernel, grants, stdin, output, llm, budget, watch, mut services } = builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
@@ -180,7 +196,6 @@ impl Session {
             let message = "a budget has no effect in a session without a model";
             return Err(Error::new(ErrorKind::Grant, message).hint("build the kernel with `llm(…)`"));
         }
-        let mut services = service::Services::default();
         let llm = llm.map(|llm| {
             let budget = budget.unwrap_or_else(|| llm.budget());
             Arc::new(LlmService::new(llm, budget, watch))

@@ -89,6 +89,7 @@ pub(crate) fn failure(kind: &str, message: impl Into<String>) -> Failure {
 const MODULES: &[(&str, &str)] = &[
     ("_calls", CALLS_SOURCE),
     ("_llm", include_str!("../llm/llm.py")),
+    ("_rlm", include_str!("../rlm/rlm.py")),
     ("_schema", include_str!("../llm/schema.py")),
 ];
 
