@@ -204,7 +204,7 @@ print(budget().calls, budget().tokens, budget().used['m']['calls'], budget().mod
 #[test]
 fn cost_and_tokens_are_set_aside_at_their_most() {
     let mut prices = Prices::default();
-    prices.set("priced", Price { input: 1000.0, output: 1000.0 });
+    prices.set("priced", Price { input: 1000.0, output: 1000.0 }).unwrap();
     let fake = || Answering::new(|_| Ok("ok".into()));
     // A dollar is a thousand tokens.
     let cost = |limit| limits(|limits| (limits.cost, limits.unpriced) = (Some(Dollars::new(limit)), false));

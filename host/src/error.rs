@@ -17,6 +17,8 @@ pub enum ErrorKind {
     Cache,
     /// The session has ended: a turn was stopped by a limit, a trap or a cancellation.
     SessionEnded,
+    /// The model's provider cannot be used as it is configured.
+    Model,
     /// The operating system refused something the kernel itself needs.
     System,
 }

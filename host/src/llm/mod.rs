@@ -38,22 +38,44 @@
 //! # }
 //! ```
 
+#[cfg(feature = "providers")]
+mod anthropic;
 mod ask;
+#[cfg(feature = "providers")]
+mod azure;
+#[cfg(feature = "providers")]
+mod env;
+#[cfg(feature = "providers")]
+mod http;
 mod meter;
+#[cfg(feature = "providers")]
+mod openai;
 mod price;
 mod provider;
+mod script;
 mod service;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "providers")]
+pub use anthropic::{Anthropic, AnthropicBuilder};
 pub use ask::{Answer, AskError};
+#[cfg(feature = "providers")]
+pub use azure::{AzureOpenAi, AzureOpenAiBuilder};
+#[cfg(feature = "providers")]
+pub use env::provider_from_environment;
+#[cfg(feature = "providers")]
+pub use http::{HttpOptions, Key};
 pub use meter::{Budget, BudgetExceeded, Left, LlmLimits, LlmUsage, ModelUsage};
+#[cfg(feature = "providers")]
+pub use openai::{OpenAi, OpenAiBuilder, TokensField};
 pub use price::{Dollars, Price, Prices};
 pub use provider::{
     Completing, Completion, Message, ModelRequest, OnText, Provider, ProviderError, Role, StopReason, Tokens,
 };
+pub use script::{Reply, Script};
 pub(crate) use service::LlmService;
 pub use service::{CallEnd, CallStart, Watch};
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use super::Tokens;
+use crate::{Error, ErrorKind};
 
 /// Prices of a model in US dollars for a million tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub struct Price {
 
 impl Price {
     /// Whether both are finite and not negative.
-    pub(super) fn is_sound(&self) -> bool {
+    fn is_sound(&self) -> bool {
         [self.input, self.output].iter().all(|price| price.is_finite() && *price >= 0.0)
     }
 
@@ -68,11 +69,12 @@ impl std::fmt::Display for Dollars {
 /// use agentkernel::llm::{Price, Prices, Tokens};
 ///
 /// let mut prices = Prices::default();
-/// prices.set("house-model", Price { input: 0.5, output: 2.0 });
+/// prices.set("house-model", Price { input: 0.5, output: 2.0 })?;
 /// let tokens = Tokens { input: 2_000_000, output: 500_000 };
 /// assert_eq!(prices.get("house-model").unwrap().of(tokens).get(), 2.0);
 /// assert!(prices.get("gpt-4o-mini-2024-07-18").is_some());
 /// assert!(prices.get("a-model-nobody-knows").is_none());
+/// # Ok::<(), agentkernel::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prices(BTreeMap<String, Price>);
@@ -111,8 +113,21 @@ impl Default for Prices {
 
 impl Prices {
     /// Sets what a model costs.
-    pub fn set(&mut self, model: impl Into<String>, price: Price) {
-        self.0.insert(model.into(), price);
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Model`] when a price is negative or no number.
+    pub fn set(&mut self, model: impl Into<String>, price: Price) -> crate::Result<()> {
+        let model = model.into();
+        if !price.is_sound() {
+            return Err(Error::new(
+                ErrorKind::Model,
+                format!("the price of `{model}` is no amount of money"),
+            )
+            .hint("give US dollars for a million tokens, 0 or more"));
+        }
+        self.0.insert(model, price);
+        Ok(())
     }
 
     /// What a model costs, if that is known.

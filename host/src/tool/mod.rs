@@ -37,6 +37,8 @@ pub use ambient::{ClockSource, RandomSource};
 pub use constraints::{Constraint, Constraints};
 use function::Closure;
 pub use grants::{ToolGrants, ToolLimits};
+#[cfg(feature = "providers")]
+pub(crate) use http::client_config;
 pub use http::{HttpRule, Secret};
 pub(crate) use http::{Network, Resolve};
 pub(crate) use instance::{Caller, Instances};

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
+#[cfg(feature = "providers")]
+pub(crate) use connection::client_config;
 pub(crate) use connection::{Network, Resolve};
 pub use rule::HttpRule;
 pub use secret::Secret;
