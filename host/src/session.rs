@@ -8,6 +8,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::bindings::{Python, guest};
 use crate::console::{Console, Input, OutputHandler, Stdin, Stream};
+use crate::context::{Context, Contexts};
 use crate::engine::{Interrupt, Reason};
 use crate::kernel::Inner;
 use crate::outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
@@ -53,11 +54,18 @@ pub struct SessionBuilder {
     grants: Grants,
     stdin: Stdin,
     output: Option<OutputHandler>,
+    contexts: Vec<(String, Context)>,
 }
 
 impl SessionBuilder {
     pub(crate) fn new(kernel: Arc<Inner>) -> Self {
-        SessionBuilder { kernel, grants: Grants::default(), stdin: Stdin::Empty, output: None }
+        SessionBuilder {
+            kernel,
+            grants: Grants::default(),
+            stdin: Stdin::Empty,
+            output: None,
+            contexts: Vec::new(),
+        }
     }
 
     /// What the session may touch. Default: [`Grants::default`].
@@ -88,6 +96,22 @@ impl SessionBuilder {
     /// handler runs on the turn's thread; while it blocks, so does the program.
     pub fn on_output(mut self, handler: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
         self.output = Some(Box::new(handler));
+        self
+    }
+
+    /// What the program reads as `agentkernel.context`. Default: nothing.
+    pub fn context(self, context: Context) -> Self {
+        self.named_context("context", context)
+    }
+
+    /// What the program reads as `agentkernel.Context.named(name)`. The first context that is given is
+    /// the main one; a name that is given again takes the place of the one before.
+    pub fn named_context(mut self, name: impl Into<String>, context: Context) -> Self {
+        let name = name.into();
+        match self.contexts.iter_mut().find(|(given, _)| *given == name) {
+            Some((_, given)) => *given = context,
+            None => self.contexts.push((name, context)),
+        }
         self
     }
 
@@ -136,7 +160,7 @@ struct Live {
 
 impl Session {
     fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder { kernel, grants, stdin, output } = builder;
+        let SessionBuilder { kernel, grants, stdin, output, contexts } = builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
@@ -168,6 +192,10 @@ impl Session {
             let place = Package::place(name);
             preopens.push(workspace::open_preopen(&package.directory, &place, crate::Access::ReadOnly)?);
         }
+        let mut services = service::Services::default();
+        if !contexts.is_empty() {
+            services.add(Arc::new(Contexts::new(contexts)));
+        }
         let interrupt = Interrupt::new();
         let state = State::new(
             limits.clone(),
@@ -179,7 +207,7 @@ impl Session {
                 runtime: kernel.runtime.handle().clone(),
                 watchdog: kernel.watchdog.clone(),
                 tools: Instances::new(kernel.tools.clone()),
-                services: service::Services::default(),
+                services,
             },
         );
         let mut store = Store::new(kernel.engine.wasmtime(), state);

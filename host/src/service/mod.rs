@@ -87,7 +87,7 @@ pub(crate) fn failure(kind: &str, message: impl Into<String>) -> Failure {
 }
 
 /// The package's modules by their names below it.
-const MODULES: &[(&str, &str)] = &[("_calls", CALLS_SOURCE)];
+const MODULES: &[(&str, &str)] = &[("_calls", CALLS_SOURCE), ("_context", crate::context::SOURCE)];
 
 /// The module that those of tools use as well.
 #[cfg(feature = "compose")]
