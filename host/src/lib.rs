@@ -31,6 +31,7 @@ mod bindings;
 #[cfg(feature = "compose")]
 mod compose;
 mod console;
+mod context;
 #[allow(unsafe_code)]
 mod engine;
 mod error;
@@ -52,6 +53,7 @@ mod workspace;
 #[cfg(feature = "compose")]
 pub use compose::Composition;
 pub use console::{OutputHandler, Stdin, Stream};
+pub use context::{Context, ContextBuilder};
 pub use engine::{CacheEntry, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};

@@ -8,6 +8,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::bindings::{Python, guest};
 use crate::console::{Console, Input, OutputHandler, Stdin, Stream};
+use crate::context::{Context, Contexts};
 use crate::engine::{Interrupt, Reason};
 use crate::kernel::Inner;
 use crate::llm::{Budget, Llm, LlmService, Watch};
@@ -58,6 +59,7 @@ pub struct SessionBuilder {
     budget: Option<Budget>,
     watch: Option<Arc<dyn Watch>>,
     services: service::Services,
+    contexts: Vec<(String, Context)>,
 }
 
 impl SessionBuilder {
@@ -73,6 +75,7 @@ impl SessionBuilder {
             budget: None,
             watch: None,
             services: Default::default(),
+            contexts: Vec::new(),
         }
     }
 
@@ -132,6 +135,22 @@ impl SessionBuilder {
         self
     }
 
+    /// What the program reads as `agentkernel.context`. Default: nothing.
+    pub fn context(self, context: Context) -> Self {
+        self.named_context("context", context)
+    }
+
+    /// What the program reads as `agentkernel.Context.named(name)`. The first context that is given is
+    /// the main one; a name that is given again takes the place of the one before.
+    pub fn named_context(mut self, name: impl Into<String>, context: Context) -> Self {
+        let name = name.into();
+        match self.contexts.iter_mut().find(|(given, _)| *given == name) {
+            Some((_, given)) => *given = context,
+            None => self.contexts.push((name, context)),
+        }
+        self
+    }
+
     /// Starts the session.
     ///
     /// # Errors
@@ -179,7 +198,8 @@ struct Live {
 
 impl Session {
     fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder { kernel, grants, stdin, output, llm, budget, watch, mut services } = builder;
+        let SessionBuilder { kernel, grants, stdin, output, llm, budget, watch, mut services, contexts } =
+            builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
@@ -196,10 +216,14 @@ impl Session {
             let message = "a budget has no effect in a session without a model";
             return Err(Error::new(ErrorKind::Grant, message).hint("build the kernel with `llm(…)`"));
         }
+        let contexts = Contexts::new(contexts);
         let llm = llm.map(|llm| {
             let budget = budget.unwrap_or_else(|| llm.budget());
-            Arc::new(LlmService::new(llm, budget, watch))
+            Arc::new(LlmService::new(llm, budget, watch, contexts.clone()))
         });
+        if !contexts.is_empty() {
+            services.add(Arc::new(contexts));
+        }
         if let Some(llm) = &llm {
             services.add(Arc::clone(llm) as _);
         }

@@ -269,20 +269,22 @@ class _Question:
             raise ValueError("`max_tokens` must be at least 1")
         texts = [prompt]
         if context is not None:
-            texts += [str(context)] if isinstance(context, str) or not _is_many(context) else map(str, context)
+            texts += context if _is_many(context) else [context]
         self.check = None
         if schema is not None:
             from agentkernel import _schema
 
             schema, self.check = _schema.read(schema)
             texts[0] += "\n\nAnswer with JSON alone, following this JSON schema:\n" + _json.dumps(schema)
-        self.parts = [text.encode("utf-8", "replace") for text in texts]
+        # The host reads parts of a context itself.
+        wires = [getattr(text, "_wire", None) for text in texts]
+        self.parts = [b"" if wire else str(text).encode("utf-8", "replace") for text, wire in zip(texts, wires)]
         options = {
             "system": system, "model": model, "max_tokens": max_tokens, "temperature": temperature,
             "stop": stop, "schema": schema,
         }
         self.options = {name: value for name, value in options.items() if value is not None}
-        self.options["parts"] = [len(part) for part in self.parts]
+        self.options["parts"] = [wire().hex() if wire else len(part) for part, wire in zip(self.parts, wires)]
 
     def request(self):
         return _json.dumps(self.options).encode(), b"".join(self.parts)

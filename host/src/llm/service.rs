@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, AskError, Budget, Llm, LlmLimits, LlmUsage, Message, ModelRequest, Role, StopReason};
 use crate::bindings::operations::Failure;
+use crate::context::Contexts;
 use crate::operations;
 use crate::service::{Called, Kind, Service, failure};
 
@@ -63,13 +64,14 @@ struct Asks {
     /// The budget of the turn that runs.
     turn: Mutex<Budget>,
     watch: Option<Arc<dyn Watch>>,
+    contexts: Contexts,
     calls: AtomicU64,
 }
 
 impl LlmService {
-    pub fn new(llm: Llm, budget: Budget, watch: Option<Arc<dyn Watch>>) -> Self {
-        let turn = Mutex::new(budget.clone());
-        LlmService { asks: Arc::new(Asks { llm, turn, watch, calls: AtomicU64::new(0) }), session: budget }
+    pub fn new(llm: Llm, budget: Budget, watch: Option<Arc<dyn Watch>>, contexts: Contexts) -> Self {
+        let (turn, calls) = (Mutex::new(budget.clone()), AtomicU64::new(0));
+        LlmService { asks: Arc::new(Asks { llm, turn, watch, contexts, calls }), session: budget }
     }
 
     /// The session's budget.
@@ -129,8 +131,18 @@ struct Options {
     /// Earlier answers, each with what is said to it.
     #[serde(default)]
     said: Vec<(String, String)>,
-    /// Bytes of the prompt, and of texts that are appended to it, one after another in the tail.
-    parts: Vec<usize>,
+    /// The prompt, and what is appended to it.
+    parts: Vec<Part>,
+}
+
+/// A part of a prompt.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Part {
+    /// So many bytes of the tail.
+    Text(usize),
+    /// A part of a context, which the host reads.
+    View(String),
 }
 
 impl Options {
@@ -156,20 +168,35 @@ impl Asks {
                 ),
             ));
         }
-        let mut texts = Vec::with_capacity(options.parts.len());
+        let mut prompt = String::new();
         let mut rest = tail;
-        for length in options.parts {
-            let (text, after) =
-                rest.split_at_checked(length).ok_or_else(|| wrong("parts of a prompt are missing"))?;
-            texts.push(std::str::from_utf8(text).map_err(|_| wrong("a prompt must be UTF-8"))?);
-            rest = after;
-        }
-        let mut texts = texts.into_iter();
-        let mut prompt = texts.next().ok_or_else(|| wrong("there is no prompt"))?.to_owned();
-        for text in texts {
-            prompt += "\n\n<context>\n";
-            prompt += text;
-            prompt += "\n</context>";
+        for (position, part) in options.parts.iter().enumerate() {
+            if position > 0 {
+                prompt += "\n\n<context>\n";
+            }
+            match part {
+                Part::Text(length) => {
+                    let (text, after) = rest
+                        .split_at_checked(*length)
+                        .ok_or_else(|| wrong("parts of a prompt are missing"))?;
+                    prompt += std::str::from_utf8(text).map_err(|_| wrong("a prompt must be UTF-8"))?;
+                    rest = after;
+                }
+                Part::View(wire) => {
+                    let view = self.contexts.resolve_hex(wire)?;
+                    let room = MAX_PROMPT.saturating_sub(prompt.len()) as u64;
+                    let text = view.text(room).map_err(|error| {
+                        failure(
+                            "value",
+                            format!("{error}; ask about parts of it (at most {MAX_PROMPT} bytes)"),
+                        )
+                    })?;
+                    prompt += &text;
+                }
+            }
+            if position > 0 {
+                prompt += "\n</context>";
+            }
         }
         let model = options.model.unwrap_or_else(|| self.llm.model_of_programs().to_owned());
         let mut request = ModelRequest::new(model, prompt, options.max_tokens.unwrap_or(0));
@@ -196,7 +223,11 @@ impl Asks {
         let mut rest = tail;
         let mut requests = Vec::with_capacity(all.len());
         for options in all {
-            let length = options.parts.iter().fold(0usize, |sum, part| sum.saturating_add(*part));
+            let texts = options.parts.iter().filter_map(|part| match part {
+                Part::Text(length) => Some(*length),
+                Part::View(_) => None,
+            });
+            let length = texts.fold(0usize, usize::saturating_add);
             let (own, after) = rest
                 .split_at_checked(length)
                 .ok_or_else(|| failure("arguments", "parts of a prompt are missing"))?;

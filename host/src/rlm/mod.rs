@@ -54,6 +54,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::Either;
 use tokio::sync::watch;
 
+use crate::context::Context;
 use crate::llm::{Budget, LlmLimits, LlmUsage, ModelUsage};
 use crate::{Error, ErrorKind, Grants, Kernel, Result};
 use node::{Done, Node, Place, Task};
@@ -67,13 +68,6 @@ pub use view::{Viewed, view};
 /// How long a block of code may run where nobody says: it waits for models and for children.
 const TURN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A piece of data that a session is told of.
-#[derive(Clone, Debug)]
-pub(crate) struct ContextInfo {
-    pub name: String,
-    pub bytes: u64,
-}
-
 /// Answers questions by programs that a model writes; see the [module](self).
 pub struct Rlm {
     builder: RlmBuilder,
@@ -84,6 +78,7 @@ pub struct Rlm {
 pub struct RlmBuilder {
     kernel: Kernel,
     grants: Grants,
+    context: Option<Context>,
     budget: Option<Budget>,
     settings: Settings,
     trajectory: Trajectory,
@@ -119,6 +114,7 @@ impl Rlm {
         RlmBuilder {
             kernel: kernel.clone(),
             grants,
+            context: None,
             budget: None,
             settings: Settings { iterations: 30, errors: 5, shown: 20_000, children: 8 },
             trajectory: Trajectory::none(),
@@ -179,6 +175,12 @@ impl Interrupter {
 }
 
 impl RlmBuilder {
+    /// The data that the question is about. Default: none.
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = Some(context);
+        self
+    }
+
     /// What the root session may touch. Children have its limits and nothing else. Default:
     /// [`Grants::default`] with 10 minutes for a block of code.
     pub fn grants(mut self, grants: Grants) -> Self {
@@ -243,7 +245,7 @@ impl RlmBuilder {
 
     async fn ask(self, question: String, mut interrupted: watch::Receiver<bool>) -> Result<RlmOutcome> {
         let began = Instant::now();
-        let RlmBuilder { kernel, grants, budget, settings, trajectory, on_event } = self;
+        let RlmBuilder { kernel, grants, context, budget, settings, trajectory, on_event } = self;
         let llm = kernel.llm().cloned().ok_or_else(|| Error::new(ErrorKind::Grant, "there is no model"))?;
         // The run's own, so that its totals are its own.
         let budget = match budget {
@@ -269,7 +271,7 @@ impl RlmBuilder {
             model: llm.model().to_owned(),
             grants,
             budget: budget.clone(),
-            contexts: Vec::new(),
+            context,
         };
         let root = Node::new(Arc::clone(&run), task);
         let stopped = std::pin::pin!(interrupted.wait_for(|interrupted| *interrupted));

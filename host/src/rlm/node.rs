@@ -7,17 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::history::History;
+use super::prompt;
 use super::reply::{self, Final};
 use super::run::Run;
 use super::service::{NodeWatch, RlmService};
 use super::trajectory::{AnswerKind, ContextPart, Event, Failure, Raised, RunEnding, Spent};
-use super::{ContextInfo, prompt};
+use crate::context::{Context, Contexts};
 use crate::llm::{Answer, AskError, Budget, LlmLimits, ModelRequest, StopReason};
 use crate::outcome::{Ending, Outcome};
 use crate::{Grants, Result, Session, Turn};
 
 /// Characters of a value that is shown.
 const VALUE: usize = 5000;
+
+/// Files of a context that a trajectory names.
+const MOST_FILES: usize = 1000;
 
 /// Where a node is in the tree.
 #[derive(Clone, Debug)]
@@ -36,7 +40,7 @@ pub(super) struct Task {
     pub model: String,
     pub grants: Grants,
     pub budget: Budget,
-    pub contexts: Vec<ContextInfo>,
+    pub context: Option<Context>,
 }
 
 /// A session of the tree.
@@ -48,6 +52,7 @@ pub(super) struct Node {
     pub iteration: AtomicU32,
     pub block: AtomicU32,
     pub children: AtomicU64,
+    pub contexts: Contexts,
     output: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -71,6 +76,8 @@ enum End {
 impl Node {
     pub fn new(run: Arc<Run>, task: Task) -> Arc<Self> {
         let work = task.budget.child(without_reserve(&task.budget));
+        let contexts = task.context.iter().map(|context| ("context".to_owned(), context.clone()));
+        let contexts = Contexts::new(contexts.collect());
         Arc::new(Node {
             run,
             task,
@@ -78,6 +85,7 @@ impl Node {
             iteration: AtomicU32::new(0),
             block: AtomicU32::new(0),
             children: AtomicU64::new(0),
+            contexts,
             output: Arc::default(),
         })
     }
@@ -97,7 +105,7 @@ impl Node {
                 context: self.context_parts(),
             });
             let can_recurse = self.task.budget.left().depth != Some(0);
-            let system = prompt::system(&self.task.contexts, can_recurse, &self.run.tools());
+            let system = prompt::system(self.task.context.as_ref(), can_recurse, &self.run.tools());
             let mut history = History::new(system, prompt::first(&self.task.question));
             let end = self.go_on(&mut history).await?;
             Ok(self.finish(end, &history).await)
@@ -105,9 +113,13 @@ impl Node {
     }
 
     fn context_parts(&self) -> Vec<ContextPart> {
-        let part =
-            |info: &ContextInfo| ContextPart { name: info.name.clone(), bytes: info.bytes, chars: None };
-        self.task.contexts.iter().map(part).collect()
+        let files = self.task.context.iter().flat_map(Context::files).take(MOST_FILES);
+        let part = |(name, bytes): (&str, std::ops::Range<u64>)| ContextPart {
+            name: name.to_owned(),
+            bytes: bytes.end - bytes.start,
+            chars: None,
+        };
+        files.map(part).collect()
     }
 
     fn name(&self) -> String {
@@ -361,10 +373,11 @@ impl Node {
     /// A fresh session in which all names are known.
     async fn start(self: &Arc<Self>) -> Result<Session> {
         let output = Arc::clone(&self.output);
-        let mut session = self
-            .run
-            .kernel
-            .session()
+        let mut session = self.run.kernel.session();
+        if let Some(context) = &self.task.context {
+            session = session.context(context.clone());
+        }
+        let mut session = session
             .grants(self.task.grants.clone())
             .budget(self.work.clone())
             .watch(Arc::new(NodeWatch::new(Arc::clone(self))))
@@ -373,8 +386,9 @@ impl Node {
                 output.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
             })
             .start()?;
-        let begin =
-            Turn::new("__import__('agentkernel._rlm')._rlm._begin(False)").file("<begin>").without_value();
+        let has_context = if self.task.context.is_some() { "True" } else { "False" };
+        let begin = format!("__import__('agentkernel._rlm')._rlm._begin({has_context})");
+        let begin = Turn::new(begin).file("<begin>").without_value();
         let outcome = session.run(begin).await?;
         if let Ending::Raised(exception) = &outcome.ending {
             tracing::error!("a session of a run could not begin: {}", exception.traceback);

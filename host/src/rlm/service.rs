@@ -11,6 +11,7 @@ use super::node::{self, Done, Node, Place, Task, milliseconds};
 use super::trajectory::{AnswerKind, CallKind, Event, Failure};
 use crate::Grants;
 use crate::bindings::operations;
+use crate::context::Context;
 use crate::llm::{CallEnd, CallStart, Dollars, LlmLimits, LlmUsage, Watch};
 use crate::operations::Answer;
 use crate::service::{Called, Kind, Service, failure};
@@ -163,12 +164,40 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
         ));
     }
     let missing = || wrong("parts of a text are missing".into());
-    let (question, _rest) = tail.split_at_checked(request.question).ok_or_else(missing)?;
+    let (question, mut rest) = tail.split_at_checked(request.question).ok_or_else(missing)?;
     let question = std::str::from_utf8(question).map_err(|error| wrong(error.to_string()))?;
-    if !request.context.is_empty() {
-        // Filled in with contexts.
-        return Err(wrong("contexts are not there yet".into()));
-    }
+    let context = match &request.context[..] {
+        [] => None,
+        // Nothing is copied, whatever its size.
+        [Part::View(wire)] => Some(parent.contexts.resolve_hex(wire)?),
+        parts => {
+            let mut context = Context::builder();
+            let mut left = MAX_TEXT;
+            for (position, part) in parts.iter().enumerate() {
+                let text = match part {
+                    Part::Text(length) => {
+                        let (text, after) = rest.split_at_checked(*length).ok_or_else(missing)?;
+                        rest = after;
+                        text.to_vec()
+                    }
+                    Part::View(wire) => {
+                        let view = parent.contexts.resolve_hex(wire)?;
+                        let text = view.text(left as u64);
+                        text.map_err(|error| {
+                            failure(
+                                "value",
+                                format!("{error}; give one part of `context`, which may be larger"),
+                            )
+                        })?
+                        .into_bytes()
+                    }
+                };
+                left = left.saturating_sub(text.len());
+                context = context.bytes(format!("part {}", position + 1), text);
+            }
+            Some(context.build().map_err(|error| failure("value", error.to_string()))?)
+        }
+    };
     let seconds = |time: f64| {
         Duration::try_from_secs_f64(time).map_err(|error| failure("value", format!("`max_time`: {error}")))
     };
@@ -203,7 +232,7 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
         // Nothing of the parent's but its limits.
         grants: Grants { limits: parent.task.grants.limits.clone(), ..Grants::default() },
         budget,
-        contexts: Vec::new(),
+        context,
     })
 }
 

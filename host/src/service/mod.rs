@@ -88,6 +88,7 @@ pub(crate) fn failure(kind: &str, message: impl Into<String>) -> Failure {
 /// The package's modules by their names below it.
 const MODULES: &[(&str, &str)] = &[
     ("_calls", CALLS_SOURCE),
+    ("_context", crate::context::SOURCE),
     ("_llm", include_str!("../llm/llm.py")),
     ("_rlm", include_str!("../rlm/rlm.py")),
     ("_schema", include_str!("../llm/schema.py")),
