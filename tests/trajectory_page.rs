@@ -1,7 +1,7 @@
 //! Pages of trajectories in a headless Chromium, where there is one on the path; skipped elsewhere.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ fn document(browser: &Path, name: &str, jsonl: &Path, part: &str) -> Result<Stri
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("trajectory");
     fs::create_dir_all(&directory)?;
     let page = directory.join(format!("{name}.html"));
-    view(BufReader::new(File::open(jsonl)?), BufWriter::new(File::create(&page)?))?;
+    view(BufReader::new(File::open(jsonl)?), File::create(&page)?)?;
     let profile = tempfile::tempdir()?;
     let (standard, console) = (profile.path().join("stdout"), profile.path().join("stderr"));
     let mut child = Command::new(browser)

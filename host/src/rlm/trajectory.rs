@@ -341,6 +341,26 @@ fn is_nothing(value: &f64) -> bool {
 ///
 /// Each event is one whole line, written at once: a crash leaves whole lines. Recording never fails;
 /// the first error is kept, nothing is written after it, and [`finish`](Trajectory::finish) tells.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::fs::File;
+/// use std::io::BufReader;
+///
+/// use agentkernel::rlm::{Event, Trajectory, view};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let trajectory = Trajectory::create(directory.join("run.jsonl"))?;
+/// trajectory.record(Event::Note { node: "0".into(), iteration: 1, text: "half of the tokens are used".into() });
+/// trajectory.finish()?;
+///
+/// let jsonl = BufReader::new(File::open(directory.join("run.jsonl"))?);
+/// let viewed = view(jsonl, File::create(directory.join("run.html"))?)?;
+/// assert_eq!((viewed.events, viewed.problems), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Trajectory {
     began: Instant,
     sink: Option<Mutex<Sink>>,
@@ -414,7 +434,7 @@ impl Trajectory {
         self.sink.is_some()
     }
 
-    /// Writes `event`. What another thread reads or writes on disk at the same time may delay it.
+    /// Writes `event`, and waits until the operating system has it.
     pub fn record(&self, event: Event) {
         let Some(mut sink) = self.sink() else { return };
         if sink.error.is_some() {

@@ -6,7 +6,7 @@
 //! policy names the page's own script and style by hash and forbids everything else, the network
 //! included.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, BufWriter, Read, Write};
 
 use base64::Engine;
 use serde::Serialize;
@@ -64,8 +64,8 @@ struct Problem {
 /// # Errors
 ///
 /// When `jsonl` cannot be read or `out` cannot be written to.
-pub fn view(mut jsonl: impl BufRead, mut out: impl Write) -> Result<Viewed> {
-    write(&mut jsonl, &mut out)
+pub fn view(mut jsonl: impl BufRead, out: impl Write) -> Result<Viewed> {
+    write(&mut jsonl, &mut BufWriter::new(out))
 }
 
 fn write(jsonl: &mut dyn BufRead, out: &mut dyn Write) -> Result<Viewed> {
