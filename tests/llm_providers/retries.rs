@@ -75,7 +75,7 @@ async fn waits_are_as_long_as_the_provider_wants() {
 
 #[tokio::test]
 async fn a_wait_that_is_too_long_is_an_error() {
-    for after in ["3600", "Fri, 31 Dec 2999 23:59:59 GMT"] {
+    for after in ["3600", "Tue, 31 Dec 2999 23:59:59 GMT"] {
         let server = Server::start([failed(429, &[("retry-after", after)])]);
         let started = Instant::now();
         let error = ask(&provider(&server), &request("x")).await.unwrap_err();

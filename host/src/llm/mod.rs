@@ -28,3 +28,7 @@ pub use script::{Reply, Script};
 pub use provider::{
     Completing, Completion, Message, ModelRequest, OnText, Provider, ProviderError, Role, StopReason, Tokens,
 };
+
+#[cfg(all(doctest, feature = "providers"))]
+#[doc = include_str!("../../../docs/llm-providers.md")]
+struct Providers;
