@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agentkernel::Kernel;
 use agentkernel::llm::{Budget, Llm, LlmLimits, ModelRequest};
 use agentkernel::rlm::{Event, Record, Rlm, RlmBuilder, RlmOutcome, RunEnding, Trajectory};
+use agentkernel::{Context, Kernel};
 use agentkernel_tests::{Answering, builder};
 
 /// A kernel whose root model is asked in steps: `root` gets the step, from 0, and what was said last.
@@ -274,4 +274,243 @@ fn what_a_provider_says_fails_the_run() {
     assert_eq!(outcome.message.as_deref(), Some("no such key"));
     let error = Rlm::builder(agentkernel_tests::kernel()).build().err().unwrap();
     assert!(error.remedy().unwrap().contains("KernelBuilder::llm"));
+}
+
+/// A text of many lines, one of which holds what is looked for.
+fn haystack(lines: usize, needle: usize) -> String {
+    let mut text = String::new();
+    for line in 0..lines {
+        match line == needle {
+            true => text += "The magic number is 7_412_889.\n",
+            false => text += &format!("Line {line} says nothing of interest, as do the others.\n"),
+        }
+    }
+    text
+}
+
+#[test]
+fn a_needle_is_found_in_a_context_that_no_model_reads() {
+    let kernel = with(
+        |step, last, request| match step {
+            0 => {
+                let system = request.system.as_ref().unwrap();
+                assert!(system.contains("- hay.txt: 6,048,866 bytes"), "{system}");
+                assert!(!system.contains("Line 17 says"));
+                "```python\nprint(len(context))\nhits = list(context.search(r'magic number is ([\\d_]+)'))\nprint(hits[0].file, hits[0].line)\n```".into()
+            }
+            1 => {
+                assert!(last.ends_with("hay.txt 90001"), "{last}");
+                "```python\nwhere = context[hits[0].start - 100:hits[0].end + 100]\nFINAL(llm_query('Which number? ' + where))\n```".into()
+            }
+            _ => unreachable!(),
+        },
+        |prompt| {
+            assert!(prompt.len() < 300 && prompt.contains("7_412_889"), "{prompt}");
+            "7412889".into()
+        },
+    );
+    let context = Context::builder().text("hay.txt", haystack(110_000, 90_000)).build().unwrap();
+    let outcome = ask(&kernel, |rlm| rlm.context(context));
+    assert_eq!(outcome.answer.as_deref(), Some("7412889"), "{outcome:?}");
+}
+
+#[test]
+fn parts_of_a_context_go_with_prompts_without_passing_through_the_guest() {
+    let kernel = with(
+        |_, _, _| {
+            "```python
+parts = list(context.chunks(100_000, lazy=True))
+replies = [ask_llm('How many?', context=part) for part in parts]
+replies += ask_llm_batch(['All?'], context=[parts[0], 'and text', parts[1]])
+FINAL(' '.join(replies))
+```"
+            .into()
+        },
+        |prompt| {
+            let data = prompt.matches("says nothing").count();
+            format!("{data}/{}", prompt.matches("<context>").count())
+        },
+    );
+    let text = haystack(4000, 5000);
+    let context = Context::builder().text("hay.txt", text).build().unwrap();
+    let outcome = ask(&kernel, |rlm| rlm.context(context));
+    let answer = outcome.answer.unwrap();
+    let counts: Vec<(usize, &str)> = answer
+        .split(' ')
+        .map(|reply| reply.split_once('/').unwrap())
+        .map(|(count, parts)| (count.parse().unwrap(), parts))
+        .collect();
+    let (all, single) = counts.split_last().unwrap();
+    assert_eq!(single.iter().map(|(count, _)| count).sum::<usize>(), 4000);
+    assert_eq!((all.0, all.1), (single[0].0 + single[1].0, "3"));
+}
+
+#[test]
+fn children_see_their_part_and_no_more_and_run_at_the_same_time() {
+    let running = Arc::new((Mutex::new(0), Mutex::new(0)));
+    let seen = Arc::clone(&running);
+    let kernel = with(
+        move |step, last, request| {
+            let question = &request.messages[0].content;
+            let depth_one = question.starts_with("Question: Count");
+            match (depth_one, question.starts_with("Question: Sum"), step) {
+                // The root.
+                (false, false, 0) => "```python
+import os
+open('own.txt', 'w').write('x')
+parts = list(context.chunks(len(context) // 4, lazy=True))
+counts = rlm_batch([f'Count part {n}' for n in range(len(parts))], contexts=parts)
+print(counts)
+total = rlm('Sum', context=' '.join(counts))
+print(total.usage.input_tokens > 0, total.stop, budget().depth)
+FINAL(total)
+```"
+                .into(),
+                // A child of the first kind: its files are its own, and so is its part.
+                (true, _, 0) => {
+                    *seen.0.lock().unwrap() += 1;
+                    std::thread::sleep(Duration::from_millis(30));
+                    let now = *seen.0.lock().unwrap();
+                    let most = &mut *seen.1.lock().unwrap();
+                    *most = now.max(*most);
+                    assert!(request.system.as_ref().unwrap().contains("- hay.txt: "));
+                    assert!(!request.system.as_ref().unwrap().contains("rlm(question"), "no level is left");
+                    "```python\nimport os\nprint(os.listdir('.'), len(context) < 100_000, budget().depth)\ntry:\n    rlm('deeper')\nexcept Exception as error:\n    print(type(error).__name__, error)\n```".into()
+                }
+                (true, _, 1) => {
+                    *seen.0.lock().unwrap() -= 1;
+                    assert_eq!(
+                        last,
+                        "Output:\n[] True 0\nBudgetExceeded no level of child sessions is left (`max-depth`)"
+                    );
+                    "```python\nFINAL(context.count('nothing'))\n```".into()
+                }
+                (_, true, 0) => "```python\nFINAL(sum(map(int, str(context).split())))\n```".into(),
+                _ => unreachable!("{question} {step}"),
+            }
+        },
+        |_| unreachable!(),
+    );
+    let context = Context::builder().text("hay.txt", haystack(4000, 5000)).build().unwrap();
+    let events = Events::default();
+    let outcome = ask(&kernel, |rlm| rlm.context(context).trajectory(Trajectory::to(events.clone())));
+    assert_eq!(outcome.answer.as_deref(), Some("4000"), "{outcome:?}");
+    // All are counted in the run.
+    assert!(outcome.usage.models["root"].calls >= 1 + 4 * 2 + 1);
+    let events = events.all();
+    let nodes: Vec<(&str, u32)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Node { node, depth, .. } => Some((node.as_str(), *depth)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(nodes[0], ("0", 0));
+    assert!(nodes.len() >= 6 && nodes[1..].iter().all(|(node, depth)| node.starts_with("0.") && *depth == 1));
+    let calls = events.iter().filter(|event| matches!(event, Event::Call { .. })).count();
+    let returned = events.iter().filter(|event| matches!(event, Event::Returned { .. })).count();
+    assert_eq!((calls, returned), (nodes.len() - 1, nodes.len() - 1));
+}
+
+#[test]
+fn a_tree_of_depth_two_shares_one_budget() {
+    let kernel = with(
+        |step, _, request| {
+            let question = &request.messages[0].content;
+            let level = question.matches('>').count();
+            match (level, step) {
+                (0, 0) => "```python\nFINAL(rlm('>') + rlm('>'))\n```".into(),
+                (1, 0) => "```python\nFINAL(rlm('>>') + rlm_query('>>'))\n```".into(),
+                // The deepest asks a model in place of a session.
+                (2, 0) => "```python\nFINAL(rlm_query('ask'))\n```".into(),
+                _ => unreachable!("{question}"),
+            }
+        },
+        |_| "x".into(),
+    );
+    let budget = limits(|limits| (limits.depth, limits.calls) = (Some(2), Some(100)));
+    let outcome = ask(&kernel, |rlm| rlm.budget(budget.clone()));
+    assert_eq!(outcome.answer.as_deref(), Some("xxxx"), "{outcome:?}");
+    assert_eq!((outcome.usage.models["root"].calls, outcome.usage.models["sub"].calls), (7, 4));
+    assert_eq!(budget.usage().total().calls, 11);
+    assert_eq!(budget.in_flight(), 0);
+}
+
+#[test]
+fn a_child_that_runs_out_gives_its_best_and_its_parent_goes_on() {
+    let kernel = with(
+        |step, last, request| {
+            let child = request.messages[0].content.starts_with("Question: Dig");
+            match (child, step) {
+                (_, _) if last.contains("No more steps") => "half dug".into(),
+                (true, _) => "```python\nprint('digging')\n```".into(),
+                (false, 0) => "```python\nr = rlm('Dig', max_calls=4)\nprint(r, r.stop)\ntry:\n    rlm('Dig', max_calls=0)\nexcept Exception as error:\n    print(type(error).__name__)\n```".into(),
+                (false, _) => {
+                    assert_eq!(last, "Output:\nhalf dug limit\nRLMError");
+                    "FINAL(done)".into()
+                }
+            }
+        },
+        |_| unreachable!(),
+    );
+    let outcome = ask(&kernel, |rlm| rlm);
+    assert_eq!(outcome.answer.as_deref(), Some("done"), "{outcome:?}");
+}
+
+#[test]
+fn hostile_requests_for_children_are_refused() {
+    let kernel = with(
+        |step, last, _| match step {
+            0 => "```python
+from agentkernel import _calls
+def tried(head, tail=b''):
+    try:
+        _calls.call(0xFF000300, head, tail)
+    except _calls.Failure as error:
+        print(error.value.kind)
+tried(b'')
+tried(b'{}')
+tried(b'{\"question\": 5}', b'abc')
+tried(b'{\"question\": 1, \"context\": [{\"text\": 99999999999}]}', b'abc')
+tried(b'{\"question\": 1, \"context\": [{\"view\": \"zz\"}]}', b'abc')
+tried(b'{\"question\": 1, \"context\": [{\"view\": \"' + b'ff' * 24 + b'\"}]}', b'abc')
+tried(b'{\"question\": 1, \"time\": -1}', b'abc')
+tried(b'{\"question\": 1, \"cost\": -1e308, \"tokens\": 18446744073709551615, \"calls\": 0}', b'abc')
+tried(b'{\"question\": 2}', b'\\xff\\xfe')
+tried(b'{\"question\": 1, \"model\": \"other\"}', b'abc')
+for number in (1, 2, 255):
+    try:
+        _calls.call(0xFF000300 + number, b'', b'')
+    except _calls.Failure as error:
+        print(error.value.kind)
+```"
+            .into(),
+            1 => {
+                let kinds: Vec<&str> = last.trim_start_matches("Output:\n").lines().collect();
+                assert_eq!(
+                    kinds,
+                    [
+                        "arguments",
+                        "arguments",
+                        "arguments",
+                        "arguments",
+                        "arguments",
+                        "arguments",
+                        "value",
+                        "rlm",
+                        "arguments",
+                        "value",
+                        "unknown",
+                        "unknown",
+                        "unknown"
+                    ]
+                );
+                "FINAL(ok)".into()
+            }
+            _ => unreachable!(),
+        },
+        |_| unreachable!(),
+    );
+    let outcome = ask(&kernel, |rlm| rlm);
+    assert_eq!(outcome.answer.as_deref(), Some("ok"), "{outcome:?}");
 }

@@ -238,3 +238,16 @@ fn what_cannot_be_used_is_refused_when_it_is_built() {
     assert!(!format!("{error:?}").contains("secret-word"), "{error:?}");
     assert!(error.to_string().contains("white space"), "{error}");
 }
+
+/// Connections belong to the runtime that opened them, which may be gone when the next request is made.
+#[test]
+fn a_provider_outlives_the_runtime_it_was_used_in() {
+    let server = Server::start([Reply::json(&answer("Hello"))]);
+    let provider = provider(&server);
+    for _ in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let completion = runtime.block_on(ask(&provider, &request("x"))).unwrap();
+        assert_eq!(completion.tokens, Tokens { input: 11, output: 7 });
+    }
+    assert_eq!(server.requests().len(), 3);
+}

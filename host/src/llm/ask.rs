@@ -1,10 +1,11 @@
 //! One call of a model, metered.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::{
-    Budget, BudgetExceeded, Completion, Dollars, Llm, ModelRequest, OnText, Price, ProviderError, StopReason,
-    Tokens, meter,
+    Budget, BudgetExceeded, Completion, Dollars, Llm, ModelRequest, OnText, Price, Provider, ProviderError,
+    StopReason, Tokens, meter,
 };
 
 /// An answer and what it took.
@@ -55,6 +56,12 @@ impl fmt::Display for AskError {
 
 impl std::error::Error for AskError {}
 
+/// How often an answer that is lost is asked for.
+const LOST: u32 = 3;
+
+/// For longer it is not waited in between.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// An answer shorter than this is of no use; where less is left, the call is refused.
 const LEAST_OUTPUT: u64 = 256;
 
@@ -73,8 +80,42 @@ impl Llm {
     ) -> Result<Answer, AskError> {
         let provider = self.provider(&request.model).ok_or_else(|| self.not_granted(&request.model))?.clone();
         check(&request)?;
+        let asked = request.max_tokens;
+        // For as long as the request lives, no longer.
+        let mut on_text: Option<OnText<'_>> = match on_text {
+            Some(on_text) => Some(on_text),
+            None => None,
+        };
+        for attempt in 1.. {
+            request.max_tokens = asked;
+            let on_text = on_text.as_mut().map(|on_text| &mut **on_text as _);
+            match self.ask_once(&*provider, budget, &mut request, on_text).await {
+                // What was lost may have been charged for, and was counted; it is asked again within the
+                // budget as well.
+                Err(AskError::Provider(ProviderError { charged: Some(_), retry: Some(wait), .. }))
+                    if attempt < LOST && wait <= LONGEST_WAIT =>
+                {
+                    tokio::time::sleep(wait).await;
+                }
+                Err(AskError::Provider(mut error)) => {
+                    error.attempts = error.attempts.saturating_add(attempt - 1);
+                    return Err(AskError::Provider(error));
+                }
+                result => return result,
+            }
+        }
+        unreachable!("the attempts end")
+    }
+
+    async fn ask_once<'a>(
+        &self,
+        provider: &'a dyn Provider,
+        budget: &Budget,
+        request: &'a mut ModelRequest,
+        on_text: Option<OnText<'a>>,
+    ) -> Result<Answer, AskError> {
         let price = self.prices.get(&request.model);
-        let input = provider.input_tokens_at_most(&request);
+        let input = provider.input_tokens_at_most(request);
         let amount = |output| {
             let tokens = Tokens { input, output };
             meter::Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() }
@@ -87,12 +128,7 @@ impl Llm {
         let set_aside = set_aside.map_err(AskError::Budget)?;
         request.max_tokens = set_aside.output_tokens();
 
-        // For as long as the request lives, no longer.
-        let on_text: Option<OnText<'_>> = match on_text {
-            Some(on_text) => Some(on_text),
-            None => None,
-        };
-        let answering = provider.complete(&request, on_text);
+        let answering = provider.complete(request, on_text);
         let result = match budget.time_left() {
             Some(left) => tokio::time::timeout(left, answering).await.map_err(|_| {
                 // Dropping what was set aside counts all of it.

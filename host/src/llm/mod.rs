@@ -188,3 +188,7 @@ impl Llm {
         self.models().any(|known| known == model).then_some(&self.provider)
     }
 }
+
+#[cfg(all(doctest, feature = "providers"))]
+#[doc = include_str!("../../../docs/llm-providers.md")]
+struct Providers;

@@ -116,7 +116,8 @@ def rlm_query(prompt, model=None):
     if budget().depth == 0:
         return llm_query(prompt, model)
     try:
-        return rlm(*_as_question(prompt), model=model)
+        question, context = _as_question(prompt)
+        return rlm(question, context=context, model=model)
     except (LLMError, ValueError, TypeError, PermissionError) as error:
         return f"Error: {error}"
 

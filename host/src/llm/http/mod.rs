@@ -122,9 +122,7 @@ impl Client {
     ) -> std::result::Result<Completion, ProviderError> {
         let url = protocol.url(request)?;
         let body = Bytes::from(protocol.body(request, on_text.is_some()).to_string());
-        // Each attempt whose answer was lost may have been charged for.
         let most = Tokens { input: most_input, output: request.max_tokens };
-        let mut lost = Tokens::default();
         for attempt in 1.. {
             let mut answer = Answer::new(on_text.as_mut().map(|on_text| &mut **on_text as _));
             let asked = self.attempt(protocol, &url, body.clone(), &mut answer);
@@ -133,7 +131,6 @@ impl Client {
                     let mut completion = answer.complete(request, most);
                     self.redact(&mut completion.text);
                     self.redact(&mut completion.model);
-                    completion.tokens = sum(completion.tokens, lost);
                     return Ok(completion);
                 }
                 Ok(Err(failure)) => failure,
@@ -142,14 +139,10 @@ impl Client {
                     self.options.timeout
                 )),
             };
-            if failure.open {
-                lost = sum(lost, most);
-            }
             // What was shown cannot be taken back, so a second answer must not follow the first.
-            let again = failure.again
-                && !answer.was_shown()
-                && attempt <= self.options.retries
-                && (self.options.retry_lost || !failure.open);
+            let useful = failure.again && !answer.was_shown();
+            // An answer that was lost may have been charged for: whoever counts must set aside more first.
+            let again = useful && !failure.open && attempt <= self.options.retries;
             let backoff = retry::backoff(attempt, self.options.backoff, self.options.longest_backoff);
             let wait = failure.wait.unwrap_or_default().max(backoff);
             let too_long = failure.wait.is_some_and(|wait| wait > self.options.longest_wait);
@@ -161,7 +154,7 @@ impl Client {
             return Err(self.error(
                 protocol,
                 failure,
-                Given { attempt, lost, wait, too_long: again && too_long },
+                Given { attempt, most, wait, useful, too_long: again && too_long },
             ));
         }
         unreachable!("the attempts end in an answer or an error")
@@ -316,8 +309,8 @@ impl Client {
         let mut error = ProviderError::new(message);
         error.status = failure.status;
         error.attempts = given.attempt;
-        error.charged = (given.lost != Tokens::default()).then_some(given.lost);
-        error.retry = failure.again.then_some(given.wait);
+        error.charged = failure.open.then_some(given.most);
+        error.retry = given.useful.then_some(given.wait);
         error.refused = failure.refused;
         error
     }
@@ -326,13 +319,11 @@ impl Client {
 /// What is known when it is given up.
 struct Given {
     attempt: u32,
-    lost: Tokens,
+    most: Tokens,
     wait: Duration,
+    /// Whether another attempt may end better.
+    useful: bool,
     too_long: bool,
-}
-
-fn sum(one: Tokens, other: Tokens) -> Tokens {
-    Tokens { input: one.input.saturating_add(other.input), output: one.output.saturating_add(other.output) }
 }
 
 fn make(base: &Url, connect_timeout: Duration) -> std::result::Result<reqwest::Client, String> {

@@ -26,7 +26,6 @@ pub struct HttpOptions {
     pub(super) backoff: Duration,
     pub(super) longest_backoff: Duration,
     pub(super) longest_wait: Duration,
-    pub(super) retry_lost: bool,
     pub(super) response_bytes: usize,
     pub(super) headers: Vec<(String, Key)>,
 }
@@ -41,7 +40,6 @@ impl Default for HttpOptions {
             backoff: Duration::from_millis(500),
             longest_backoff: Duration::from_secs(8),
             longest_wait: Duration::from_secs(60),
-            retry_lost: true,
             response_bytes: 64 << 20,
             headers: Vec::new(),
         }
@@ -101,15 +99,6 @@ impl HttpOptions {
     #[must_use]
     pub fn longest_wait(mut self, wait: Duration) -> Self {
         self.longest_wait = wait;
-        self
-    }
-
-    /// Whether is tried again when the connection broke after the request was sent: yes. The provider
-    /// may have charged for the answer that was lost, so each loss adds an upper bound to the tokens of the
-    /// call, and a call may use more than one request's tokens. Without, such a call fails.
-    #[must_use]
-    pub fn retry_lost(mut self, retry: bool) -> Self {
-        self.retry_lost = retry;
         self
     }
 
