@@ -140,8 +140,9 @@ async fn what_a_provider_says_is_cut_and_cleaned() {
 #[tokio::test]
 async fn an_error_inside_an_answer_is_an_error() {
     let body = json!({"error": {"message": "Provider returned error", "code": 429}, "choices": []});
-    let server = Server::start([Reply::json(&body), Reply::json(&answer("Hello"))]);
-    assert_eq!(ask(&provider(&server), &request("x")).await.unwrap().text, "Hello");
+    let server = Server::start([Reply::json(&body)]);
+    let error = ask(&provider(&server), &request("x")).await.unwrap_err();
+    assert!(error.retry.is_some() && error.charged.is_some(), "{error}");
     let body = json!({"error": {"message": "no", "code": "content_filter"}});
     let server = Server::start([Reply::json(&body)]);
     let error = ask(&provider(&server), &request("x")).await.unwrap_err();

@@ -103,7 +103,7 @@ async fn lost_answers_are_told_and_counted_by_their_bound() {
         assert!(error.retry.is_some());
 
         // Whoever counts asks again, and sets aside as much once more.
-        let llm = Llm::with("m", Arc::new(provider));
+        let llm = Llm::with("some-model", Arc::new(provider));
         let budget = llm.budget();
         assert_eq!(llm.ask(&budget, request.clone(), None).await.unwrap().text, "Hello");
         let error = llm.ask(&budget, request, None).await.unwrap_err();
