@@ -8,6 +8,7 @@ mod machine;
 mod mcp_server;
 mod measure;
 mod memory;
+mod models;
 mod output;
 mod process;
 mod setup;
@@ -39,6 +40,8 @@ struct Report {
     output: Option<Section<output::Output>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<tools::Tools>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<models::Models>,
 }
 
 /// A part that compares with Python, if there is one.
@@ -78,6 +81,15 @@ fn main() -> Result<()> {
             true => {
                 note(Part::Tools.name());
                 let measured = tools::measure(&setup)?;
+                print!("{measured}");
+                Some(measured)
+            }
+            false => None,
+        },
+        models: match setup.wants(Part::Models) {
+            true => {
+                note(Part::Models.name());
+                let measured = models::measure(&setup)?;
                 print!("{measured}");
                 Some(measured)
             }

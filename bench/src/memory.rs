@@ -99,6 +99,25 @@ fn used(kernel: &Kernel) -> Result<Session> {
     Ok(session)
 }
 
+/// The most memory that the process has from some moment on.
+pub struct Peak {
+    before: u64,
+}
+
+impl Peak {
+    /// From now on, where the system can tell.
+    pub fn from_now() -> Option<Self> {
+        // Makes the highest mark the present size.
+        std::fs::write("/proc/self/clear_refs", "5").ok()?;
+        Some(Peak { before: kibibytes("/proc/self/status", "VmRSS:")? })
+    }
+
+    /// How much more it was than at the beginning.
+    pub fn bytes(&self) -> Option<u64> {
+        Some(kibibytes("/proc/self/status", "VmHWM:")?.saturating_sub(self.before))
+    }
+}
+
 /// Memory of this process that no other shares.
 fn private() -> Option<u64> {
     let file = "/proc/self/smaps_rollup";
