@@ -2,6 +2,7 @@
 
 mod command_line;
 mod concurrency;
+mod context;
 mod cpu;
 mod library;
 mod machine;
@@ -39,6 +40,8 @@ struct Report {
     output: Option<Section<output::Output>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<tools::Tools>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<context::Contexts>,
 }
 
 /// A part that compares with Python, if there is one.
@@ -78,6 +81,15 @@ fn main() -> Result<()> {
             true => {
                 note(Part::Tools.name());
                 let measured = tools::measure(&setup)?;
+                print!("{measured}");
+                Some(measured)
+            }
+            false => None,
+        },
+        context: match setup.wants(Part::Context) {
+            true => {
+                note(Part::Context.name());
+                let measured = context::measure(&setup)?;
                 print!("{measured}");
                 Some(measured)
             }

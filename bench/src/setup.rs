@@ -42,6 +42,7 @@ pub enum Part {
     Cpu,
     Output,
     Tools,
+    Context,
 }
 
 impl Part {
@@ -53,6 +54,7 @@ impl Part {
             Part::Cpu => "computing",
             Part::Output => "output",
             Part::Tools => "tools",
+            Part::Context => "contexts",
         }
     }
 }
