@@ -2,6 +2,7 @@
 
 mod command_line;
 mod concurrency;
+mod context;
 mod cpu;
 mod library;
 mod machine;
@@ -41,6 +42,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<tools::Tools>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<context::Contexts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<models::Models>,
 }
 
@@ -62,44 +65,32 @@ fn main() -> Result<()> {
     let machine = Machine::examine(&setup, python.as_ref().ok())?;
     println!("{machine}");
 
-    let library = match setup.wants(Part::Library) {
-        true => {
-            note("the library");
-            let measured = library::measure(&setup)?;
-            println!("{measured}");
-            Some(measured)
-        }
-        false => None,
-    };
+    let library = part(&setup, Part::Library, library::measure)?;
     let report = Report {
         machine,
         library,
         command_line: section(&setup, Part::CommandLine, &python, command_line::measure)?,
         cpu: section(&setup, Part::Cpu, &python, cpu::measure)?,
         output: section(&setup, Part::Output, &python, output::measure)?,
-        tools: match setup.wants(Part::Tools) {
-            true => {
-                note(Part::Tools.name());
-                let measured = tools::measure(&setup)?;
-                print!("{measured}");
-                Some(measured)
-            }
-            false => None,
-        },
-        models: match setup.wants(Part::Models) {
-            true => {
-                note(Part::Models.name());
-                let measured = models::measure(&setup)?;
-                print!("{measured}");
-                Some(measured)
-            }
-            false => None,
-        },
+        tools: part(&setup, Part::Tools, tools::measure)?,
+        context: part(&setup, Part::Context, context::measure)?,
+        models: part(&setup, Part::Models, models::measure)?,
     };
     if let Some(file) = &setup.json {
         write(file, &report)?;
     }
     Ok(())
+}
+
+/// Measures and prints a part, if it was asked for.
+fn part<T: Display>(setup: &Setup, part: Part, measure: fn(&Setup) -> Result<T>) -> Result<Option<T>> {
+    if !setup.wants(part) {
+        return Ok(None);
+    }
+    note(part.name());
+    let measured = measure(setup)?;
+    println!("{measured}");
+    Ok(Some(measured))
 }
 
 /// Measures and prints a part that compares with Python, or says why it cannot be measured.

@@ -42,6 +42,7 @@ pub enum Part {
     Cpu,
     Output,
     Tools,
+    Context,
     Models,
 }
 
@@ -54,6 +55,7 @@ impl Part {
             Part::Cpu => "computing",
             Part::Output => "output",
             Part::Tools => "tools",
+            Part::Context => "contexts",
             Part::Models => "models",
         }
     }

@@ -52,21 +52,22 @@ pub struct Around {
 const AROUND_BYTES: u64 = 256 << 10;
 
 impl Context {
-    /// The text from a byte on, `most` bytes of it nearly, none of the next file. Gives where to go on,
-    /// and whether the file ends there.
-    pub fn read(&self, at: u64, most: u64) -> Result<(String, u64, bool)> {
-        let Some(piece) = self.pieces(at..self.size()).next() else {
+    /// The text from a byte on, to another at most, no more than is given at once and none of the next
+    /// file. Gives where to go on, and whether the file ends there.
+    pub fn read(&self, at: u64, to: u64) -> Result<(String, u64, bool)> {
+        let Some(piece) = self.pieces(at..to).next() else {
             return Ok((String::new(), self.size(), true));
         };
-        let most = most.clamp(4, READ_BYTES);
-        let end = match piece.range.end - piece.range.start <= most {
+        let ends_file =
+            self.pieces(at..self.size()).next().is_none_or(|whole| whole.range.end == piece.range.end);
+        let end = match piece.range.end - piece.range.start <= READ_BYTES {
             true => piece.range.end,
-            false => piece.file.boundary(piece.range.start + most)?.min(piece.range.end),
+            false => piece.file.boundary(piece.range.start + READ_BYTES)?.min(piece.range.end),
         };
         with_buffer(|buffer| {
             piece.file.read(piece.range.start, end, buffer)?;
             let text = text::decode(buffer).into_owned();
-            Ok((text, piece.at + (end - piece.range.start), end == piece.range.end))
+            Ok((text, piece.at + (end - piece.range.start), ends_file && end == piece.range.end))
         })
     }
 
@@ -77,14 +78,18 @@ impl Context {
         }
         let begun = Instant::now();
         let mut chunks = Vec::new();
+        // What the chunk before has is not enough for the next.
+        let mut covered = from;
         while from < self.size() {
             if chunks.len() >= MOST || !chunks.is_empty() && begun.elapsed() > PATIENCE {
                 return Ok((chunks, Some(from)));
             }
             run.go_on(0)?;
             let far = self.forward(from, cut.size, cut.by, run)?;
-            let end = if far < self.size() { self.cut_before(from, far, cut.by, run)? } else { far };
+            let end =
+                if far < self.size() { self.cut_before(covered.max(from), far, cut.by, run)? } else { far };
             chunks.push((from, end));
+            covered = end;
             if end >= self.size() {
                 break;
             }
@@ -104,7 +109,7 @@ impl Context {
             return Ok(self.size());
         }
         let to = match by {
-            By::Byte => self.boundary(self.range.start + from + size)? - self.range.start,
+            By::Byte => self.boundary_at(from + size)?,
             _ => self.byte_of(self.chars_before(from, run)? + size, run)?,
         };
         // A file that changes could make it stand still.
@@ -114,10 +119,7 @@ impl Context {
     /// Where the next chunk begins: before the end of the one from `from` to `end`, after its beginning.
     fn overlapped(&self, from: u64, end: u64, overlap: u64, by: By, run: &Run) -> Result<u64> {
         let back = match by {
-            By::Byte => {
-                let at = end.saturating_sub(overlap);
-                self.boundary(self.range.start + at)? - self.range.start
-            }
+            By::Byte => self.boundary_at(end.saturating_sub(overlap))?,
             _ => self.byte_of(self.chars_before(end, run)?.saturating_sub(overlap), run)?,
         };
         if back <= from || back >= end {

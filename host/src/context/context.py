@@ -396,8 +396,23 @@ class Context:
     def count(self, regex, start=None, end=None, *, ignore_case=False):
         """How many matches a regular expression has. Text without special characters may have line breaks."""
         pattern, flags = _pattern(regex, ignore_case)
-        view = self if start is None and end is None else self.view(start, end)
+        view, _ = self._window(start, end)
+        if view is None:
+            return 0
         return _unpack("<Q", _ask(_COUNT, view, flags, text=pattern))[0]
+
+    def _window(self, start, end):
+        """The context that `str` methods look at, and where it begins; none where a `str` has nothing, not even ""."""
+        if start is None and end is None:
+            return self, 0
+        start = 0 if start is None else _operator.index(start)
+        if start < 0:
+            start = max(0, start + self.length)
+        if end is not None and end < 0:
+            end = max(0, end + self.length)
+        if end is not None and end < start or start and start > self.length:
+            return None, 0
+        return self.view(start, end), start
 
     def _find(self, text, start, end, last):
         if not isinstance(text, str):
@@ -407,15 +422,9 @@ class Context:
         except UnicodeEncodeError:
             # No text that is read has lone surrogates.
             return -1
-        view, offset = self, 0
-        if start is not None or end is not None:
-            start = 0 if start is None else _operator.index(start)
-            offset = max(0, start + self.length) if start < 0 else start
-            if offset and offset > self.length:
-                return -1
-            if end is not None and (max(0, end + self.length) if end < 0 else end) < offset:
-                return -1
-            view = self.view(offset, end)
+        view, offset = self._window(start, end)
+        if view is None:
+            return -1
         found = _unpack("<Q", _ask(_FIND, view, last, text=text))[0]
         return -1 if found == _NONE else offset + found
 
@@ -446,19 +455,16 @@ class Context:
 
     def startswith(self, prefix, start=None, end=None):
         """Whether it begins with a text, or with one of several."""
-        view = self if start is None and end is None else self.view(start, end)
+        view, _ = self._window(start, end)
         longest = max(map(len, prefix), default=0) if isinstance(prefix, tuple) else len(prefix)
-        return view._head(longest).startswith(prefix)
-
-    def _head(self, length):
         # A character has four bytes at most.
-        return str(self._part(0, min(self.size, 4 * length)))
+        return view is not None and str(view._part(0, min(view.size, 4 * longest))).startswith(prefix)
 
     def endswith(self, suffix, start=None, end=None):
         """Whether it ends with a text, or with one of several."""
-        view = self if start is None and end is None else self.view(start, end)
+        view, _ = self._window(start, end)
         longest = max(map(len, suffix), default=0) if isinstance(suffix, tuple) else len(suffix)
-        return str(view._part(max(0, view.size - 4 * longest), view.size)).endswith(suffix)
+        return view is not None and str(view._part(max(0, view.size - 4 * longest), view.size)).endswith(suffix)
 
     # As a str.
 

@@ -159,7 +159,13 @@ impl Context {
         Ok(Context { store: Arc::clone(&self.store), range: start.min(end)..end })
     }
 
-    /// The first beginning of a character at or after a byte of the store.
+    /// The first beginning of a character at or after a byte.
+    fn boundary_at(&self, at: u64) -> Result<u64> {
+        let found = self.boundary(self.range.start.saturating_add(at).min(self.range.end))?;
+        Ok(found.min(self.range.end) - self.range.start)
+    }
+
+    /// The same for a byte of the store.
     fn boundary(&self, at: u64) -> Result<u64> {
         if at == self.range.start || at >= self.range.end {
             return Ok(at);

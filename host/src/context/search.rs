@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use grep_matcher::{Captures, LineMatchKind, Matcher};
 use grep_regex::RegexMatcher;
 use memchr::{memchr, memchr_iter, memrchr};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::file::File;
 use super::parallel::{Run, in_order};
@@ -49,7 +49,6 @@ pub struct Place {
 }
 
 /// A match. Positions are those of characters.
-#[derive(Serialize)]
 pub struct Found {
     /// The file's number in the context.
     pub file: u64,
@@ -62,11 +61,16 @@ pub struct Found {
     /// The line, unless it is long.
     pub line_text: Option<String>,
     pub groups: Vec<Option<String>>,
-    #[serde(skip)]
     line_start: u64,
     /// Its number in the line.
-    #[serde(skip)]
     nth: u64,
+}
+
+impl Serialize for Found {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Found { file, line, start, end, text, line_at, line_text, groups, .. } = self;
+        (file, line, start, end, text, line_at, line_text, groups).serialize(serializer)
+    }
 }
 
 impl Found {
@@ -200,8 +204,9 @@ impl Context {
             part.with_text(run, |_, text| {
                 let mut count = 0;
                 each_line(regex, &text, run, |line| {
-                    regex.find_iter(&text[line], |_| {
-                        count += 1;
+                    let content = &text[line];
+                    regex.find_iter(content, |found| {
+                        count += u64::from(!within_char(content, found.start(), found.end()));
                         true
                     })?;
                     Ok(true)
@@ -281,6 +286,11 @@ fn each_line(
     Ok(())
 }
 
+/// Whether this is an empty match that the expression has between two bytes of a character.
+fn within_char(text: &[u8], start: usize, end: usize) -> bool {
+    start == end && text::to_boundary(text, start) > 0
+}
+
 fn search_part(regex: &RegexMatcher, part: &Part<'_>, most: usize, run: &Run) -> Result<Searched> {
     let piece = &part.piece;
     let mut searched = Searched {
@@ -318,6 +328,9 @@ fn search_part(regex: &RegexMatcher, part: &Part<'_>, most: usize, run: &Run) ->
             let skip = if line.start == 0 { part.skip } else { 0 };
             let (mut nth, mut seen, mut seen_chars) = (0, 0, line_start);
             let mut add = |start: usize, end: usize, groups: Vec<Option<String>>| {
+                if within_char(content, start, end) {
+                    return true;
+                }
                 nth += 1;
                 if nth <= skip {
                     return true;

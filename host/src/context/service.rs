@@ -110,7 +110,9 @@ impl Contexts {
             }
             function::LENGTH => Ok(bytes([view.chars(run)?])),
             function::READ => {
-                let (text, next, ends_file) = view.read(number(0)?, number(1)?)?;
+                let at = number(0)?;
+                let to = view.boundary_at(at.saturating_add(number(1)?.max(1)))?;
+                let (text, next, ends_file) = view.read(at, to)?;
                 Ok(followed([next, u64::from(ends_file)], &text))
             }
             function::SLICE => {
@@ -231,7 +233,7 @@ fn whole(view: &Context, start: u64, end: u64) -> Result<Option<String>> {
     let mut text = String::new();
     let mut at = start;
     while at < end {
-        let (more, next, _) = view.read(at, end - at)?;
+        let (more, next, _) = view.read(at, end)?;
         if text.len() + more.len() > super::chunks::READ_BYTES as usize && at > start {
             return Ok(None);
         }
