@@ -1,5 +1,7 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
+mod models;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -7,6 +9,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub use self::models::{Models, Rlm, RlmAction};
 use crate::units::{self, Timeout};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -29,9 +32,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a Python program.
-    Run(Run),
+    Run(Box<Run>),
     /// Start an interactive session.
     Repl(Repl),
+    /// Answer a question, about data of any size, by programs that a model writes.
+    Rlm(Box<Rlm>),
     /// Look after the compiled interpreters on disk.
     Cache {
         #[command(subcommand)]
@@ -72,6 +77,9 @@ pub struct Run {
     #[command(flatten)]
     pub sandbox: Sandbox,
 
+    #[command(flatten)]
+    pub models: Models,
+
     /// Print one JSON object with the outcome, in place of the program's output.
     #[arg(long)]
     pub json: bool,
@@ -89,6 +97,8 @@ pub struct Run {
 pub struct Repl {
     #[command(flatten)]
     pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub models: Models,
     #[command(flatten)]
     pub talk: Talk,
 }
@@ -127,6 +137,8 @@ pub struct Compose {
 pub struct Doctor {
     #[command(flatten)]
     pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub models: Models,
 }
 
 #[derive(Debug, Subcommand)]
@@ -343,6 +355,15 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_CONFIG",
     "AGENTKERNEL_FUEL",
     "AGENTKERNEL_GUEST",
+    "AGENTKERNEL_LLM_MAX_CALLS",
+    "AGENTKERNEL_LLM_MAX_CONCURRENCY",
+    "AGENTKERNEL_LLM_MAX_COST",
+    "AGENTKERNEL_LLM_MAX_DEPTH",
+    "AGENTKERNEL_LLM_MAX_TIME",
+    "AGENTKERNEL_LLM_MAX_TOKENS",
+    "AGENTKERNEL_LLM_MODEL",
+    "AGENTKERNEL_LLM_PROVIDER",
+    "AGENTKERNEL_LLM_SUB_MODEL",
     "AGENTKERNEL_MAX_ENTRIES",
     "AGENTKERNEL_MAX_OPEN_FILES",
     "AGENTKERNEL_MAX_OPERATIONS",

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::arguments::Configuration;
 use crate::failure::{Failure, Result};
 use crate::grants::{Clock, Random, Secrets};
+use crate::llm::LlmConfig;
 use crate::units::{self, Timeout};
 
 const NAME: &str = "agentkernel.toml";
@@ -40,6 +42,7 @@ pub struct Config {
     pub tools: Vec<PathBuf>,
     #[serde(default)]
     pub tool: BTreeMap<String, ToolConfig>,
+    pub llm: Option<LlmConfig>,
     /// Where the file lies: relative paths in it start here.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -184,12 +187,20 @@ fn parse<T: de::DeserializeOwned>(path: &Path) -> Result<T> {
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
             format!(":{line}:{column}")
         });
-        Failure::new(format!("`{shown}{}`: {}", place.unwrap_or_default(), error.message()))
-            .hint("docs/configuration.md lists all settings")
+        let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        let hint = match unknown {
+            // This file is shared, and shown in bug reports.
+            Some(name) if name.to_ascii_lowercase().contains("key") => {
+                "keys are not kept in this file: set OPENAI_API_KEY, ANTHROPIC_API_KEY or the AZURE_OPENAI_ variables \
+                 in the environment or in a `.env` file"
+            }
+            _ => "docs/configuration.md lists all settings",
+        };
+        Failure::new(format!("`{shown}{}`: {}", place.unwrap_or_default(), error.message())).hint(hint)
     })
 }
 
-fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timeout>, D::Error> {
+pub fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timeout>, D::Error> {
     let text = String::deserialize(deserializer)?;
     units::timeout(&text).map(Some).map_err(de::Error::custom)
 }
@@ -200,8 +211,16 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::E
 }
 
 impl Config {
+    /// What the flags ask for.
+    pub fn of(flags: &Configuration) -> Result<Self> {
+        match flags.no_config {
+            true => Ok(Config::default()),
+            false => Self::load(flags.config.as_deref()),
+        }
+    }
+
     /// The file that was named, or the nearest one from the working directory upwards, or nothing.
-    pub fn load(named: Option<&Path>) -> Result<Self> {
+    fn load(named: Option<&Path>) -> Result<Self> {
         if let Some(path) = named {
             return Self::read(path);
         }

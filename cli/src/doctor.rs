@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use agentkernel::{CompilationCache, Ending, Kernel};
 
-use crate::arguments::{Arguments, Doctor, Talk};
+use crate::arguments::{Arguments, Configuration, Doctor, Talk};
+use crate::config::Config;
 use crate::failure::Result;
+use crate::llm::{self, DotEnv, PROVIDER_VARIABLES};
 use crate::settings::Settings;
 use crate::terminal::{self, say};
 use crate::units::{show_bytes, show_duration};
@@ -41,7 +43,8 @@ pub fn run(arguments: Doctor) -> Result<i32> {
     use clap::CommandFactory;
     let version = Arguments::command().get_version().unwrap_or_default().to_owned();
     let mut findings = vec![good(format!("agentkernel {version}"))];
-    match Settings::resolve(arguments.sandbox) {
+    providers(&arguments.sandbox.configuration, &mut findings);
+    match Settings::with_models(arguments.sandbox, &arguments.models) {
         Ok(settings) => examine(&settings, &mut findings),
         Err(failure) => findings.push(bad(failure.message, failure.hint.as_deref())),
     }
@@ -68,6 +71,10 @@ fn examine(settings: &Settings, findings: &mut Vec<Finding>) {
         Some(file) => good(format!("configuration: `{}`", file.display())),
         None => good("configuration: no agentkernel.toml here or above; flags and defaults"),
     });
+    findings.push(good(match &settings.llm {
+        Some(granted) => format!("model: {}", granted.summary()),
+        None => "model: none, so programs cannot ask one; `--model` grants one".to_owned(),
+    }));
     let start = Instant::now();
     let kernel = match settings.kernel().on_progress(terminal::progress(Talk::default())).build() {
         Ok(kernel) => kernel,
@@ -99,6 +106,32 @@ fn examine(settings: &Settings, findings: &mut Vec<Finding>) {
     });
     cache(&kernel, findings);
     session(&kernel, settings, findings);
+}
+
+/// Which variables of providers are set, by their names alone.
+fn providers(configuration: &Configuration, findings: &mut Vec<Finding>) {
+    let set = |is_set: &dyn Fn(&str) -> bool| -> Vec<&str> {
+        PROVIDER_VARIABLES.iter().copied().filter(|name| is_set(name)).collect()
+    };
+    let own = set(&|name| llm::own(name).is_some());
+    let mut places = Vec::new();
+    if !own.is_empty() {
+        places.push(format!("{} in the environment", own.join(", ")));
+    }
+    match Config::of(configuration).and_then(|config| DotEnv::load(&config, configuration.no_config)) {
+        Ok(dot_env) => {
+            let written = set(&|name| dot_env.has(name));
+            if let Some(file) = dot_env.file.filter(|_| !written.is_empty()) {
+                places.push(format!("{} in `{}`", written.join(", "), file.display()));
+            }
+        }
+        // Told with the settings, or of no effect without a model.
+        Err(failure) => findings.push(fair(failure.message, failure.hint.unwrap_or_default())),
+    }
+    findings.push(match places.is_empty() {
+        true => good("providers of models: no variable of one is set"),
+        false => good(format!("providers of models: {}", places.join("; "))),
+    });
 }
 
 fn cache(kernel: &Kernel, findings: &mut Vec<Finding>) {

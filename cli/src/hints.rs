@@ -25,6 +25,7 @@ pub fn hint(exception: &Exception, grants: &Grants, usage: &Usage, script: Optio
                 Some(format!("the program sees {} and an empty /workspace", seen.join(", ")))
             }
         },
+        "agentkernel.BudgetExceeded" => more(&exception.message),
         // One with words is the program's own.
         "MemoryError" if exception.message.is_empty() => Some("give more memory with `--memory`".to_owned()),
         "OSError" if exception.message.contains("[Errno 69]") => {
@@ -34,6 +35,19 @@ pub fn hint(exception: &Exception, grants: &Grants, usage: &Usage, script: Optio
             format!("{} bytes may be written; allow more with `--max-written`", grants.limits.write_bytes),
         ),
         _ => None,
+    }
+}
+
+/// How to give more of what ran out, if the message names it: "… (`max-calls`)".
+pub fn more(message: &str) -> Option<String> {
+    let name = message.split('`').find(|part| part.starts_with("max-"))?;
+    // The message comes from the program.
+    let known = ["max-calls", "max-tokens", "max-cost", "max-depth", "max-time"].contains(&name);
+    match name {
+        "max-input-tokens" | "max-output-tokens" => {
+            Some(format!("give more with `{name}` of `[llm]` in agentkernel.toml"))
+        }
+        _ => known.then(|| format!("give more with `--{name}`")),
     }
 }
 

@@ -10,9 +10,11 @@ mod files;
 mod grants;
 mod hints;
 mod input;
+mod llm;
 mod output;
 mod repl;
 mod report;
+mod rlm;
 mod run;
 mod settings;
 mod signals;
@@ -32,7 +34,8 @@ fn main() {
     let arguments = Arguments::parse();
     terminal::listen(arguments.command.talk());
     let result = match arguments.command {
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(*arguments),
+        Command::Rlm(arguments) => rlm::run(*arguments),
         Command::Repl(arguments) => repl::run(arguments),
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
@@ -62,6 +65,7 @@ impl Command {
         match self {
             Command::Run(run) => run.talk,
             Command::Repl(repl) => repl.talk,
+            Command::Rlm(rlm) => rlm.talk,
             Command::Compose(compose) => compose.talk,
             _ => Talk::default(),
         }

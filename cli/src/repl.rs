@@ -16,15 +16,15 @@ use crate::arguments::Repl;
 use crate::failure::{Failure, Result};
 use crate::input::{Wake, input};
 use crate::output::{self, CLOSED, Output, unwritten};
-use crate::report;
 use crate::settings::Settings;
 use crate::signals::{self, Signal};
 use crate::terminal::{self, say};
+use crate::{files, report};
 
 const HISTORY_LINES: usize = 10_000;
 
 pub fn run(arguments: Repl) -> Result<i32> {
-    let settings = Settings::resolve(arguments.sandbox)?;
+    let settings = Settings::with_models(arguments.sandbox, &arguments.models)?;
     let kernel = settings.kernel().on_progress(terminal::progress(arguments.talk)).build()?;
     let current = Arc::new(Mutex::new(Current::default()));
     let interrupted = Arc::clone(&current);
@@ -77,12 +77,16 @@ fn start(kernel: &Kernel, settings: &Settings, current: &Mutex<Current>) -> Resu
     let output = Output::default();
     let (stdin, wake) =
         input().map_err(|error| Failure::new(format!("cannot listen to the terminal: {error}")))?;
-    let session = kernel
+    let mut builder = kernel
         .session()
         .grants(settings.grants.clone())
         .stdin(Stdin::Reader(Box::new(stdin)))
-        .on_output(output.handler())
-        .start()?;
+        .on_output(output.handler());
+    if let Some(granted) = &settings.llm {
+        // One for all sessions: a new interpreter has no new money.
+        builder = builder.budget(granted.budget.clone());
+    }
+    let session = builder.start()?;
     output.stops(session.canceller());
     current.lock().unwrap_or_else(PoisonError::into_inner).wake = Some(wake);
     Ok(Live { session, output })
@@ -202,9 +206,7 @@ fn cannot_edit(error: ReadlineError) -> Failure {
 }
 
 fn history_file() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")))?;
-    Some(state.join("agentkernel/history"))
+    Some(files::state()?.join("history"))
 }
 
 /// What a signal is for at the moment.

@@ -1,11 +1,14 @@
 //! An outcome as the command line reports it: exit code, messages, JSON.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use agentkernel::llm::{Dollars, LlmUsage};
 use agentkernel::{Ending, Exception, Limits, Outcome, Usage};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::llm;
 use crate::units::{show_bytes, show_duration};
 
 /// What a shell gets to see of an ending.
@@ -92,6 +95,29 @@ struct Used {
     output_dropped_bytes: u64,
     written_bytes: u64,
     host_calls: u64,
+    llm: BTreeMap<String, Asked>,
+}
+
+/// What a model was asked.
+#[derive(Debug, Serialize)]
+pub struct Asked {
+    calls: u64,
+    cached: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    cost: Option<Dollars>,
+}
+
+/// What models were asked, by model.
+pub fn asked(usage: &LlmUsage) -> BTreeMap<String, Asked> {
+    let asked = |model: &agentkernel::llm::ModelUsage| Asked {
+        calls: model.calls,
+        cached: model.cached,
+        input_tokens: model.input_tokens,
+        output_tokens: model.output_tokens,
+        cost: model.cost,
+    };
+    usage.models.iter().map(|(name, model)| (name.clone(), asked(model))).collect()
 }
 
 impl<'a> Report<'a> {
@@ -133,6 +159,7 @@ impl From<&Usage> for Used {
             output_dropped_bytes: usage.output_dropped_bytes,
             written_bytes: usage.written_bytes,
             host_calls: usage.host_calls,
+            llm: asked(&usage.llm),
         }
     }
 }
@@ -150,6 +177,9 @@ pub fn used(usage: &Usage) -> String {
     );
     if let Some(fuel) = usage.fuel {
         line += &format!(", {fuel} units of fuel");
+    }
+    if !usage.llm.models.is_empty() {
+        line += &format!(", {}", llm::used(&usage.llm));
     }
     line
 }

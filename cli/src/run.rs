@@ -28,8 +28,8 @@ struct Program {
 }
 
 pub fn run(arguments: Run) -> Result<i32> {
-    let Run { code, sandbox, json, talk, rest } = arguments;
-    let mut settings = Settings::resolve(sandbox)?;
+    let Run { code, sandbox, models, json, talk, rest } = arguments;
+    let mut settings = Settings::with_models(sandbox, &models)?;
     if talk.verbose
         && let Some(file) = &settings.config_file
     {

@@ -9,10 +9,11 @@ use agentkernel::{
     Access, Constraint, Grants, Kernel, KernelBuilder, Limits, Mount, Tool, ToolGrants, Workspace,
 };
 
-use crate::arguments::{Engine, Sandbox, VARIABLES};
+use crate::arguments::{Engine, Models, Sandbox, VARIABLES};
 use crate::config::{Config, ConstraintConfig, ToolConfig};
 use crate::failure::{Failure, Result};
-use crate::units::show_bytes;
+use crate::llm::Granted;
+use crate::units::{Timeout, show_bytes};
 use crate::{grants, trust};
 
 /// What WebAssembly can address.
@@ -25,15 +26,30 @@ pub struct Settings {
     pub engine: Engine,
     pub config_file: Option<PathBuf>,
     pub tools: Vec<Tool>,
+    /// The models that may be asked.
+    pub llm: Option<Granted>,
 }
 
 impl Settings {
+    /// What a command needs that grants no models.
     pub fn resolve(sandbox: Sandbox) -> Result<Self> {
+        Self::resolved(sandbox, None, Limits::default().timeout)
+    }
+
+    /// What a command needs that may grant models.
+    pub fn with_models(sandbox: Sandbox, models: &Models) -> Result<Self> {
+        Self::resolved(sandbox, Some(models), Limits::default().timeout)
+    }
+
+    /// The same, with another time limit where none is given.
+    pub fn with_timeout(sandbox: Sandbox, models: &Models, timeout: Duration) -> Result<Self> {
+        Self::resolved(sandbox, Some(models), Some(timeout))
+    }
+
+    fn resolved(sandbox: Sandbox, models: Option<&Models>, timeout: Option<Duration>) -> Result<Self> {
         check_variables()?;
-        let config = match sandbox.configuration.no_config {
-            true => Config::default(),
-            false => Config::load(sandbox.configuration.config.as_deref())?,
-        };
+        let no_config = sandbox.configuration.no_config;
+        let config = Config::of(&sandbox.configuration)?;
         let base = &config.directory;
 
         let workspace = sandbox.workspace.or_else(|| config.workspace.as_ref().map(|path| base.join(path)));
@@ -54,9 +70,7 @@ impl Settings {
         }
 
         let mut limits = Limits::default();
-        if let Some(timeout) = sandbox.timeout.or(config.timeout) {
-            limits.timeout = timeout.0;
-        }
+        limits.timeout = sandbox.timeout.or(config.timeout).unwrap_or(Timeout(timeout)).0;
         limits.fuel = sandbox.fuel.or(config.fuel);
         limits.memory_bytes = sandbox.memory.or(config.memory).unwrap_or(limits.memory_bytes);
         limits.output_bytes = sandbox.max_output.or(config.max_output).unwrap_or(limits.output_bytes);
@@ -69,6 +83,10 @@ impl Settings {
         check_limits(&limits)?;
 
         let tools = tools(&config, &sandbox.tools)?;
+        let llm = match models {
+            Some(models) => Granted::resolve(models, &config, no_config)?,
+            None => None,
+        };
         let flags = sandbox.engine;
         let settings = Settings {
             grants: Grants {
@@ -86,6 +104,7 @@ impl Settings {
             },
             config_file: config.file,
             tools,
+            llm,
         };
         trust::check(&settings)?;
         Ok(settings)
@@ -103,6 +122,9 @@ impl Settings {
         }
         if let Some(guest) = &engine.guest {
             builder = builder.guest(guest);
+        }
+        if let Some(granted) = &self.llm {
+            builder = builder.llm(granted.llm.clone());
         }
         self.tools.iter().cloned().fold(builder, KernelBuilder::tool)
     }

@@ -57,6 +57,34 @@ pub fn remark(message: &str) {
     tell(format_args!("{DIM}agentkernel: {message}{DIM:#}"));
 }
 
+/// Text of a model's or a program's as a terminal may be shown it: what would move its cursor, change its
+/// colours or reorder its letters is escaped.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.replace("\r\n", "\n").chars() {
+        match letter {
+            '\n' | '\t' => shown.push(letter),
+            _ if letter.is_control() || reorders(letter) => shown.extend(letter.escape_default()),
+            _ => shown.push(letter),
+        }
+    }
+    shown
+}
+
+/// Whether a character changes the direction of text.
+pub fn reorders(letter: char) -> bool {
+    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The first line of a text, cut to `most` characters.
+pub fn line(text: &str, most: usize) -> String {
+    let text = text.trim();
+    let first = text.lines().next().unwrap_or_default();
+    let cut = first.char_indices().nth(most).map_or(first, |(at, _)| &first[..at]);
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    escaped(cut) + more
+}
+
 /// Warnings of the host library go to standard error; with `--verbose` all that it says.
 pub fn listen(talk: Talk) {
     use tracing_subscriber::filter::LevelFilter;
@@ -105,5 +133,19 @@ pub fn progress(talk: Talk) -> impl Fn(Progress) + 'static {
             Progress::Waiting => remark("waiting for another process that compiles Python for this machine"),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        let text = "a\tb\r\nc\u{1b}[31md\u{7}\u{9b}2J\u{202e}e\rf";
+        assert_eq!(escaped(text), "a\tb\nc\\u{1b}[31md\\u{7}\\u{9b}2J\\u{202e}e\\rf");
+        assert_eq!(line("  one\u{1b}\ntwo", 9), "one\\u{1b}…");
+        assert_eq!(line("äöü", 2), "äö…");
+        assert_eq!(line("äöü", 3), "äöü");
     }
 }

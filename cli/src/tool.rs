@@ -229,6 +229,6 @@ fn python(text: &str) -> String {
 
 /// Text of a tool's without what a terminal would obey.
 fn plain(text: &str) -> String {
-    let reorders = |letter: char| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().filter(|letter| !(letter.is_control() || reorders(*letter)) || *letter == '\n').collect()
+    let obeyed = |letter: char| letter.is_control() || terminal::reorders(letter);
+    text.chars().filter(|letter| !obeyed(*letter) || *letter == '\n').collect()
 }

@@ -15,6 +15,9 @@ const MAX_LINKS: usize = 40;
 
 /// Refuses settings whose configuration, interpreter or cache the program could replace.
 pub fn check(settings: &Settings) -> Result<()> {
+    if let Some(file) = settings.llm.as_ref().and_then(|granted| granted.secrets.as_deref()) {
+        hidden(file, readable(settings))?;
+    }
     let writable: Vec<_> = writable(settings).filter_map(|path| Some((path, identity(path)?))).collect();
     if writable.is_empty() {
         return Ok(());
@@ -51,6 +54,32 @@ pub fn check(settings: &Settings) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a file with keys that lies in what the program, or what is written by it, can read.
+pub fn hidden<'a>(secrets: &Path, readable: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let passed: Vec<_> = way(secrets).iter().filter_map(|place| identity(place)).collect();
+    let own = identity(secrets);
+    let shows =
+        |path: &&Path| identity(path).is_some_and(|place| passed.contains(&place) || own == Some(place));
+    let mut readable = readable;
+    let Some(directory) = readable.find(shows) else { return Ok(()) };
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+    let (shown, directory) = (secrets.display(), directory.display());
+    Err(Failure::new(format!("`{shown}`, which has keys, lies in a directory that the program may read")).hint(
+        format!("move it out of `{directory}`, beside an agentkernel.toml elsewhere, or set its variables in the environment"),
+    ))
+}
+
+/// The directories that the program may read, by itself or through a tool.
+fn readable(settings: &Settings) -> impl Iterator<Item = &Path> {
+    let grants = &settings.grants;
+    let workspace = match &grants.workspace {
+        Workspace::Directory(directory) => Some(directory.as_path()),
+        Workspace::Temporary => None,
+    };
+    let tools = settings.tools.iter().flat_map(|tool| &tool.granted().mounts);
+    workspace.into_iter().chain(grants.mounts.iter().chain(tools).map(|mount| mount.host.as_path()))
 }
 
 /// The directories that the program may write to, by itself or through a tool, and that outlive it.

@@ -56,6 +56,30 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     Ok(bytes.round() as u64)
 }
 
+/// Parses an amount of US dollars: `5`, `0.25`, `$5`.
+pub fn dollars(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_start_matches('$').parse().ok();
+    number.filter(is_price).ok_or_else(|| format!("`{text}` is not an amount of US dollars, as in `0.50`"))
+}
+
+/// Whether a number can be an amount of money.
+pub fn is_price(number: &f64) -> bool {
+    number.is_finite() && *number >= 0.0
+}
+
+/// A whole number with commas.
+pub fn show_count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Bytes as people read them.
 pub fn show_bytes(bytes: u64) -> String {
     match bytes {
@@ -90,6 +114,15 @@ mod tests {
         assert_eq!(bytes("256MiB"), Ok(256 << 20));
         assert_eq!(bytes("10 MB"), Ok(10_000_000));
         assert_eq!(bytes("7"), Ok(7));
+    }
+
+    #[test]
+    fn counts_and_money() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(show_count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(dollars("$0.5"), Ok(0.5));
+        for text in ["", "-1", "NaN", "inf", "5 €"] {
+            assert!(dollars(text).is_err(), "{text}");
+        }
     }
 
     #[test]

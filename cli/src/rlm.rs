@@ -1,0 +1,261 @@
+//! `agentkernel rlm`: questions answered by programs that a model writes.
+
+mod progress;
+mod runs;
+
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agentkernel::Stream;
+use agentkernel::rlm::{Interrupter, Rlm, RlmBuilder, RlmOutcome, RunEnding, Trajectory};
+use serde::Serialize;
+
+use self::progress::Display;
+use crate::arguments::{self, RlmAction};
+use crate::failure::{Failure, Result};
+use crate::input::Input;
+use crate::output::{self, unwritten};
+use crate::report::{self, Asked};
+use crate::settings::Settings;
+use crate::signals::{self, Signal};
+use crate::units::show_duration;
+use crate::{hints, llm, terminal, trust};
+
+/// How long a block of code may run where nobody says: it waits for models and for children.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The exit code of an answer that is only the best that was known at a limit.
+const BEST_EFFORT: i32 = 3;
+
+pub fn run(mut arguments: arguments::Rlm) -> Result<i32> {
+    match arguments.action.take() {
+        Some(RlmAction::View { file, output }) => runs::view(file, output.as_deref()),
+        Some(RlmAction::List { json }) => runs::list(json),
+        None => ask(arguments),
+    }
+}
+
+fn ask(arguments: arguments::Rlm) -> Result<i32> {
+    let talk = arguments.talk;
+    let question = question(arguments.question, arguments.question_file)?;
+    let settings = Settings::with_timeout(arguments.sandbox, &arguments.models, BLOCK_TIMEOUT)?;
+    let granted = settings.llm.as_ref().ok_or_else(llm::absent)?;
+    if talk.verbose
+        && let Some(file) = &settings.config_file
+    {
+        terminal::remark(&format!("configured by `{}`", file.display()));
+    }
+    let contexts: Vec<_> = arguments.contexts.iter().map(PathBuf::as_path).collect();
+    if let Some(file) = &granted.secrets {
+        trust::hidden(file, contexts.iter().copied())?;
+    }
+    let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
+    let (trajectory, kept) = match (arguments.no_trajectory, arguments.trajectory) {
+        (true, _) => (Trajectory::none(), None),
+        (false, Some(file)) => (Trajectory::create(&file)?, Some(file)),
+        (false, None) => runs::keep(),
+    };
+    let mut builder = Rlm::builder(&kernel)
+        .grants(settings.grants.clone())
+        .budget(granted.budget.clone())
+        .trajectory(trajectory);
+    builder = with_contexts(builder, &arguments.contexts)?;
+    if let Some(steps) = arguments.max_iterations {
+        builder = builder.max_iterations(steps);
+    }
+    if let Some(steps) = arguments.max_errors {
+        builder = builder.max_errors(steps);
+    }
+    if let Some(children) = arguments.max_children {
+        builder = builder.max_children(children);
+    }
+    let display = Display::start(talk);
+    if let Some(on_event) = display.handler() {
+        builder = builder.on_event(on_event);
+    }
+    let rlm = builder.build()?;
+    let stopping = Stopping::listen(rlm.interrupter());
+    let result = rlm.ask_blocking(&question);
+    display.end();
+    let outcome = result?;
+    let code = match stopping.ended() {
+        Some(signal) if outcome.ending == RunEnding::Interrupted => signal.exit_code(),
+        _ => exit_code(&outcome),
+    };
+
+    let kept = kept.map(|file| file.display().to_string());
+    let written = match arguments.json {
+        true => json(&outcome, kept.as_deref(), code)?,
+        false => answer(&outcome),
+    };
+    if let Err(error) = written {
+        return unwritten(&error);
+    }
+    if arguments.json {
+        return Ok(code);
+    }
+    complain(&outcome);
+    if !talk.quiet {
+        let steps = match outcome.iterations {
+            1 => "1 step".to_owned(),
+            steps => format!("{steps} steps"),
+        };
+        let (asked, wall) = (llm::used(&outcome.usage), show_duration(outcome.wall));
+        terminal::remark(&format!("{steps}, {asked}, {wall}"));
+        if let Some(file) = kept {
+            terminal::remark(&format!("`agentkernel rlm view {file}` makes a page of it"));
+        }
+    }
+    Ok(code)
+}
+
+/// Gives the run its contexts.
+// The one place where contexts are opened and passed on: `builder.context(Context::open(paths)?)`.
+fn with_contexts(builder: RlmBuilder, paths: &[PathBuf]) -> Result<RlmBuilder> {
+    match paths {
+        [] => Ok(builder),
+        [first, ..] => Err(Failure::new(format!(
+            "`--context {}` cannot be given: this build has no contexts",
+            first.display()
+        ))
+        .hint("mount the data, as in `--mount ./data:/data`, and say in the question where it is")),
+    }
+}
+
+/// What is asked: an argument, standard input or a file.
+fn question(given: Option<String>, file: Option<PathBuf>) -> Result<String> {
+    let cannot =
+        |what: &str, error: io::Error| Failure::new(format!("cannot read the question from {what}: {error}"));
+    let bytes = match (given, file) {
+        (Some(given), _) if given == "-" => {
+            let mut bytes = Vec::new();
+            Input::default().read_to_end(&mut bytes).map_err(|error| cannot("standard input", error))?;
+            bytes
+        }
+        (Some(given), _) => given.into_bytes(),
+        (None, Some(file)) => {
+            std::fs::read(&file).map_err(|error| cannot(&format!("`{}`", file.display()), error))?
+        }
+        (None, None) => {
+            return Err(Failure::new("nothing is asked").hint(
+                "give a question, as in `agentkernel rlm --model NAME \"What is …?\"`, `-` for standard input, \
+                 or `--question-file FILE`",
+            ));
+        }
+    };
+    let question = String::from_utf8(bytes).map_err(|_| Failure::new("the question is not UTF-8"))?;
+    match question.trim() {
+        "" => Err(Failure::new("the question is empty")),
+        question => Ok(question.to_owned()),
+    }
+}
+
+fn exit_code(outcome: &RlmOutcome) -> i32 {
+    match (outcome.ending, &outcome.answer) {
+        (RunEnding::Interrupted, _) => Signal::Interrupt.exit_code(),
+        (RunEnding::Answered, Some(_)) => 0,
+        (RunEnding::Limit, Some(_)) => BEST_EFFORT,
+        _ => 1,
+    }
+}
+
+/// Prints the answer. A terminal would obey what is in it.
+fn answer(outcome: &RlmOutcome) -> io::Result<()> {
+    let Some(answer) = &outcome.answer else { return Ok(()) };
+    let mut text = match io::stdout().is_terminal() {
+        true => terminal::escaped(answer),
+        false => answer.clone(),
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    output::write(Stream::Stdout, text.as_bytes())
+}
+
+/// Says why the run has not ended with an answer, if it has not.
+fn complain(outcome: &RlmOutcome) {
+    if outcome.ending == RunEnding::Answered {
+        return;
+    }
+    let reason = terminal::escaped(outcome.message.as_deref().unwrap_or("nobody knows why"));
+    let hint = match outcome.ending {
+        RunEnding::Limit if reason.contains("steps were made") => {
+            Some("give more with `--max-iterations`".to_owned())
+        }
+        RunEnding::Limit => hints::more(&reason),
+        _ => None,
+    };
+    let what = match outcome.answer {
+        Some(_) => "this is only the best that was known",
+        None => "there is no answer",
+    };
+    terminal::error(&format!("{what}: {reason}"), hint.as_deref());
+}
+
+/// The object that `--json` prints; docs/rlm.schema.json describes it.
+#[derive(Serialize)]
+struct Report<'a> {
+    answer: Option<&'a str>,
+    best_effort: bool,
+    ending: RunEnding,
+    message: Option<&'a str>,
+    iterations: u32,
+    usage: std::collections::BTreeMap<String, Asked>,
+    wall_seconds: f64,
+    trajectory: Option<&'a str>,
+    exit_code: i32,
+}
+
+fn json(outcome: &RlmOutcome, trajectory: Option<&str>, exit_code: i32) -> Result<io::Result<()>> {
+    let report = Report {
+        answer: outcome.answer.as_deref(),
+        best_effort: outcome.best_effort,
+        ending: outcome.ending,
+        message: outcome.message.as_deref(),
+        iterations: outcome.iterations,
+        usage: report::asked(&outcome.usage),
+        wall_seconds: outcome.wall.as_secs_f64(),
+        trajectory,
+        exit_code,
+    };
+    let mut text = serde_json::to_string(&report)
+        .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
+    text.push('\n');
+    Ok(output::write(Stream::Stdout, text.as_bytes()))
+}
+
+/// Ends the run at the first signal, with what is known, and this process at the second.
+#[derive(Clone, Default)]
+struct Stopping(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    first: Option<Signal>,
+    ended: bool,
+}
+
+impl Stopping {
+    fn listen(interrupter: Interrupter) -> Self {
+        let stopping = Stopping::default();
+        let heard = stopping.clone();
+        // Without a handler a signal ends the process, which is all right too.
+        let _ = signals::listen(move |signal| {
+            let mut heard = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if heard.ended || heard.first.is_some() {
+                std::process::exit(signal.exit_code());
+            }
+            heard.first = Some(signal);
+            interrupter.interrupt();
+        });
+        stopping
+    }
+
+    /// The run has ended; says which signal came.
+    fn ended(&self) -> Option<Signal> {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.ended = true;
+        heard.first
+    }
+}
