@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use agentkernel::Stream;
-use agentkernel::rlm::{Interrupter, Rlm, RlmBuilder, RlmOutcome, RunEnding, Trajectory};
+use agentkernel::rlm::{Interrupter, Rlm, RlmOutcome, RunEnding, Trajectory};
+use agentkernel::{Context, Stream};
 use serde::Serialize;
 
 use self::progress::Display;
@@ -51,6 +51,10 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     if let Some(file) = &granted.secrets {
         trust::hidden(file, contexts.iter().copied())?;
     }
+    let context = match contexts.is_empty() {
+        true => None,
+        false => Some(Context::open(&contexts)?),
+    };
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let (trajectory, kept) = match (arguments.no_trajectory, arguments.trajectory) {
         (true, _) => (Trajectory::none(), None),
@@ -61,7 +65,9 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
         .grants(settings.grants.clone())
         .budget(granted.budget.clone())
         .trajectory(trajectory);
-    builder = with_contexts(builder, &arguments.contexts)?;
+    if let Some(context) = context {
+        builder = builder.context(context);
+    }
     if let Some(steps) = arguments.max_iterations {
         builder = builder.max_iterations(steps);
     }
@@ -109,19 +115,6 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
         }
     }
     Ok(code)
-}
-
-/// Gives the run its contexts.
-// The one place where contexts are opened and passed on: `builder.context(Context::open(paths)?)`.
-fn with_contexts(builder: RlmBuilder, paths: &[PathBuf]) -> Result<RlmBuilder> {
-    match paths {
-        [] => Ok(builder),
-        [first, ..] => Err(Failure::new(format!(
-            "`--context {}` cannot be given: this build has no contexts",
-            first.display()
-        ))
-        .hint("mount the data, as in `--mount ./data:/data`, and say in the question where it is")),
-    }
 }
 
 /// What is asked: an argument, standard input or a file.
