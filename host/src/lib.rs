@@ -34,6 +34,9 @@ mod console;
 #[allow(unsafe_code)]
 mod engine;
 mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 mod grant;
 mod kernel;
 mod modules;

@@ -10,6 +10,10 @@ pub(crate) struct Description {
     pub interfaces: Vec<Interface>,
     /// Types with names of their own; a [`Type::Named`] is a position here.
     pub types: Vec<NamedType>,
+    /// Whether the component uses what asynchronous functions need.
+    pub concurrent: bool,
+    /// Whether it lifts `async func`s as if they were plain ones.
+    pub lifted_plainly: bool,
 }
 
 /// The functions of one exported interface, or those that the component exports by themselves.
@@ -118,6 +122,11 @@ impl Description {
         let docs = std::iter::once(&self.docs).chain(self.interfaces.iter().map(|interface| &interface.docs));
         let docs = docs.into_iter().find(|docs| !docs.is_empty());
         docs.and_then(|docs| docs.lines().next()).unwrap_or_default().to_owned()
+    }
+
+    /// All functions, in the order of their numbers.
+    pub fn functions(&self) -> impl Iterator<Item = &Function> + Clone {
+        self.interfaces.iter().flat_map(|interface| &interface.functions)
     }
 
     /// How many functions there are; closing a resource is not among them.

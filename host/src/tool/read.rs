@@ -11,6 +11,7 @@ use wit_parser::{
 };
 
 use super::describe::{Description, Function, Interface, Kind, Member, NamedType, Shape, Type};
+use super::lifts;
 use crate::{Error, ErrorKind, Result};
 
 impl Description {
@@ -31,12 +32,15 @@ impl Description {
                 bad("is a WIT package, not a component".into()).hint("give the component that implements it")
             );
         };
-        let mut reader =
-            Reader { resolve: &resolve, docs, known: HashMap::new(), out: Description::default() };
+        let mut reader = Reader::new(&resolve, docs);
         for (key, item) in &resolve.worlds[world].exports {
             reader.export(key, item).map_err(&bad)?;
         }
-        let described = reader.out;
+        let mut described = reader.out;
+        described.concurrent = lifts::is_concurrent(component);
+        if described.concurrent {
+            described.lifted_plainly = lifts::plainly(component).map_err(&bad)?;
+        }
         if described.interfaces.iter().all(|interface| interface.functions.is_empty()) {
             return Err(bad("exports no function".into())
                 .hint("a tool exports functions, by themselves or in interfaces; a program (`wasi:cli/run`) is none"));
@@ -57,8 +61,7 @@ impl Description {
         let text = format!("package host:functions;\ninterface functions {{\n{items}\n}}\n");
         let (resolve, package) = parse(&text).map_err(|message| bad(format!("are not WIT: {message}")))?;
         let docs = documentation_of(&resolve, package);
-        let mut reader =
-            Reader { resolve: &resolve, docs, known: HashMap::new(), out: Description::default() };
+        let mut reader = Reader::new(&resolve, docs);
         for (name, interface) in &resolve.packages[package].interfaces {
             reader.interface(*interface, name.clone(), name.clone()).map_err(&bad)?;
         }
@@ -151,16 +154,53 @@ fn leb128_length(length: usize) -> usize {
     (usize::BITS - length.leading_zeros()).div_ceil(7).max(1) as usize
 }
 
+/// How many types a description may have, each counted as often as it would be written out. Names can
+/// make of a page of WIT more than any memory holds: `type b = tuple<a, a>; type c = tuple<b, b>; …`
+const MAX_TYPES: usize = 1 << 18;
+
+/// How deep types may lie in each other. wasmtime allows no more.
+const MAX_DEPTH: usize = 100;
+
 struct Reader<'a> {
     resolve: &'a Resolve,
     docs: serde_json::Value,
-    known: HashMap<TypeId, usize>,
+    known: HashMap<TypeId, Known>,
+    /// How many more types there may be.
+    left: usize,
+    /// How deep the reader is in a type, and has been.
+    depth: usize,
+    deepest: usize,
     out: Description,
+}
+
+/// A type with a name that is described already.
+struct Known {
+    position: usize,
+    types: usize,
+    depth: usize,
 }
 
 type Read<T> = Result<T, String>;
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(resolve: &'a Resolve, docs: serde_json::Value) -> Self {
+        let (known, out) = (HashMap::new(), Description::default());
+        Reader { resolve, docs, known, left: MAX_TYPES, depth: 0, deepest: 0, out }
+    }
+
+    /// Counts types that lie so deep in the one that is read.
+    fn count(&mut self, types: usize, depth: usize) -> Read<()> {
+        self.left = self
+            .left
+            .checked_sub(types)
+            .ok_or_else(|| format!("has more than {MAX_TYPES} types, each counted as often as it is used"))?;
+        self.deepest = self.deepest.max(self.depth + depth);
+        match self.deepest > MAX_DEPTH {
+            true => Err(format!("has types that lie more than {MAX_DEPTH} deep in each other")),
+            false => Ok(()),
+        }
+    }
+
     fn export(&mut self, key: &WorldKey, item: &WorldItem) -> Read<()> {
         match item {
             WorldItem::Interface { id, .. } => {
@@ -208,10 +248,10 @@ impl Reader<'_> {
             let function = self.function(function, docs)?;
             self.out.interfaces[position].functions.push(function);
         }
-        for (ty, index) in &self.known {
+        for (ty, known) in &self.known {
             let inside = self.resolve.types[*ty].owner == wit_parser::TypeOwner::Interface(id);
             if inside {
-                self.out.types[*index].interface = Some(position);
+                self.out.types[known.position].interface = Some(position);
             }
         }
         Ok(())
@@ -255,6 +295,14 @@ impl Reader<'_> {
     }
 
     fn ty(&mut self, ty: &WitType) -> Read<Type> {
+        self.count(1, 1)?;
+        self.depth += 1;
+        let read = self.plain_or_defined(ty);
+        self.depth -= 1;
+        read
+    }
+
+    fn plain_or_defined(&mut self, ty: &WitType) -> Read<Type> {
         Ok(match ty {
             WitType::Bool => Type::Bool,
             WitType::U8 => Type::U8,
@@ -319,9 +367,11 @@ impl Reader<'_> {
         while let TypeDefKind::Type(WitType::Id(inner)) = resolve.types[id].kind {
             id = inner;
         }
-        if let Some(position) = self.known.get(&id) {
-            return Ok(*position);
+        if let Some(Known { position, types, depth }) = self.known.get(&id) {
+            let (position, types, depth) = (*position, *types, *depth);
+            return self.count(types, depth).map(|()| position);
         }
+        let (left, deepest) = (self.left, std::mem::replace(&mut self.deepest, self.depth));
         let definition = &resolve.types[id];
         let name = definition.name.clone().ok_or("has a type without a name")?;
         let owner = match definition.owner {
@@ -387,7 +437,37 @@ impl Reader<'_> {
         }
         let position = self.out.types.len();
         self.out.types.push(NamedType { name, docs, interface: None, shape });
-        self.known.insert(id, position);
+        let known = Known { position, types: left - self.left, depth: self.deepest - self.depth };
+        self.known.insert(id, known);
+        self.deepest = self.deepest.max(deepest);
         Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_would_be_too_many_or_too_deep_are_refused() {
+        let refused = |items: String, message: &str| {
+            let error = Description::of_interface(&items, "test").unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        };
+        let chain = |count: usize, next: &dyn Fn(String) -> String| {
+            let names =
+                (1..count).map(|number| next(format!("t{}", number - 1)).replace('$', &number.to_string()));
+            names.collect::<String>()
+        };
+        let pairs = chain(40, &|before| format!("type t$ = tuple<{before}, {before}>;\n"));
+        refused(format!("type t0 = u8;\n{pairs}f: func(a: t39);"), "more than 262144 types");
+        let records = chain(40, &|before| format!("record t$ {{ a: {before}, b: {before} }}\n"));
+        refused(format!("record t0 {{ a: u8 }}\n{records}f: func(a: t39);"), "more than 262144 types");
+        let lists = chain(200, &|before| format!("type t$ = list<{before}>;\n"));
+        refused(format!("type t0 = u8;\n{lists}f: func(a: t199);"), "more than 100 deep");
+        // In whichever order they are described.
+        let nested = chain(200, &|before| format!("record t$ {{ a: {before} }}\n"));
+        let each: String = (0..200).map(|number| format!("f{number}: func(a: t{number});\n")).collect();
+        refused(format!("record t0 {{ a: u8 }}\n{nested}{each}"), "more than 100 deep");
     }
 }

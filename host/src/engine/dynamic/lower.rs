@@ -24,7 +24,8 @@ pub(super) struct Arguments<'a> {
 unsafe impl ComponentType for Arguments<'_> {
     type Lower = [ValRaw; MAX_FLAT_PARAMS];
 
-    const ABI: CanonicalAbiInfo = CanonicalAbiInfo::SCALAR8;
+    const ABI: CanonicalAbiInfo =
+        CanonicalAbiInfo { flat_count: Some(MAX_FLAT_PARAMS as u8), ..CanonicalAbiInfo::SCALAR8 };
 
     fn typecheck(_: &InterfaceType, _: &InstanceType<'_>) -> Result<()> {
         Ok(())
