@@ -194,11 +194,68 @@ fn an_async_function_is_not_for_other_tools() {
     let error = builder().tool(provider("async")).tool(user("async")).build().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Tool);
     assert!(
-        error.to_string().contains("has an `async func`, `f`, which another tool cannot call"),
+        error.to_string().contains("has an asynchronous function `f`, which is not for other tools"),
         "{error}"
     );
     // A plain function of a tool that runs in the other engine can.
     let kernel = builder().tool(provider("")).tool(user("")).build().unwrap();
     let mut session = kernel.session().limits(limits()).start().unwrap();
     assert_eq!(repr(&mut session, "from tools.waiting import g\ng(41)"), "42");
+}
+
+#[test]
+fn streams_and_futures_are_passed_whole() {
+    let mut grants = ToolGrants::default();
+    grants.limits.timeout = Some(Duration::from_secs(5));
+    let text = include_str!("tools/composed/streams.wat");
+    let mut session = session(Tool::from_bytes("waiting", component(text)).grants(grants));
+    session.run_blocking("from array import array").unwrap();
+    for (code, expected) in [
+        ("await w.total(bytes(range(256)) * 5)", "163200"),
+        ("await w.total(b'')", "0"),
+        ("await w.countdown(5)", "array('I', [5, 4, 3, 2, 1])"),
+        ("await w.countdown(0)", "array('I')"),
+        ("await w.soon()", "'soon'"),
+        ("await w.same_bytes(b'abc'), await w.same_bytes(b'')", "(b'abc', b'')"),
+        ("len(await w.same_bytes(bytes(3_000_000)))", "3000000"),
+        ("await w.same_texts(['a', '', 'é'])", "['a', '', 'é']"),
+        ("await w.same_letter('x')", "'x'"),
+        ("await w.pair(array('f', [1.5, 2.0]), 'later')", "(array('f', [1.5, 2.0]), 'later')"),
+        (
+            "await asyncio.gather(w.soon(), w.countdown(2), w.total(b'\\x01'))",
+            "['soon', array('I', [2, 1]), 1]",
+        ),
+        ("from tools._runtime import call_json\ncall_json('waiting.countdown', '[3]')", "'[3, 2, 1]'"),
+    ] {
+        assert_eq!(repr(&mut session, code), expected, "{code}");
+    }
+    let described = repr(&mut session, "tools.describe('waiting.countdown')");
+    assert!(described.starts_with("async def countdown(start: int) -> array[int]"), "{described}");
+    let message = error(&mut session, "await w.endless()");
+    assert!(message.contains("larger than"), "{message}");
+    let message = error(&mut session, "await w.stalled()");
+    assert!(message.starts_with("tools.ToolTimeout"), "{message}");
+    assert_eq!(repr(&mut session, "await w.soon()"), "'soon'");
+}
+
+#[test]
+fn streams_of_what_cannot_be_passed_are_refused() {
+    for ty in ["(stream)", "(stream (list u8))", "(future (tuple u8 u8))", "(stream $s)"] {
+        let text = format!(
+            "(component
+               (type $s (stream u8))
+               (core module $m (func (export \"f\") (param i32) unreachable))
+               (core instance $i (instantiate $m))
+               (type $t {ty})
+               (func (export \"f\") (param \"v\" $t) (canon lift (core func $i \"f\"))))"
+        );
+        let error = builder().tool(Tool::from_bytes("t", component(&text))).build().err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Tool);
+        let message = error.to_string();
+        assert!(message.contains("`f` takes or gives a stream or a future of something else"), "{message}");
+    }
+    // A function of the host passes lists.
+    let tool = Tool::functions("t", "f: func(v: stream<u8>);").function("f", |()| ());
+    let error = builder().tool(tool).build().err().unwrap();
+    assert!(error.to_string().contains("takes or gives a stream or a future"), "{error}");
 }

@@ -44,7 +44,7 @@ use crate::state::State;
 use crate::{Error, ErrorKind, Result};
 
 /// Changes whenever the way a cached artefact is made or laid out does.
-const CACHE_FORMAT: u32 = 5;
+const CACHE_FORMAT: u32 = 6;
 
 /// Native stack that guest code may use. Python's own limits are lower but for freeing, comparing and
 /// showing deeply nested data.

@@ -8,7 +8,6 @@ use wasmtime::component::{ComponentExportIndex, InstancePre};
 use super::ToolGrants;
 use super::describe::{Description, Shape};
 use super::effect;
-use super::lifts;
 use super::state::ToolState;
 use crate::engine::{Cache, Progress, ToolEngines};
 use crate::{Error, ErrorKind, Result};
@@ -23,7 +22,7 @@ pub(crate) struct Component {
     pub needs: Vec<usize>,
     /// Where it exports its functions.
     pub exports: Vec<ComponentExportIndex>,
-    /// Of its `async func`s, by their positions: in how many registers their results come.
+    /// Of its asynchronous functions, by their positions: in how many registers their results come.
     pub registers: Vec<Option<usize>>,
     /// The names of what it imports.
     pub imports: Vec<String>,
@@ -96,12 +95,7 @@ impl Component {
                 );
             }
         }
-        let registers = description
-            .functions()
-            .map(|function| {
-                function.is_async.then(|| lifts::registers(&description, function.result.as_ref()))
-            })
-            .collect();
+        let registers = description.functions().map(|function| function.registers.map(usize::from)).collect();
         Ok((
             description,
             Component {

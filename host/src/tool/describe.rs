@@ -12,8 +12,6 @@ pub(crate) struct Description {
     pub types: Vec<NamedType>,
     /// Whether the component uses what asynchronous functions need.
     pub concurrent: bool,
-    /// Whether it lifts `async func`s as if they were plain ones.
-    pub lifted_plainly: bool,
 }
 
 /// The functions of one exported interface, or those that the component exports by themselves.
@@ -35,7 +33,10 @@ pub(crate) struct Function {
     pub name: String,
     pub docs: String,
     pub kind: Kind,
+    /// Whether it is awaited: an `async func`, or one that passes streams or futures.
     pub is_async: bool,
+    /// Of one that is, in a component: in how many registers its result comes.
+    pub registers: Option<u8>,
     /// Names and types; a method's `self` is not among them.
     pub parameters: Vec<(String, Type)>,
     pub result: Option<Type>,
@@ -114,6 +115,14 @@ pub(crate) enum Type {
     Named(usize),
     Own(usize),
     Borrow(usize),
+}
+
+impl Type {
+    /// Whether it is a number, a character, a truth value or a string.
+    pub fn is_simple(&self) -> bool {
+        use Type::{Bool, Char, F32, F64, Json, S8, S16, S32, S64, String, U8, U16, U32, U64};
+        matches!(self, Bool | Char | F32 | F64 | Json | S8 | S16 | S32 | S64 | String | U8 | U16 | U32 | U64)
+    }
 }
 
 impl Description {

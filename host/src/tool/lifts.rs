@@ -3,9 +3,8 @@
 
 use wasmparser::component_types::ComponentAnyTypeId;
 use wasmparser::{CanonicalFunction, CanonicalOption, Parser, Payload, Validator, WasmFeatures};
-use wasmtime_environ::component::{MAX_FLAT_PARAMS, MAX_FLAT_RESULTS};
-
-use super::describe::{Description, Shape, Type};
+use wit_parser::abi::{FlatTypes, WasmType};
+use wit_parser::{Resolve, Type};
 
 /// Whether a component uses what overlapping calls need, in itself or in what it is composed of.
 pub(super) fn is_concurrent(component: &[u8]) -> bool {
@@ -56,35 +55,12 @@ pub(super) fn plainly(component: &[u8]) -> Result<bool, String> {
     }
 }
 
-/// In how many registers a result comes.
-pub(super) fn registers(described: &Description, result: Option<&Type>) -> usize {
-    let most = if described.lifted_plainly { MAX_FLAT_RESULTS } else { MAX_FLAT_PARAMS };
-    match result.map_or(0, |ty| flat(described, ty)) {
-        count if count > most => 1,
-        count => count,
-    }
-}
-
-/// How many values of core WebAssembly a type is; no more than is needed to see that it is too many.
-fn flat(described: &Description, ty: &Type) -> usize {
-    let sum = |types: &mut dyn Iterator<Item = &Type>| {
-        types.fold(0usize, |sum, ty| if sum > MAX_FLAT_PARAMS { sum } else { sum + flat(described, ty) })
-    };
-    let case = |payloads: &mut dyn Iterator<Item = &Type>| {
-        1 + payloads.map(|ty| flat(described, ty)).max().unwrap_or_default()
-    };
-    match ty {
-        Type::String | Type::Json | Type::List(_) | Type::Map(..) => 2,
-        Type::Tuple(types) => sum(&mut types.iter()),
-        Type::Array(element, count) => flat(described, element).saturating_mul(*count as usize),
-        Type::Option(inner) => case(&mut std::iter::once(&**inner)),
-        Type::Result(ok, error) => case(&mut ok.iter().chain(error).map(|ty| &**ty)),
-        Type::Named(index) => match &described.types[*index].shape {
-            Shape::Record(fields) => sum(&mut fields.iter().map(|field| &field.ty)),
-            Shape::Variant(cases) => case(&mut cases.iter().filter_map(|case| case.ty.as_ref())),
-            Shape::Flags(flags) => flags.len().div_ceil(32),
-            Shape::Enum(_) | Shape::Resource => 1,
-        },
-        _ => 1,
+/// In how many registers a result comes, of which there are `most`.
+pub(super) fn registers(resolve: &Resolve, result: Option<&Type>, most: usize) -> u8 {
+    let mut types = [WasmType::I32; Resolve::MAX_FLAT_PARAMS];
+    let mut flat = FlatTypes::new(&mut types[..most]);
+    match result.is_none_or(|ty| resolve.push_flat(ty, &mut flat)) {
+        true => flat.to_vec().len() as u8,
+        false => 1,
     }
 }

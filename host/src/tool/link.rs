@@ -234,16 +234,16 @@ fn add(
                 let Some(ComponentItem::ComponentFunc(offered)) = offered.map(|(_, item)| item.ty) else {
                     return Err(bad(format!("has no function `{name}`")));
                 };
-                if wanted.async_() || offered.async_() {
-                    return Err(bad(format!(
-                        "has an `async func`, `{name}`, which another tool cannot call"
-                    )));
-                }
                 if !same(&wanted, &offered) {
                     return Err(bad(format!("has a function `{name}` of another type than is imported")));
                 }
                 let position = interface.functions.iter().position(|function| function.export == name);
                 let Some(position) = position else { return Err(bad(format!("has no function `{name}`"))) };
+                if interface.functions[position].is_async {
+                    return Err(bad(format!(
+                        "has an asynchronous function `{name}`, which is not for other tools"
+                    )));
+                }
                 instance
                     .func_new(name, move |store, _, arguments, results| {
                         call(store, slot, first + position, arguments, results)
@@ -260,7 +260,9 @@ fn add(
 }
 
 fn same(wanted: &ComponentFunc, offered: &ComponentFunc) -> bool {
-    wanted.params().eq(offered.params()) && wanted.results().eq(offered.results())
+    wanted.async_() == offered.async_()
+        && wanted.params().eq(offered.params())
+        && wanted.results().eq(offered.results())
 }
 
 /// Calls function `function` of the tool that is the caller's need number `slot`.

@@ -32,15 +32,14 @@ impl Description {
                 bad("is a WIT package, not a component".into()).hint("give the component that implements it")
             );
         };
+        let concurrent = lifts::is_concurrent(component);
+        let plainly = concurrent && lifts::plainly(component).map_err(&bad)?;
         let mut reader = Reader::new(&resolve, docs);
+        reader.lifted = Some(if plainly { Resolve::MAX_FLAT_RESULTS } else { Resolve::MAX_FLAT_PARAMS });
         for (key, item) in &resolve.worlds[world].exports {
             reader.export(key, item).map_err(&bad)?;
         }
-        let mut described = reader.out;
-        described.concurrent = lifts::is_concurrent(component);
-        if described.concurrent {
-            described.lifted_plainly = lifts::plainly(component).map_err(&bad)?;
-        }
+        let described = Description { concurrent, ..reader.out };
         if described.interfaces.iter().all(|interface| interface.functions.is_empty()) {
             return Err(bad("exports no function".into())
                 .hint("a tool exports functions, by themselves or in interfaces; a program (`wasi:cli/run`) is none"));
@@ -170,6 +169,10 @@ struct Reader<'a> {
     /// How deep the reader is in a type, and has been.
     depth: usize,
     deepest: usize,
+    /// Whether there are streams or futures in the type that is read.
+    flows: bool,
+    /// In how many registers an `async func` may give its result, if this is a component.
+    lifted: Option<usize>,
     out: Description,
 }
 
@@ -178,6 +181,7 @@ struct Known {
     position: usize,
     types: usize,
     depth: usize,
+    flows: bool,
 }
 
 type Read<T> = Result<T, String>;
@@ -185,7 +189,17 @@ type Read<T> = Result<T, String>;
 impl<'a> Reader<'a> {
     fn new(resolve: &'a Resolve, docs: serde_json::Value) -> Self {
         let (known, out) = (HashMap::new(), Description::default());
-        Reader { resolve, docs, known, left: MAX_TYPES, depth: 0, deepest: 0, out }
+        Reader {
+            resolve,
+            docs,
+            known,
+            left: MAX_TYPES,
+            depth: 0,
+            deepest: 0,
+            flows: false,
+            lifted: None,
+            out,
+        }
     }
 
     /// Counts types that lie so deep in the one that is read.
@@ -266,6 +280,7 @@ impl<'a> Reader<'a> {
 
     fn function(&mut self, function: &wit_parser::Function, docs: String) -> Read<Function> {
         let in_function = |message: String| format!("cannot be used: `{}` {message}", function.name);
+        self.flows = false;
         let mut parameters = Vec::new();
         for parameter in &function.params {
             let ty = self.ty(&parameter.ty).map_err(in_function)?;
@@ -280,6 +295,16 @@ impl<'a> Reader<'a> {
                 Kind::Method(self.named(id)?)
             }
         };
+        let result = function.result.as_ref().map(|ty| self.ty(ty)).transpose().map_err(in_function)?;
+        if self.flows && matches!(kind, Kind::Constructor(_)) {
+            return Err(in_function("is a constructor that takes a stream or a future".into()));
+        }
+        let is_async = function.kind.is_async() || self.flows;
+        let most = match function.kind.is_async() {
+            true => self.lifted,
+            false => self.lifted.map(|_| Resolve::MAX_FLAT_RESULTS),
+        };
+        let registers = most.filter(|_| is_async);
         Ok(Function {
             export: function.name.clone(),
             name: match kind {
@@ -288,8 +313,9 @@ impl<'a> Reader<'a> {
             },
             docs,
             kind,
-            is_async: function.kind.is_async(),
-            result: function.result.as_ref().map(|ty| self.ty(ty)).transpose().map_err(in_function)?,
+            is_async,
+            registers: registers.map(|most| lifts::registers(self.resolve, function.result.as_ref(), most)),
+            result,
             parameters,
         })
     }
@@ -347,14 +373,27 @@ impl<'a> Reader<'a> {
             }
             TypeDefKind::Handle(Handle::Own(id)) => Type::Own(self.named(*id)?),
             TypeDefKind::Handle(Handle::Borrow(id)) => Type::Borrow(self.named(*id)?),
-            TypeDefKind::Future(_) | TypeDefKind::Stream(_) => {
-                return Err("takes or gives a stream or a future".into());
+            TypeDefKind::Future(ty) | TypeDefKind::Stream(ty) => {
+                self.flows = true;
+                let item = ty.as_ref().map(|ty| self.ty(ty)).transpose()?;
+                match (item, self.lifted, &resolve.types[id].kind) {
+                    (_, None, _) => return Err("takes or gives a stream or a future".into()),
+                    (Some(item), _, kind) if item.is_simple() => match kind {
+                        TypeDefKind::Stream(_) => Type::List(Box::new(item)),
+                        _ => item,
+                    },
+                    _ => {
+                        return Err("takes or gives a stream or a future of something else than numbers, \
+                            `bool`, `char` or `string`"
+                            .into());
+                    }
+                }
             }
             TypeDefKind::Record(_)
             | TypeDefKind::Variant(_)
             | TypeDefKind::Enum(_)
-            | TypeDefKind::Flags(_)
-            | TypeDefKind::Resource => Type::Named(self.named(id)?),
+            | TypeDefKind::Flags(_) => Type::Named(self.named(id)?),
+            TypeDefKind::Resource => return Err("passes a resource without a handle".into()),
             TypeDefKind::Unknown => return Err("has a type of unknown structure".into()),
         })
     }
@@ -367,11 +406,12 @@ impl<'a> Reader<'a> {
         while let TypeDefKind::Type(WitType::Id(inner)) = resolve.types[id].kind {
             id = inner;
         }
-        if let Some(Known { position, types, depth }) = self.known.get(&id) {
-            let (position, types, depth) = (*position, *types, *depth);
+        if let Some(&Known { position, types, depth, flows }) = self.known.get(&id) {
+            self.flows |= flows;
             return self.count(types, depth).map(|()| position);
         }
         let (left, deepest) = (self.left, std::mem::replace(&mut self.deepest, self.depth));
+        let flows = std::mem::take(&mut self.flows);
         let definition = &resolve.types[id];
         let name = definition.name.clone().ok_or("has a type without a name")?;
         let owner = match definition.owner {
@@ -437,9 +477,10 @@ impl<'a> Reader<'a> {
         }
         let position = self.out.types.len();
         self.out.types.push(NamedType { name, docs, interface: None, shape });
-        let known = Known { position, types: left - self.left, depth: self.deepest - self.depth };
-        self.known.insert(id, known);
+        let (types, depth) = (left - self.left, self.deepest - self.depth);
+        self.known.insert(id, Known { position, types, depth, flows: self.flows });
         self.deepest = self.deepest.max(deepest);
+        self.flows |= flows;
         Ok(position)
     }
 }
@@ -467,7 +508,7 @@ mod tests {
         refused(format!("type t0 = u8;\n{lists}f: func(a: t199);"), "more than 100 deep");
         // In whichever order they are described.
         let nested = chain(200, &|before| format!("record t$ {{ a: {before} }}\n"));
-        let each: String = (0..200).map(|number| format!("f{number}: func(a: t{number});\n")).collect();
+        let each: String = (0..200).map(|number| format!("use{number}: func(a: t{number});\n")).collect();
         refused(format!("record t0 {{ a: u8 }}\n{nested}{each}"), "more than 100 deep");
     }
 }

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use wasmtime::component::__internal::{CanonicalAbiInfo, ComponentTypes, InstanceType, LiftContext};
-use wasmtime::component::{ComponentNamedList, ComponentType, Lift, ResourceAny};
+use wasmtime::component::{ComponentNamedList, ComponentType, FutureAny, Lift, ResourceAny, StreamAny};
 use wasmtime::{Result, ValRaw, bail};
 use wasmtime_environ::component::{
     InterfaceType, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, StringEncoding, VariantInfo,
 };
 
+use super::flow::{End, Flow};
 use super::lower::is_plain;
 use crate::engine::{Interrupt, Stopped};
 
@@ -25,11 +26,13 @@ pub(super) struct Encoded {
     pub bytes: Vec<u8>,
     /// Resources, and where their handles belong.
     pub resources: Vec<(usize, ResourceAny)>,
+    /// Streams and futures, and where what comes of them belongs.
+    pub flows: Vec<(usize, Flow)>,
     values: u32,
 }
 
 /// A component can make its results many times as large as its memory, by naming a list twice.
-const MAX_BYTES: usize = 256 << 20;
+pub(super) const MAX_BYTES: usize = 256 << 20;
 
 /// How many values are read between two looks whether to stop.
 const LOOK_EVERY: u32 = 1 << 14;
@@ -241,10 +244,28 @@ impl Encoded {
                 let resource = ResourceAny::linear_lift_from_flat(cx, ty, &from.take()?)?;
                 self.put_resource(resource)
             }
-            InterfaceType::Future(_) | InterfaceType::Stream(_) | InterfaceType::ErrorContext(_) => {
-                bail!("a result is of a type that cannot be returned")
+            InterfaceType::Future(_) | InterfaceType::Stream(_) => {
+                let handle = from.take()?;
+                self.put_flow(cx, types, ty, handle)
             }
+            InterfaceType::ErrorContext(_) => bail!("a result is of a type that cannot be returned"),
         }
+    }
+
+    fn put_flow(
+        &mut self,
+        cx: &mut LiftContext<'_>,
+        types: &ComponentTypes,
+        ty: InterfaceType,
+        handle: ValRaw,
+    ) -> Result<()> {
+        let end = match ty {
+            InterfaceType::Stream(_) => End::Stream(StreamAny::linear_lift_from_flat(cx, ty, &handle)?),
+            _ => End::Future(FutureAny::linear_lift_from_flat(cx, ty, &handle)?),
+        };
+        self.flows.push((self.bytes.len(), Flow::new(types, ty, end)));
+        // A list of many costs something, as it does of other things.
+        self.put(&[])
     }
 
     fn put_string(&mut self, string: &str) -> Result<()> {
@@ -337,9 +358,11 @@ impl Encoded {
                 let resource = ResourceAny::linear_lift_from_memory(cx, ty, bytes(cx, at, 4)?)?;
                 self.put_resource(resource)
             }
-            InterfaceType::Future(_) | InterfaceType::Stream(_) | InterfaceType::ErrorContext(_) => {
-                bail!("a result is of a type that cannot be returned")
+            InterfaceType::Future(_) | InterfaceType::Stream(_) => {
+                let handle = u32::from_le_bytes(array(cx, at)?);
+                self.put_flow(cx, types, ty, ValRaw::u32(handle))
             }
+            InterfaceType::ErrorContext(_) => bail!("a result is of a type that cannot be returned"),
         }
     }
 

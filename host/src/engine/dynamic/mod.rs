@@ -18,7 +18,9 @@
 //! | variants, enums | the case's position (4), the payload |
 //! | flags | 32 of them in each 4 bytes |
 //! | handles | the host's number for the resource (4) |
+//! | `stream<T>`, `future<T>` | as `list<T>` and `T`: what has come of it at the end |
 
+mod flow;
 mod lift;
 mod lower;
 
@@ -28,6 +30,7 @@ use wasmtime::Store;
 use wasmtime::component::{Func, ResourceAny, TypedFunc};
 use wasmtime_environ::component::MAX_FLAT_RESULTS;
 
+use flow::Flow;
 use lift::{Encoded, Results};
 use lower::Arguments;
 
@@ -98,7 +101,7 @@ pub(crate) fn call<T>(
     #[expect(unsafe_code)]
     let typed = unsafe { TypedFunc::<Arguments<'_>, Results<MAX_FLAT_RESULTS>>::new_unchecked(function) };
     let call = |arguments: Arguments<'_>| Ok(typed.call(store, arguments)?.read);
-    encoded(arguments, handles, interrupt, buffer, call)
+    Ok(encoded(arguments, handles, interrupt, buffer, call)?.0)
 }
 
 /// As [`call`], for an `async func`, on this thread; `registers` says in how many its results come.
@@ -138,8 +141,15 @@ pub(crate) fn call_async<T: Send>(
         }
         with!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
     };
-    encoded(arguments, handles, interrupt, buffer, call)
+    let (bytes, flows) = encoded(arguments, handles, interrupt, buffer, call)?;
+    match flows.is_empty() {
+        true => Ok(bytes),
+        false => flow::collect(store, flows, bytes, interrupt),
+    }
 }
+
+/// Encoded results, and what belongs into them that is still to come.
+type Given = (Vec<u8>, Vec<(usize, Flow)>);
 
 fn encoded(
     [head, tail]: [&[u8]; 2],
@@ -147,7 +157,7 @@ fn encoded(
     interrupt: &Arc<Interrupt>,
     buffer: Vec<u8>,
     call: impl FnOnce(Arguments<'_>) -> wasmtime::Result<Encoded>,
-) -> wasmtime::Result<Vec<u8>> {
+) -> wasmtime::Result<Given> {
     let given = Mutex::new(std::mem::take(handles));
     lift::INTERRUPT.set(Some(Arc::clone(interrupt)));
     lift::BUFFER.set(buffer);
@@ -156,10 +166,10 @@ fn encoded(
     // It is there still if the call gave nothing.
     drop(lift::BUFFER.take());
     *handles = given.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let Encoded { mut bytes, resources, .. } = results?;
+    let Encoded { mut bytes, resources, flows, .. } = results?;
     for (at, resource) in resources {
         let handle = handles.add(resource)?;
         bytes[at..at + 4].copy_from_slice(&handle.to_le_bytes());
     }
-    Ok(bytes)
+    Ok((bytes, flows))
 }
