@@ -274,19 +274,44 @@ fn a_row_of_tools_has_the_stack_it_needs() {
             ),
         )
     };
-    let tools = [link("a", Some("b")), link("b", Some("c")), link("c", Some("d")), link("d", None)];
+    let asynchronous = tool(
+        "e",
+        r#"(component
+        (import "a:b/b" (instance $n (export "f" (func (param "n" u32) (result u32)))))
+        (core func $g (canon lower (func $n "f")))
+        (core func $gives (canon task.return (result u32)))
+        (core module $m
+            (import "" "g" (func $g (param i32) (result i32)))
+            (import "" "gives" (func $gives (param i32)))
+            (func $deep (param i32 i32) (result i32)
+                (if (result i32) (i32.eqz (local.get 0))
+                    (then (call $g (local.get 1)))
+                    (else (i32.add (i32.const 1)
+                        (call $deep (i32.sub (local.get 0) (i32.const 1)) (local.get 1))))))
+            (func (export "f") (param i32) (result i32)
+                (call $gives (call $deep (local.get 0) (local.get 0)))
+                (i32.const 0))
+            (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+        (core instance $i (instantiate $m (with "" (instance (export "g" (func $g)) (export "gives" (func $gives))))))
+        (alias core export $i "callback" (core func $callback))
+        (func (export "f") async (param "n" u32) (result u32)
+            (canon lift (core func $i "f") async (callback $callback))))"#,
+    );
+    let tools =
+        [asynchronous, link("a", Some("b")), link("b", Some("c")), link("c", Some("d")), link("d", None)];
     let mut session = start(tools.into_iter().fold(builder(), KernelBuilder::tool));
-    session.run_blocking("from tools import a\nimport asyncio").unwrap();
+    session.run_blocking("from tools import a, e\nimport asyncio").unwrap();
+    assert_eq!(repr(&mut session, "asyncio.run(e.f(5000))"), "20007");
     // As deep as one may go, and deeper.
     assert_eq!(repr(&mut session, "a.f(5000), asyncio.run(a.aio.f(5000))"), "(20007, 20007)");
-    for code in ["a.f(10**6)", "asyncio.run(a.aio.f(10**6))"] {
+    for code in ["a.f(10**6)", "asyncio.run(a.aio.f(10**6))", "asyncio.run(e.f(10**6))"] {
         assert!(error(&mut session, code).contains("call stack exhausted"), "{code}");
     }
     let code = "
 low, high = 0, 10**6
 while high - low > 1000:
     middle = (low + high) // 2
-    try: asyncio.run(a.aio.f(middle)); a.f(middle); low = middle
+    try: asyncio.run(a.aio.f(middle)); asyncio.run(e.f(middle)); a.f(middle); low = middle
     except Exception: high = middle
 low > 5000";
     assert_eq!(repr(&mut session, code), "True");

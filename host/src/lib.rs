@@ -35,6 +35,9 @@ mod context;
 #[allow(unsafe_code)]
 mod engine;
 mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 mod grant;
 mod kernel;
 pub mod llm;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -241,6 +242,30 @@ impl Interrupt {
             }
             future.as_mut().poll(context).map(Ok)
         }))
+    }
+
+    /// Runs `future` on this thread, unless the turn is stopped first. What it calls may block: it is
+    /// on no runtime.
+    pub fn drive<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Arc::new(Unpark(std::thread::current())).into();
+        let mut context = Context::from_waker(&waker);
+        let mut stopped = pin!(self.fired());
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+                return Ok(result);
+            }
+            if stopped.as_mut().poll(&mut context).is_ready() {
+                return Err(Stopped);
+            }
+            std::thread::park();
+        }
     }
 
     /// Waits until the turn is stopped.

@@ -33,18 +33,18 @@ use wasmtime::{Config, OptLevel, Store, UpdateDeadline};
 
 pub(crate) use cache::Cache;
 pub use cache::CacheEntry;
-pub(crate) use dynamic::{Handles, Malformed, call};
+pub(crate) use dynamic::{Handles, Malformed, call, call_async};
 pub(crate) use guest::{Source, manifest};
 pub(crate) use interrupt::{Control, Interrupt, Raised, Reason, Signal, Stopped, Watchdog};
 pub(crate) use stack::Stacks;
-pub(crate) use tools::ToolEngine;
+pub(crate) use tools::{ToolEngines, tool_control, tool_store};
 
 use crate::bindings::{Python, PythonPre};
 use crate::state::State;
 use crate::{Error, ErrorKind, Result};
 
 /// Changes whenever the way a cached artefact is made or laid out does.
-const CACHE_FORMAT: u32 = 4;
+const CACHE_FORMAT: u32 = 6;
 
 /// Native stack that guest code may use. Python's own limits are lower but for freeing, comparing and
 /// showing deeply nested data.
@@ -264,7 +264,9 @@ fn config(mode: Mode) -> Config {
         // Tracebacks are Python's. Without these the artefact is a third smaller.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
-        .native_unwind_info(false);
+        .native_unwind_info(false)
+        // Calls of the interpreter never overlap in one store.
+        .concurrency_support(false);
     match mode {
         Mode::Portable { fuel } => {
             config.epoch_interruption(true).consume_fuel(fuel);

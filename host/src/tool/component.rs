@@ -9,7 +9,7 @@ use super::ToolGrants;
 use super::describe::{Description, Shape};
 use super::effect;
 use super::state::ToolState;
-use crate::engine::{Cache, Progress, ToolEngine};
+use crate::engine::{Cache, Progress, ToolEngines};
 use crate::{Error, ErrorKind, Result};
 
 /// A compiled component and what it is granted.
@@ -22,6 +22,8 @@ pub(crate) struct Component {
     pub needs: Vec<usize>,
     /// Where it exports its functions.
     pub exports: Vec<ComponentExportIndex>,
+    /// Of its asynchronous functions, by their positions: in how many registers their results come.
+    pub registers: Vec<Option<usize>>,
     /// The names of what it imports.
     pub imports: Vec<String>,
 }
@@ -48,15 +50,14 @@ impl Component {
         name: &str,
         bytes: &[u8],
         grants: ToolGrants,
-        engine: &ToolEngine,
+        engines: &ToolEngines,
         cache: &Cache,
         progress: &dyn Fn(Progress),
     ) -> Result<(Description, Self)> {
         let bad = |message: String| Error::new(ErrorKind::Tool, format!("the tool `{name}` {message}"));
-        let (component, description): (_, Description) = engine.load(bytes, cache, progress, || {
-            let description = Description::read(bytes, name)?;
-            serde_json::to_vec(&description).map_err(|error| bad("cannot be described".into()).source(error))
-        })?;
+        let describe = || Description::read(bytes, name);
+        let (component, description) =
+            engines.load(bytes, cache, progress, describe, |description| description.concurrent)?;
         let has_resources = description.types.iter().any(|ty| matches!(ty.shape, Shape::Resource));
         if grants.per_call && has_resources {
             return Err(Error::new(
@@ -66,7 +67,7 @@ impl Component {
             .hint("leave `per-call` out for it"));
         }
         let mut imports = Vec::new();
-        for (import, item) in component.component_type().imports(engine.wasmtime()) {
+        for (import, item) in component.component_type().imports(component.engine()) {
             match item.ty {
                 ComponentItem::ComponentFunc(_) => {
                     return Err(bad(format!("imports the function `{import}`, which nothing provides"))
@@ -94,6 +95,7 @@ impl Component {
                 );
             }
         }
+        let registers = description.functions().map(|function| function.registers.map(usize::from)).collect();
         Ok((
             description,
             Component {
@@ -102,6 +104,7 @@ impl Component {
                 pre: None,
                 needs: Vec::new(),
                 exports,
+                registers,
                 imports,
             },
         ))

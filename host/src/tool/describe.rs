@@ -10,6 +10,8 @@ pub(crate) struct Description {
     pub interfaces: Vec<Interface>,
     /// Types with names of their own; a [`Type::Named`] is a position here.
     pub types: Vec<NamedType>,
+    /// Whether the component uses what asynchronous functions need.
+    pub concurrent: bool,
 }
 
 /// The functions of one exported interface, or those that the component exports by themselves.
@@ -31,7 +33,10 @@ pub(crate) struct Function {
     pub name: String,
     pub docs: String,
     pub kind: Kind,
+    /// Whether it is awaited: an `async func`, or one that passes streams or futures.
     pub is_async: bool,
+    /// Of one that is, in a component: in how many registers its result comes.
+    pub registers: Option<u8>,
     /// Names and types; a method's `self` is not among them.
     pub parameters: Vec<(String, Type)>,
     pub result: Option<Type>,
@@ -112,12 +117,25 @@ pub(crate) enum Type {
     Borrow(usize),
 }
 
+impl Type {
+    /// Whether it is a number, a character, a truth value or a string.
+    pub fn is_simple(&self) -> bool {
+        use Type::{Bool, Char, F32, F64, Json, S8, S16, S32, S64, String, U8, U16, U32, U64};
+        matches!(self, Bool | Char | F32 | F64 | Json | S8 | S16 | S32 | S64 | String | U8 | U16 | U32 | U64)
+    }
+}
+
 impl Description {
     /// The first line of what the tool says about itself, empty if it says nothing.
     pub fn summary(&self) -> String {
         let docs = std::iter::once(&self.docs).chain(self.interfaces.iter().map(|interface| &interface.docs));
         let docs = docs.into_iter().find(|docs| !docs.is_empty());
         docs.and_then(|docs| docs.lines().next()).unwrap_or_default().to_owned()
+    }
+
+    /// All functions, in the order of their numbers.
+    pub fn functions(&self) -> impl Iterator<Item = &Function> + Clone {
+        self.interfaces.iter().flat_map(|interface| &interface.functions)
     }
 
     /// How many functions there are; closing a resource is not among them.

@@ -11,6 +11,7 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Linker, Val};
 use wasmtime::{Engine, StoreContextMut};
 
+use super::ambient;
 use super::component::Component;
 use super::live::{Callee, Fault, Live, Used};
 use super::names::snake;
@@ -41,7 +42,8 @@ struct Need {
 }
 
 /// Links every component, to WASI and to the tools that export what it imports.
-pub(super) fn link(tools: &mut [Loaded], engine: &Engine, base: &Linker<ToolState>) -> Result<()> {
+pub(super) fn link(tools: &mut [Loaded]) -> Result<()> {
+    let mut bases = Vec::<Linker<ToolState>>::new();
     let mut all = Vec::with_capacity(tools.len());
     for tool in tools.iter() {
         all.push(match &tool.body {
@@ -58,13 +60,19 @@ pub(super) fn link(tools: &mut [Loaded], engine: &Engine, base: &Linker<ToolStat
         let bad = |message: &str| {
             Error::new(ErrorKind::Tool, format!("the tool `{}` {message}", tools[position].name))
         };
+        let engine = component.compiled.engine();
+        let known = bases.iter().position(|base| Engine::same(base.engine(), engine));
+        let base = match known {
+            Some(position) => &bases[position],
+            None => bases.push_mut(base(engine)?),
+        };
         let needs_http = component.imports.iter().any(|import| import.starts_with("wasi:http/"));
         let linked = match needs.is_empty() && !needs_http {
             true => base.instantiate_pre(&component.compiled),
             false => {
                 let mut linker = base.clone();
                 for (slot, need) in needs.iter().enumerate() {
-                    add(&mut linker, engine, tools, component, need, slot)?;
+                    add(&mut linker, tools, component, need, slot)?;
                 }
                 let http = match needs_http {
                     // Linked for those alone that import it: it is much.
@@ -85,6 +93,15 @@ pub(super) fn link(tools: &mut [Loaded], engine: &Engine, base: &Linker<ToolStat
         }
     }
     Ok(())
+}
+
+/// What every component of an engine is linked to.
+fn base(engine: &Engine) -> Result<Linker<ToolState>> {
+    let mut linker = Linker::new(engine);
+    crate::wasi::add_to_linker::<ToolState>(&mut linker)
+        .and_then(|()| ambient::add_to_linker(&mut linker))
+        .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
+    Ok(linker)
 }
 
 /// The tools that export what a component imports beside WASI.
@@ -178,7 +195,6 @@ fn check_chain(
 /// Links the functions of an imported interface to the tool that has them.
 fn add(
     linker: &mut Linker<ToolState>,
-    engine: &Engine,
     tools: &[Loaded],
     component: &Component,
     need: &Need,
@@ -194,23 +210,27 @@ fn add(
     let first: usize =
         provider.description.interfaces[..need.interface].iter().map(|before| before.functions.len()).sum();
     let ty = component.compiled.component_type();
-    let Some(ComponentItem::ComponentInstance(wanted)) =
-        ty.imports(engine).find(|(name, _)| *name == need.import).map(|(_, item)| item.ty)
+    let Some(ComponentItem::ComponentInstance(wanted)) = ty
+        .imports(component.compiled.engine())
+        .find(|(name, _)| *name == need.import)
+        .map(|(_, item)| item.ty)
     else {
         return Err(bad("is imported as something else than an interface".into()));
     };
     let offered = provided.compiled.component_type();
-    let Some(ComponentItem::ComponentInstance(offered)) =
-        offered.exports(engine).find(|(name, _)| *name == interface.export).map(|(_, item)| item.ty)
+    let Some(ComponentItem::ComponentInstance(offered)) = offered
+        .exports(provided.compiled.engine())
+        .find(|(name, _)| *name == interface.export)
+        .map(|(_, item)| item.ty)
     else {
         return Err(bad("is not exported, as it says".into()));
     };
     let mut instance =
         linker.instance(&need.import).map_err(|error| bad("cannot be linked".into()).source(error))?;
-    for (name, item) in wanted.exports(engine) {
+    for (name, item) in wanted.exports(component.compiled.engine()) {
         match item.ty {
             ComponentItem::ComponentFunc(wanted) => {
-                let offered = offered.exports(engine).find(|(other, _)| *other == name);
+                let offered = offered.exports(provided.compiled.engine()).find(|(other, _)| *other == name);
                 let Some(ComponentItem::ComponentFunc(offered)) = offered.map(|(_, item)| item.ty) else {
                     return Err(bad(format!("has no function `{name}`")));
                 };
@@ -219,6 +239,11 @@ fn add(
                 }
                 let position = interface.functions.iter().position(|function| function.export == name);
                 let Some(position) = position else { return Err(bad(format!("has no function `{name}`"))) };
+                if interface.functions[position].is_async {
+                    return Err(bad(format!(
+                        "has an asynchronous function `{name}`, which is not for other tools"
+                    )));
+                }
                 instance
                     .func_new(name, move |store, _, arguments, results| {
                         call(store, slot, first + position, arguments, results)
@@ -235,7 +260,9 @@ fn add(
 }
 
 fn same(wanted: &ComponentFunc, offered: &ComponentFunc) -> bool {
-    wanted.params().eq(offered.params()) && wanted.results().eq(offered.results())
+    wanted.async_() == offered.async_()
+        && wanted.params().eq(offered.params())
+        && wanted.results().eq(offered.results())
 }
 
 /// Calls function `function` of the tool that is the caller's need number `slot`.

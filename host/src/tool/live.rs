@@ -14,7 +14,9 @@ use super::toolbox::{Loaded, Toolbox};
 use super::{ToolGrants, ToolLimits};
 use crate::bindings::operations::Failure;
 use crate::console::{Console, Stream};
-use crate::engine::{Handles, Interrupt, Malformed, Reason, Watchdog, call};
+use crate::engine::{
+    Handles, Interrupt, Malformed, Reason, Watchdog, call, call_async, tool_control, tool_store,
+};
 use crate::workspace::{Budget, FilesystemCtx, FilesystemLimits, Preopen};
 
 /// Messages about what a tool was refused that are remembered, so as not to be repeated.
@@ -121,16 +123,17 @@ fn cannot_start(tool: &Loaded, error: &crate::Error) -> Fault {
 impl Live {
     /// A new instance. Instantiating runs the component's own start functions.
     pub fn new(call: &Callee<'_>, host: &Host<'_>) -> Result<Self, Fault> {
-        let Callee { toolbox, tool, component, used } = call;
+        let Callee { tool, component, used, .. } = call;
+        let engine = component.compiled.engine();
         let filesystem =
             used.filesystem(&component.grants.limits).map_err(|error| cannot_start(tool, &error))?;
         let denials = Denials::new(&tool.name);
         let state = ToolState::new(call, filesystem, host, denials.clone());
         let interrupt = Arc::clone(&state.interrupt);
-        let mut store = toolbox.engine.store(state);
+        let mut store = tool_store(engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(RESULT_BYTES);
-        interrupt.set_control(toolbox.engine.control());
+        interrupt.set_control(tool_control(engine));
         let mut live = Live {
             store,
             functions: Vec::new(),
@@ -167,9 +170,10 @@ impl Live {
         let called = self.functions[function];
         let interrupt = Arc::clone(&self.interrupt);
         let what = || tool.function_name(function);
-        let [head, tail] = arguments;
-        let mut bytes = self.guarded(component, host, &what, |store, handles| {
-            call(store, called, head, tail, handles, &interrupt, buffer)
+        let registers = component.registers[function];
+        let mut bytes = self.guarded(component, host, &what, |store, handles| match registers {
+            None => call(store, called, arguments, handles, &interrupt, buffer),
+            Some(registers) => call_async(store, called, registers, arguments, handles, &interrupt, buffer),
         })?;
         // Told only where the call ended in an error that nothing else explains: tools try what they need not have.
         if let Some(missed) = self.store.data().filesystem.missed()

@@ -11,6 +11,7 @@ use wit_parser::{
 };
 
 use super::describe::{Description, Function, Interface, Kind, Member, NamedType, Shape, Type};
+use super::lifts;
 use crate::{Error, ErrorKind, Result};
 
 impl Description {
@@ -31,12 +32,14 @@ impl Description {
                 bad("is a WIT package, not a component".into()).hint("give the component that implements it")
             );
         };
-        let mut reader =
-            Reader { resolve: &resolve, docs, known: HashMap::new(), out: Description::default() };
+        let concurrent = lifts::is_concurrent(component);
+        let plainly = concurrent && lifts::plainly(component).map_err(&bad)?;
+        let mut reader = Reader::new(&resolve, docs);
+        reader.lifted = Some(if plainly { Resolve::MAX_FLAT_RESULTS } else { Resolve::MAX_FLAT_PARAMS });
         for (key, item) in &resolve.worlds[world].exports {
             reader.export(key, item).map_err(&bad)?;
         }
-        let described = reader.out;
+        let described = Description { concurrent, ..reader.out };
         if described.interfaces.iter().all(|interface| interface.functions.is_empty()) {
             return Err(bad("exports no function".into())
                 .hint("a tool exports functions, by themselves or in interfaces; a program (`wasi:cli/run`) is none"));
@@ -57,8 +60,7 @@ impl Description {
         let text = format!("package host:functions;\ninterface functions {{\n{items}\n}}\n");
         let (resolve, package) = parse(&text).map_err(|message| bad(format!("are not WIT: {message}")))?;
         let docs = documentation_of(&resolve, package);
-        let mut reader =
-            Reader { resolve: &resolve, docs, known: HashMap::new(), out: Description::default() };
+        let mut reader = Reader::new(&resolve, docs);
         for (name, interface) in &resolve.packages[package].interfaces {
             reader.interface(*interface, name.clone(), name.clone()).map_err(&bad)?;
         }
@@ -151,16 +153,68 @@ fn leb128_length(length: usize) -> usize {
     (usize::BITS - length.leading_zeros()).div_ceil(7).max(1) as usize
 }
 
+/// How many types a description may have, each counted as often as it would be written out. Names can
+/// make of a page of WIT more than any memory holds: `type b = tuple<a, a>; type c = tuple<b, b>; …`
+const MAX_TYPES: usize = 1 << 18;
+
+/// How deep types may lie in each other. wasmtime allows no more.
+const MAX_DEPTH: usize = 100;
+
 struct Reader<'a> {
     resolve: &'a Resolve,
     docs: serde_json::Value,
-    known: HashMap<TypeId, usize>,
+    known: HashMap<TypeId, Known>,
+    /// How many more types there may be.
+    left: usize,
+    /// How deep the reader is in a type, and has been.
+    depth: usize,
+    deepest: usize,
+    /// Whether there are streams or futures in the type that is read.
+    flows: bool,
+    /// In how many registers an `async func` may give its result, if this is a component.
+    lifted: Option<usize>,
     out: Description,
+}
+
+/// A type with a name that is described already.
+struct Known {
+    position: usize,
+    types: usize,
+    depth: usize,
+    flows: bool,
 }
 
 type Read<T> = Result<T, String>;
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(resolve: &'a Resolve, docs: serde_json::Value) -> Self {
+        let (known, out) = (HashMap::new(), Description::default());
+        Reader {
+            resolve,
+            docs,
+            known,
+            left: MAX_TYPES,
+            depth: 0,
+            deepest: 0,
+            flows: false,
+            lifted: None,
+            out,
+        }
+    }
+
+    /// Counts types that lie so deep in the one that is read.
+    fn count(&mut self, types: usize, depth: usize) -> Read<()> {
+        self.left = self
+            .left
+            .checked_sub(types)
+            .ok_or_else(|| format!("has more than {MAX_TYPES} types, each counted as often as it is used"))?;
+        self.deepest = self.deepest.max(self.depth + depth);
+        match self.deepest > MAX_DEPTH {
+            true => Err(format!("has types that lie more than {MAX_DEPTH} deep in each other")),
+            false => Ok(()),
+        }
+    }
+
     fn export(&mut self, key: &WorldKey, item: &WorldItem) -> Read<()> {
         match item {
             WorldItem::Interface { id, .. } => {
@@ -208,10 +262,10 @@ impl Reader<'_> {
             let function = self.function(function, docs)?;
             self.out.interfaces[position].functions.push(function);
         }
-        for (ty, index) in &self.known {
+        for (ty, known) in &self.known {
             let inside = self.resolve.types[*ty].owner == wit_parser::TypeOwner::Interface(id);
             if inside {
-                self.out.types[*index].interface = Some(position);
+                self.out.types[known.position].interface = Some(position);
             }
         }
         Ok(())
@@ -226,6 +280,7 @@ impl Reader<'_> {
 
     fn function(&mut self, function: &wit_parser::Function, docs: String) -> Read<Function> {
         let in_function = |message: String| format!("cannot be used: `{}` {message}", function.name);
+        self.flows = false;
         let mut parameters = Vec::new();
         for parameter in &function.params {
             let ty = self.ty(&parameter.ty).map_err(in_function)?;
@@ -240,6 +295,16 @@ impl Reader<'_> {
                 Kind::Method(self.named(id)?)
             }
         };
+        let result = function.result.as_ref().map(|ty| self.ty(ty)).transpose().map_err(in_function)?;
+        if self.flows && matches!(kind, Kind::Constructor(_)) {
+            return Err(in_function("is a constructor that takes a stream or a future".into()));
+        }
+        let is_async = function.kind.is_async() || self.flows;
+        let most = match function.kind.is_async() {
+            true => self.lifted,
+            false => self.lifted.map(|_| Resolve::MAX_FLAT_RESULTS),
+        };
+        let registers = most.filter(|_| is_async);
         Ok(Function {
             export: function.name.clone(),
             name: match kind {
@@ -248,13 +313,22 @@ impl Reader<'_> {
             },
             docs,
             kind,
-            is_async: function.kind.is_async(),
-            result: function.result.as_ref().map(|ty| self.ty(ty)).transpose().map_err(in_function)?,
+            is_async,
+            registers: registers.map(|most| lifts::registers(self.resolve, function.result.as_ref(), most)),
+            result,
             parameters,
         })
     }
 
     fn ty(&mut self, ty: &WitType) -> Read<Type> {
+        self.count(1, 1)?;
+        self.depth += 1;
+        let read = self.plain_or_defined(ty);
+        self.depth -= 1;
+        read
+    }
+
+    fn plain_or_defined(&mut self, ty: &WitType) -> Read<Type> {
         Ok(match ty {
             WitType::Bool => Type::Bool,
             WitType::U8 => Type::U8,
@@ -299,14 +373,27 @@ impl Reader<'_> {
             }
             TypeDefKind::Handle(Handle::Own(id)) => Type::Own(self.named(*id)?),
             TypeDefKind::Handle(Handle::Borrow(id)) => Type::Borrow(self.named(*id)?),
-            TypeDefKind::Future(_) | TypeDefKind::Stream(_) => {
-                return Err("takes or gives a stream or a future".into());
+            TypeDefKind::Future(ty) | TypeDefKind::Stream(ty) => {
+                self.flows = true;
+                let item = ty.as_ref().map(|ty| self.ty(ty)).transpose()?;
+                match (item, self.lifted, &resolve.types[id].kind) {
+                    (_, None, _) => return Err("takes or gives a stream or a future".into()),
+                    (Some(item), _, kind) if item.is_simple() => match kind {
+                        TypeDefKind::Stream(_) => Type::List(Box::new(item)),
+                        _ => item,
+                    },
+                    _ => {
+                        return Err("takes or gives a stream or a future of something else than numbers, \
+                            `bool`, `char` or `string`"
+                            .into());
+                    }
+                }
             }
             TypeDefKind::Record(_)
             | TypeDefKind::Variant(_)
             | TypeDefKind::Enum(_)
-            | TypeDefKind::Flags(_)
-            | TypeDefKind::Resource => Type::Named(self.named(id)?),
+            | TypeDefKind::Flags(_) => Type::Named(self.named(id)?),
+            TypeDefKind::Resource => return Err("passes a resource without a handle".into()),
             TypeDefKind::Unknown => return Err("has a type of unknown structure".into()),
         })
     }
@@ -319,9 +406,12 @@ impl Reader<'_> {
         while let TypeDefKind::Type(WitType::Id(inner)) = resolve.types[id].kind {
             id = inner;
         }
-        if let Some(position) = self.known.get(&id) {
-            return Ok(*position);
+        if let Some(&Known { position, types, depth, flows }) = self.known.get(&id) {
+            self.flows |= flows;
+            return self.count(types, depth).map(|()| position);
         }
+        let (left, deepest) = (self.left, std::mem::replace(&mut self.deepest, self.depth));
+        let flows = std::mem::take(&mut self.flows);
         let definition = &resolve.types[id];
         let name = definition.name.clone().ok_or("has a type without a name")?;
         let owner = match definition.owner {
@@ -387,7 +477,38 @@ impl Reader<'_> {
         }
         let position = self.out.types.len();
         self.out.types.push(NamedType { name, docs, interface: None, shape });
-        self.known.insert(id, position);
+        let (types, depth) = (left - self.left, self.deepest - self.depth);
+        self.known.insert(id, Known { position, types, depth, flows: self.flows });
+        self.deepest = self.deepest.max(deepest);
+        self.flows |= flows;
         Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_would_be_too_many_or_too_deep_are_refused() {
+        let refused = |items: String, message: &str| {
+            let error = Description::of_interface(&items, "test").unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        };
+        let chain = |count: usize, next: &dyn Fn(String) -> String| {
+            let names =
+                (1..count).map(|number| next(format!("t{}", number - 1)).replace('$', &number.to_string()));
+            names.collect::<String>()
+        };
+        let pairs = chain(40, &|before| format!("type t$ = tuple<{before}, {before}>;\n"));
+        refused(format!("type t0 = u8;\n{pairs}f: func(a: t39);"), "more than 262144 types");
+        let records = chain(40, &|before| format!("record t$ {{ a: {before}, b: {before} }}\n"));
+        refused(format!("record t0 {{ a: u8 }}\n{records}f: func(a: t39);"), "more than 262144 types");
+        let lists = chain(200, &|before| format!("type t$ = list<{before}>;\n"));
+        refused(format!("type t0 = u8;\n{lists}f: func(a: t199);"), "more than 100 deep");
+        // In whichever order they are described.
+        let nested = chain(200, &|before| format!("record t$ {{ a: {before} }}\n"));
+        let each: String = (0..200).map(|number| format!("use{number}: func(a: t{number});\n")).collect();
+        refused(format!("record t0 {{ a: u8 }}\n{nested}{each}"), "more than 100 deep");
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
-use wasmtime::component::Linker;
 
 use super::component::Component;
 use super::constraints::Rules;
@@ -11,9 +10,8 @@ use super::describe::{Description, Function, Type};
 use super::function::{self, Closure};
 use super::package::Package;
 use super::python::{self, Item};
-use super::state::ToolState;
-use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, ambient, json, link, names};
-use crate::engine::{Cache, Progress, ToolEngine};
+use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, json, link, names};
+use crate::engine::{Cache, Progress, ToolEngines};
 use crate::{Error, ErrorKind, Result};
 
 /// Names in `tools` that are not tools'.
@@ -28,7 +26,6 @@ pub(crate) const INDEX: &str = "tools._index";
 
 /// All tools, in the order in which they were given. Functions are numbered through.
 pub(crate) struct Toolbox {
-    pub engine: ToolEngine,
     pub tools: Vec<Loaded>,
     pub network: Arc<Network>,
 }
@@ -69,16 +66,12 @@ impl Toolbox {
         cache: &Cache,
         progress: &dyn Fn(Progress),
     ) -> Result<Self> {
-        let engine = ToolEngine::new()?;
-        let mut linker = Linker::new(engine.wasmtime());
-        crate::wasi::add_to_linker::<ToolState>(&mut linker)
-            .and_then(|()| ambient::add_to_linker(&mut linker))
-            .map_err(|error| Error::new(ErrorKind::System, "cannot link WASI for tools").source(error))?;
+        let engines = ToolEngines::new()?;
         let mut tools = load(tools, |name, bytes, grants| {
-            Component::load(name, &bytes, grants, &engine, cache, progress)
+            Component::load(name, &bytes, grants, &engines, cache, progress)
         })?;
-        link::link(&mut tools, engine.wasmtime(), &linker)?;
-        Ok(Toolbox { engine, tools, network: Arc::new(network) })
+        link::link(&mut tools)?;
+        Ok(Toolbox { tools, network: Arc::new(network) })
     }
 
     /// Whether a tool may use the network.

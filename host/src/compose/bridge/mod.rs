@@ -92,7 +92,10 @@ impl Generated {
         for interface in &described.interfaces {
             for function in &interface.functions {
                 if function.is_async {
-                    let why = format!("`{}` is an `async func`, which cannot be called yet", function.name);
+                    let why = format!(
+                        "`{}` is an `async func`, which a composed program cannot call",
+                        function.name
+                    );
                     targets.push(Target::Refused(why));
                     continue;
                 }

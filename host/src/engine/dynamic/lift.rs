@@ -4,24 +4,35 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use wasmtime::component::__internal::{CanonicalAbiInfo, ComponentTypes, InstanceType, LiftContext};
-use wasmtime::component::{ComponentNamedList, ComponentType, Lift, ResourceAny};
+use wasmtime::component::{ComponentNamedList, ComponentType, FutureAny, Lift, ResourceAny, StreamAny};
 use wasmtime::{Result, ValRaw, bail};
-use wasmtime_environ::component::{InterfaceType, MAX_FLAT_RESULTS, StringEncoding, VariantInfo};
+use wasmtime_environ::component::{
+    InterfaceType, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, StringEncoding, VariantInfo,
+};
 
+use super::flow::{End, Flow};
 use super::lower::is_plain;
 use crate::engine::{Interrupt, Stopped};
 
-/// A function's results, encoded.
+/// A function's results, which come in `N` registers, encoded.
 #[derive(Default)]
-pub(super) struct Results {
+pub(super) struct Results<const N: usize> {
+    pub read: Encoded,
+}
+
+/// Results as they are encoded.
+#[derive(Default)]
+pub(super) struct Encoded {
     pub bytes: Vec<u8>,
     /// Resources, and where their handles belong.
     pub resources: Vec<(usize, ResourceAny)>,
+    /// Streams and futures, and where what comes of them belongs.
+    pub flows: Vec<(usize, Flow)>,
     values: u32,
 }
 
 /// A component can make its results many times as large as its memory, by naming a list twice.
-const MAX_BYTES: usize = 256 << 20;
+pub(super) const MAX_BYTES: usize = 256 << 20;
 
 /// How many values are read between two looks whether to stop.
 const LOOK_EVERY: u32 = 1 << 14;
@@ -34,11 +45,12 @@ thread_local! {
     pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-// SAFETY: `Lower` is one `ValRaw`, which is all that results may take in registers; where they take
-// none, the slot holds what `Arguments` put there and is not looked at. Any type passes the check
-// because the implementation looks at the type it is given.
-unsafe impl ComponentType for Results {
-    type Lower = [ValRaw; MAX_FLAT_RESULTS];
+// SAFETY: `Lower` is a sequence of `ValRaw`. wasmtime checks that there are as many as that, and where
+// it gives a slot that a function without results does not fill, the slot holds what `Arguments` put
+// there and is not looked at. Any type passes the check because the implementation looks at the type it
+// is given.
+unsafe impl<const N: usize> ComponentType for Results<N> {
+    type Lower = [ValRaw; N];
 
     const ABI: CanonicalAbiInfo = CanonicalAbiInfo::SCALAR8;
 
@@ -48,30 +60,47 @@ unsafe impl ComponentType for Results {
 }
 
 // SAFETY: see above; the "tuple" is whatever the function returns.
-unsafe impl ComponentNamedList for Results {}
+unsafe impl<const N: usize> ComponentNamedList for Results<N> {}
 
-// SAFETY: memory is only read through bounds-checked slices, and every value is checked to be one of
-// its type.
-unsafe impl Lift for Results {
+// SAFETY: memory and registers are only read through bounds-checked slices, and every value is checked
+// to be one of its type.
+unsafe impl<const N: usize> Lift for Results<N> {
     fn linear_lift_from_flat(cx: &mut LiftContext<'_>, ty: InterfaceType, src: &Self::Lower) -> Result<Self> {
-        let mut results = Results { bytes: BUFFER.take(), ..Results::default() };
-        results.bytes.clear();
+        let mut read = Encoded { bytes: BUFFER.take(), ..Encoded::default() };
+        read.bytes.clear();
         let types = Arc::clone(cx.types);
         let abi = types.canonical_abi(&ty);
-        if abi.flat_count(MAX_FLAT_RESULTS).is_some() {
-            results.flat(cx, &types, ty, src[0])?;
+        let mut registers = Registers { values: src, next: 0 };
+        // What an asynchronous function gives back goes through parameters of `task.return`.
+        let most = if cx.options().async_ { MAX_FLAT_PARAMS } else { MAX_FLAT_RESULTS };
+        if abi.flat_count(most).is_some() {
+            read.flat(cx, &types, ty, &mut registers)?;
         } else {
-            let start = src[0].get_u32() as usize;
+            let start = registers.take()?.get_u32() as usize;
             if !start.is_multiple_of(abi.align32 as usize) {
                 bail!("the results are not aligned");
             }
-            results.memory(cx, &types, ty, start)?;
+            read.memory(cx, &types, ty, start)?;
         }
-        Ok(results)
+        Ok(Results { read })
     }
 
     fn linear_lift_from_memory(_: &mut LiftContext<'_>, _: InterfaceType, _: &[u8]) -> Result<Self> {
         unreachable!("results have the ABI of registers")
+    }
+}
+
+/// Values in registers, of which the next one is at `next`.
+struct Registers<'a> {
+    values: &'a [ValRaw],
+    next: usize,
+}
+
+impl Registers<'_> {
+    fn take(&mut self) -> Result<ValRaw> {
+        let value = self.values.get(self.next).copied();
+        self.next += 1;
+        value.ok_or_else(|| wasmtime::Error::msg("the results are too short"))
     }
 }
 
@@ -91,7 +120,7 @@ fn character(number: u32) -> Result<u32> {
     Ok(number)
 }
 
-impl Results {
+impl Encoded {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.values = self.values.wrapping_add(1);
         if self.values.is_multiple_of(LOOK_EVERY)
@@ -157,57 +186,95 @@ impl Results {
         self.put(&(bits & mask).to_le_bytes())
     }
 
-    /// A value that takes one register at most.
+    /// A value in registers.
     fn flat(
         &mut self,
         cx: &mut LiftContext<'_>,
         types: &ComponentTypes,
         ty: InterfaceType,
-        value: ValRaw,
+        from: &mut Registers<'_>,
     ) -> Result<()> {
         match ty {
-            InterfaceType::Bool => self.put_bool(value.get_u32()),
-            InterfaceType::U8 | InterfaceType::S8 => self.put(&value.get_u32().to_le_bytes()[..1]),
-            InterfaceType::U16 | InterfaceType::S16 => self.put(&value.get_u32().to_le_bytes()[..2]),
+            InterfaceType::Bool => self.put_bool(from.take()?.get_u32()),
+            InterfaceType::U8 | InterfaceType::S8 => self.put(&from.take()?.get_u32().to_le_bytes()[..1]),
+            InterfaceType::U16 | InterfaceType::S16 => self.put(&from.take()?.get_u32().to_le_bytes()[..2]),
             InterfaceType::U32 | InterfaceType::S32 | InterfaceType::Float32 => {
-                self.put(&value.get_u32().to_le_bytes())
+                self.put(&from.take()?.get_u32().to_le_bytes())
             }
             InterfaceType::U64 | InterfaceType::S64 | InterfaceType::Float64 => {
-                self.put(&value.get_u64().to_le_bytes())
+                self.put(&from.take()?.get_u64().to_le_bytes())
             }
-            InterfaceType::Char => self.put(&character(value.get_u32())?.to_le_bytes()),
+            InterfaceType::Char => self.put(&character(from.take()?.get_u32())?.to_le_bytes()),
+            InterfaceType::String => {
+                let pair = [from.take()?, from.take()?];
+                if cx.options().string_encoding == StringEncoding::Utf8 {
+                    return self.utf8(cx, pair[0].get_u32(), pair[1].get_u32());
+                }
+                let string = String::linear_lift_from_flat(cx, ty, &pair)?;
+                self.put_string(&string)
+            }
+            InterfaceType::List(_) | InterfaceType::Map(_) => {
+                let (start, count) = (from.take()?.get_u32(), from.take()?.get_u32());
+                self.list(cx, types, ty, start as usize, count as usize)
+            }
             InterfaceType::Record(index) => {
-                types[index].fields.iter().try_for_each(|field| self.flat(cx, types, field.ty, value))
+                types[index].fields.iter().try_for_each(|field| self.flat(cx, types, field.ty, from))
             }
             InterfaceType::Tuple(index) => {
-                types[index].types.iter().try_for_each(|ty| self.flat(cx, types, *ty, value))
+                types[index].types.iter().try_for_each(|ty| self.flat(cx, types, *ty, from))
             }
             InterfaceType::FixedLengthList(index) => {
-                (0..types[index].size).try_for_each(|_| self.flat(cx, types, types[index].element, value))
+                (0..types[index].size).try_for_each(|_| self.flat(cx, types, types[index].element, from))
             }
             InterfaceType::Flags(index) => (0..types[index].names.len().div_ceil(32))
-                .try_for_each(|word| self.put_flags(types, ty, word, value.get_u32())),
+                .try_for_each(|word| self.put_flags(types, ty, word, from.take()?.get_u32())),
             InterfaceType::Variant(_)
             | InterfaceType::Enum(_)
             | InterfaceType::Option(_)
             | InterfaceType::Result(_) => {
-                // What it carries takes no register: there is none left.
-                match self.put_case(types, ty, value.get_u32())? {
-                    Some(payload) => self.flat(cx, types, payload, value),
-                    None => Ok(()),
+                let end = from.next + usize::from(types.canonical_abi(&ty).flat_count.unwrap_or_default());
+                if let Some(payload) = self.put_case(types, ty, from.take()?.get_u32())? {
+                    self.flat(cx, types, payload, from)?;
                 }
+                // Other cases may take more.
+                from.next = end;
+                Ok(())
             }
             InterfaceType::Own(_) | InterfaceType::Borrow(_) => {
-                let resource = ResourceAny::linear_lift_from_flat(cx, ty, &value)?;
+                let resource = ResourceAny::linear_lift_from_flat(cx, ty, &from.take()?)?;
                 self.put_resource(resource)
             }
-            InterfaceType::String
-            | InterfaceType::List(_)
-            | InterfaceType::Map(_)
-            | InterfaceType::Future(_)
-            | InterfaceType::Stream(_)
-            | InterfaceType::ErrorContext(_) => bail!("a result is of a type that cannot be returned"),
+            InterfaceType::Future(_) | InterfaceType::Stream(_) => {
+                let handle = from.take()?;
+                self.put_flow(cx, types, ty, handle)
+            }
+            InterfaceType::ErrorContext(_) => bail!("a result is of a type that cannot be returned"),
         }
+    }
+
+    fn put_flow(
+        &mut self,
+        cx: &mut LiftContext<'_>,
+        types: &ComponentTypes,
+        ty: InterfaceType,
+        handle: ValRaw,
+    ) -> Result<()> {
+        let end = match ty {
+            InterfaceType::Stream(_) => End::Stream(StreamAny::linear_lift_from_flat(cx, ty, &handle)?),
+            _ => End::Future(FutureAny::linear_lift_from_flat(cx, ty, &handle)?),
+        };
+        self.flows.push((self.bytes.len(), Flow::new(types, ty, end)));
+        // A list of many costs something, as it does of other things.
+        self.put(&[])
+    }
+
+    fn put_string(&mut self, string: &str) -> Result<()> {
+        self.put(&u32::try_from(string.len())?.to_le_bytes())?;
+        self.put(string.as_bytes())
+    }
+
+    fn utf8(&mut self, cx: &LiftContext<'_>, start: u32, length: u32) -> Result<()> {
+        self.put_string(std::str::from_utf8(bytes(cx, start as usize, length as usize)?)?)
     }
 
     /// A value that lies in memory.
@@ -227,17 +294,17 @@ impl Results {
             InterfaceType::Char => self.put(&character(u32::from_le_bytes(array(cx, at)?))?.to_le_bytes()),
             InterfaceType::String => {
                 if cx.options().string_encoding == StringEncoding::Utf8 {
-                    let start = u32::from_le_bytes(array(cx, at)?) as usize;
-                    let length = u32::from_le_bytes(array(cx, at + 4)?);
-                    let string = std::str::from_utf8(bytes(cx, start, length as usize)?)?;
-                    self.put(&length.to_le_bytes())?;
-                    return self.put(string.as_bytes());
+                    let (start, length) = (array(cx, at)?, array(cx, at + 4)?);
+                    return self.utf8(cx, u32::from_le_bytes(start), u32::from_le_bytes(length));
                 }
                 let string = String::linear_lift_from_memory(cx, ty, bytes(cx, at, 8)?)?;
-                self.put(&u32::try_from(string.len())?.to_le_bytes())?;
-                self.put(string.as_bytes())
+                self.put_string(&string)
             }
-            InterfaceType::List(_) | InterfaceType::Map(_) => self.list(cx, types, ty, at),
+            InterfaceType::List(_) | InterfaceType::Map(_) => {
+                let (start, count) = (array(cx, at)?, array(cx, at + 4)?);
+                let (start, count) = (u32::from_le_bytes(start), u32::from_le_bytes(count));
+                self.list(cx, types, ty, start as usize, count as usize)
+            }
             InterfaceType::Record(index) => {
                 let mut next = at;
                 for field in &types[index].fields {
@@ -291,9 +358,11 @@ impl Results {
                 let resource = ResourceAny::linear_lift_from_memory(cx, ty, bytes(cx, at, 4)?)?;
                 self.put_resource(resource)
             }
-            InterfaceType::Future(_) | InterfaceType::Stream(_) | InterfaceType::ErrorContext(_) => {
-                bail!("a result is of a type that cannot be returned")
+            InterfaceType::Future(_) | InterfaceType::Stream(_) => {
+                let handle = u32::from_le_bytes(array(cx, at)?);
+                self.put_flow(cx, types, ty, ValRaw::u32(handle))
             }
+            InterfaceType::ErrorContext(_) => bail!("a result is of a type that cannot be returned"),
         }
     }
 
@@ -302,10 +371,9 @@ impl Results {
         cx: &mut LiftContext<'_>,
         types: &ComponentTypes,
         ty: InterfaceType,
-        at: usize,
+        start: usize,
+        count: usize,
     ) -> Result<()> {
-        let start = u32::from_le_bytes(array(cx, at)?) as usize;
-        let count = u32::from_le_bytes(array(cx, at + 4)?) as usize;
         let abi = match ty {
             InterfaceType::List(index) => types.canonical_abi(&types[index].element),
             InterfaceType::Map(index) => &types[index].entry_abi,

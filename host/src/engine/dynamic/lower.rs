@@ -8,7 +8,7 @@ use wasmtime::component::{ComponentNamedList, ComponentType, Lower, ResourceAny}
 use wasmtime::{Result, ValRaw};
 use wasmtime_environ::component::{InterfaceType, MAX_FLAT_PARAMS, VariantInfo};
 
-use super::{Handles, Malformed};
+use super::{Handles, Malformed, flow};
 
 /// A function's parameters, encoded.
 pub(super) struct Arguments<'a> {
@@ -24,7 +24,8 @@ pub(super) struct Arguments<'a> {
 unsafe impl ComponentType for Arguments<'_> {
     type Lower = [ValRaw; MAX_FLAT_PARAMS];
 
-    const ABI: CanonicalAbiInfo = CanonicalAbiInfo::SCALAR8;
+    const ABI: CanonicalAbiInfo =
+        CanonicalAbiInfo { flat_count: Some(MAX_FLAT_PARAMS as u8), ..CanonicalAbiInfo::SCALAR8 };
 
     fn typecheck(_: &InterfaceType, _: &InstanceType<'_>) -> Result<()> {
         Ok(())
@@ -85,7 +86,7 @@ impl Flat {
 }
 
 /// Encoded values, from the next one on.
-struct Values<'a> {
+pub(super) struct Values<'a> {
     rest: &'a [u8],
     tail: &'a [u8],
     handles: &'a Mutex<Handles>,
@@ -103,7 +104,7 @@ impl<'a> Values<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         Ok(self.take(N)?.try_into()?)
     }
 
@@ -111,7 +112,7 @@ impl<'a> Values<'a> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    fn bool(&mut self) -> Result<bool> {
+    pub(super) fn bool(&mut self) -> Result<bool> {
         match self.array()? {
             [0] => Ok(false),
             [1] => Ok(true),
@@ -119,19 +120,19 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn char(&mut self) -> Result<u32> {
+    pub(super) fn char(&mut self) -> Result<u32> {
         let number = self.u32()?;
         char::from_u32(number).ok_or(Malformed("a character that is none"))?;
         Ok(number)
     }
 
-    fn string(&mut self) -> Result<&'a str> {
+    pub(super) fn string(&mut self) -> Result<&'a str> {
         let length = self.u32()? as usize;
         Ok(std::str::from_utf8(self.take(length)?).map_err(|_| Malformed("a string that is not UTF-8"))?)
     }
 
     /// The number of elements of a list. Each takes a byte at least.
-    fn count(&mut self) -> Result<usize> {
+    pub(super) fn count(&mut self) -> Result<usize> {
         let count = self.u32()? as usize;
         if count > self.rest.len() + self.tail.len() {
             return Err(Malformed("a list that is longer than the arguments").into());
@@ -251,8 +252,9 @@ impl<'a> Values<'a> {
                 // SAFETY: initialised, as above.
                 flat.push(unsafe { index.assume_init() });
             }
-            InterfaceType::Future(_) | InterfaceType::Stream(_) | InterfaceType::ErrorContext(_) => {
-                return Err(Malformed("streams and futures cannot be passed").into());
+            InterfaceType::Future(_) | InterfaceType::Stream(_) => flat.push(flow::lower(self, cx, ty)?),
+            InterfaceType::ErrorContext(_) => {
+                return Err(Malformed("error contexts cannot be passed").into());
             }
         }
         Ok(())
@@ -330,8 +332,11 @@ impl<'a> Values<'a> {
             InterfaceType::Own(_) | InterfaceType::Borrow(_) => {
                 self.resource(ty)?.linear_lower_to_memory(cx, ty, at)?;
             }
-            InterfaceType::Future(_) | InterfaceType::Stream(_) | InterfaceType::ErrorContext(_) => {
-                return Err(Malformed("streams and futures cannot be passed").into());
+            InterfaceType::Future(_) | InterfaceType::Stream(_) => {
+                *cx.get(at) = flow::lower(self, cx, ty)?.get_u32().to_le_bytes();
+            }
+            InterfaceType::ErrorContext(_) => {
+                return Err(Malformed("error contexts cannot be passed").into());
             }
         }
         Ok(())

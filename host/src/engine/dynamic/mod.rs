@@ -18,7 +18,9 @@
 //! | variants, enums | the case's position (4), the payload |
 //! | flags | 32 of them in each 4 bytes |
 //! | handles | the host's number for the resource (4) |
+//! | `stream<T>`, `future<T>` | as `list<T>` and `T`: what has come of it at the end |
 
+mod flow;
 mod lift;
 mod lower;
 
@@ -26,8 +28,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::Store;
 use wasmtime::component::{Func, ResourceAny, TypedFunc};
+use wasmtime_environ::component::MAX_FLAT_RESULTS;
 
-use lift::Results;
+use flow::Flow;
+use lift::{Encoded, Results};
 use lower::Arguments;
 
 use super::Interrupt;
@@ -87,8 +91,7 @@ impl Handles {
 pub(crate) fn call<T>(
     store: &mut Store<T>,
     function: Func,
-    head: &[u8],
-    tail: &[u8],
+    arguments: [&[u8]; 2],
     handles: &mut Handles,
     interrupt: &Arc<Interrupt>,
     buffer: Vec<u8>,
@@ -96,19 +99,77 @@ pub(crate) fn call<T>(
     // SAFETY: `Arguments` and `Results` stand for any parameters and results: they look at the types
     // of the function that is called, and read and write what the canonical ABI says for those.
     #[expect(unsafe_code)]
-    let typed = unsafe { TypedFunc::<Arguments<'_>, Results>::new_unchecked(function) };
+    let typed = unsafe { TypedFunc::<Arguments<'_>, Results<MAX_FLAT_RESULTS>>::new_unchecked(function) };
+    let call = |arguments: Arguments<'_>| Ok(typed.call(store, arguments)?.read);
+    Ok(encoded(arguments, handles, interrupt, buffer, call)?.0)
+}
+
+/// As [`call`], for an `async func`, on this thread; `registers` says in how many its results come.
+///
+/// # Errors
+///
+/// As [`call`], and when the function waits for what cannot come.
+pub(crate) fn call_async<T: Send>(
+    store: &mut Store<T>,
+    function: Func,
+    registers: usize,
+    arguments: [&[u8]; 2],
+    handles: &mut Handles,
+    interrupt: &Arc<Interrupt>,
+    buffer: Vec<u8>,
+) -> wasmtime::Result<Vec<u8>> {
+    fn run<const N: usize, T: Send>(
+        store: &mut Store<T>,
+        function: Func,
+        interrupt: &Interrupt,
+        arguments: Arguments<'_>,
+    ) -> wasmtime::Result<Encoded> {
+        // SAFETY: as in `call`.
+        #[expect(unsafe_code)]
+        let typed = unsafe { TypedFunc::<Arguments<'_>, Results<N>>::new_unchecked(function) };
+        Ok(interrupt.drive(typed.call_async(store, arguments))??.read)
+    }
+    let call = |arguments: Arguments<'_>| {
+        // wasmtime wants to know of values in registers when the host is compiled.
+        macro_rules! with {
+            ($($n:literal)*) => {
+                match registers {
+                    $($n => run::<$n, T>(store, function, interrupt, arguments),)*
+                    _ => wasmtime::bail!("its results are in {registers} registers"),
+                }
+            };
+        }
+        with!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    };
+    let (bytes, flows) = encoded(arguments, handles, interrupt, buffer, call)?;
+    match flows.is_empty() {
+        true => Ok(bytes),
+        false => flow::collect(store, flows, bytes, interrupt),
+    }
+}
+
+/// Encoded results, and what belongs into them that is still to come.
+type Given = (Vec<u8>, Vec<(usize, Flow)>);
+
+fn encoded(
+    [head, tail]: [&[u8]; 2],
+    handles: &mut Handles,
+    interrupt: &Arc<Interrupt>,
+    buffer: Vec<u8>,
+    call: impl FnOnce(Arguments<'_>) -> wasmtime::Result<Encoded>,
+) -> wasmtime::Result<Given> {
     let given = Mutex::new(std::mem::take(handles));
     lift::INTERRUPT.set(Some(Arc::clone(interrupt)));
     lift::BUFFER.set(buffer);
-    let results = typed.call(store, Arguments { head, tail, handles: &given });
+    let results = call(Arguments { head, tail, handles: &given });
     lift::INTERRUPT.set(None);
     // It is there still if the call gave nothing.
     drop(lift::BUFFER.take());
     *handles = given.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let Results { mut bytes, resources, .. } = results?;
+    let Encoded { mut bytes, resources, flows, .. } = results?;
     for (at, resource) in resources {
         let handle = handles.add(resource)?;
         bytes[at..at + 4].copy_from_slice(&handle.to_le_bytes());
     }
-    Ok(bytes)
+    Ok((bytes, flows))
 }

@@ -233,7 +233,7 @@ impl<'a> Writer<'a> {
         source
             .push_str("from builtins import staticmethod as _staticmethod, tuple as _tuple, type as _type\n");
         source.push_str(
-            "_generation = [0]\n_call, _start = _r._caller(_generation), _r._starter(_generation)\n",
+            "_generation = [0]\n_call, _start, _start_here = _r._caller(_generation), _r._starter([0]), _r._starter(_generation)\n",
         );
         for (position, format) in self.formats.iter().enumerate() {
             let _ = writeln!(source, "_s{position} = _struct.Struct({})", literal(&format!("<{format}")));
@@ -528,7 +528,12 @@ impl<'a> Writer<'a> {
         let mut code = Code::default();
         let (head, tail) = self.arguments(&mut code, &encoded);
         let mut text = Code::default();
-        let call = if is_async { "await _start" } else { "_call" };
+        let call = match is_async {
+            // Which ends no resource but in the instance that has it.
+            true if self.described.passes_resources(function) => "await _start_here",
+            true => "await _start",
+            false => "_call",
+        };
         if code.text.is_empty() && head == "b\"\"" {
             text.line(format!("_b = {call}({number}, b\"\", b\"\")"));
         } else {
