@@ -290,7 +290,7 @@ pub struct Sandbox {
     #[arg(long = "tools", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub tools: Vec<PathBuf>,
 
-    /// Wall-clock time of the run, waiting included, or `none` [default: 60s].
+    /// Wall-clock time of the run, waiting included, or `none` [default: 60s; for a block of code of `rlm` 10m].
     #[arg(short, long, value_name = "TIME", env = "AGENTKERNEL_TIMEOUT", hide_env = true, value_parser = units::timeout, help_heading = "Limits")]
     pub timeout: Option<Timeout>,
     /// Memory of the interpreter [default: 512MiB].

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::arguments::Models;
 use crate::config::{Config, timeout};
 use crate::failure::{Failure, Result};
-use crate::units::{self, Timeout, show_count, show_duration};
+use crate::units::{self, Timeout, show_count, show_duration, show_number_of};
 
 /// `[llm]`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -225,12 +225,14 @@ impl Granted {
             text += &format!(", `{}` for programs", self.llm.model_of_programs());
         }
         let LlmLimits { calls, tokens, cost, depth, time, .. } = self.limits;
-        text += &format!("; at most {} calls", calls.map_or("any number of".into(), show_count));
-        text += &format!(", {} tokens", tokens.map_or("any number of".into(), show_count));
+        text += "; at most ";
+        text += &calls.map_or("any calls".into(), |calls| show_number_of(calls, "call"));
+        text += ", ";
+        text += &tokens.map_or("any tokens".into(), |tokens| show_number_of(tokens, "token"));
         if let Some(cost) = cost {
             text += &format!(", {cost}");
         }
-        text += &format!(", {} levels of children", depth.unwrap_or_default());
+        text += &format!(", {} of children", show_number_of(depth.unwrap_or_default().into(), "level"));
         if let Some(time) = time {
             text += &format!(", {}", show_duration(time));
         }
@@ -350,9 +352,9 @@ pub fn absent() -> Failure {
 pub fn used(usage: &agentkernel::llm::LlmUsage) -> String {
     let total = usage.total();
     let mut text = format!(
-        "{} calls of models ({} tokens read, {} written",
-        show_count(total.calls + total.cached),
-        show_count(total.input_tokens),
+        "{} of models ({} read, {} written",
+        show_number_of(total.calls + total.cached, "call"),
+        show_number_of(total.input_tokens, "token"),
         show_count(total.output_tokens)
     );
     if total.cached > 0 {

@@ -20,7 +20,7 @@ use crate::output::{self, unwritten};
 use crate::report::{self, Asked};
 use crate::settings::Settings;
 use crate::signals::{self, Signal};
-use crate::units::show_duration;
+use crate::units::{show_duration, show_number_of};
 use crate::{hints, llm, terminal, trust};
 
 /// How long a block of code may run where nobody says: it waits for models and for children.
@@ -104,10 +104,7 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     }
     complain(&outcome);
     if !talk.quiet {
-        let steps = match outcome.iterations {
-            1 => "1 step".to_owned(),
-            steps => format!("{steps} steps"),
-        };
+        let steps = show_number_of(outcome.iterations.into(), "step");
         let (asked, wall) = (llm::used(&outcome.usage), show_duration(outcome.wall));
         terminal::remark(&format!("{steps}, {asked}, {wall}"));
         if let Some(file) = kept {

@@ -67,6 +67,11 @@ pub fn is_price(number: &f64) -> bool {
     number.is_finite() && *number >= 0.0
 }
 
+/// A number of things: `1 call`, `2,000 calls`.
+pub fn show_number_of(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", show_count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A whole number with commas.
 pub fn show_count(number: u64) -> String {
     let digits = number.to_string();
@@ -119,6 +124,7 @@ mod tests {
     #[test]
     fn counts_and_money() {
         assert_eq!([0, 999, 1000, 1_234_567].map(show_count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([1, 2000].map(|number| show_number_of(number, "call")), ["1 call", "2,000 calls"]);
         assert_eq!(dollars("$0.5"), Ok(0.5));
         for text in ["", "-1", "NaN", "inf", "5 €"] {
             assert!(dollars(text).is_err(), "{text}");

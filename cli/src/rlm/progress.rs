@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::arguments::Talk;
 use crate::output;
 use crate::terminal::{escaped, line};
-use crate::units::{show_count, show_duration};
+use crate::units::{show_count, show_duration, show_number_of};
 
 /// How often the line is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -186,8 +186,8 @@ fn describe(event: &Event) -> Option<String> {
         }
         Event::Call { call, node, kind, model, prompt, prompt_chars, .. } => {
             let asked = if *kind == CallKind::Rlm { "starts a session of" } else { "asks" };
-            let (prompt, chars) = (line(prompt, SHOWN), show_count(*prompt_chars));
-            format!("[{node}] {call} {asked} {}, {chars} characters: {prompt}\n", line(model, SHOWN))
+            let (prompt, chars) = (line(prompt, SHOWN), show_number_of(*prompt_chars, "character"));
+            format!("[{node}] {call} {asked} {}, {chars}: {prompt}\n", line(model, SHOWN))
         }
         Event::Returned { call, node, error: Some(error), .. } => {
             format!("[{node}] {call}: {}\n", told(error))

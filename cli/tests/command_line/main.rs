@@ -3,8 +3,10 @@
 mod compose;
 mod grants;
 mod json;
+mod llm;
 mod machine;
 mod repl;
+mod rlm;
 mod running;
 mod settings;
 mod signals;
@@ -28,9 +30,12 @@ fn agentkernel(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentkernel"));
     command.current_dir(directory).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
-        let ours = name.to_string_lossy().starts_with("AGENTKERNEL_");
+        let name = name.to_string_lossy();
+        let ours = ["AGENTKERNEL_", "OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
         if ours && name != "AGENTKERNEL_GUEST" && name != "AGENTKERNEL_CACHE_DIR" {
-            command.env_remove(name);
+            command.env_remove(&*name);
         }
     }
     command
