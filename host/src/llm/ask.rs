@@ -60,7 +60,7 @@ const LEAST_OUTPUT: u64 = 256;
 
 impl Llm {
     /// Asks a model within `budget`. A request for at most 0 tokens gets as many as the default says,
-    /// or as are left.
+    /// or as are left. An answer that the [cache](Llm::cache) has takes nothing of the budget.
     ///
     /// # Errors
     ///
@@ -68,24 +68,52 @@ impl Llm {
     pub async fn ask(
         &self,
         budget: &Budget,
+        request: ModelRequest,
+        on_text: Option<OnText<'_>>,
+    ) -> Result<Answer, AskError> {
+        self.ask_and_tell(budget, request, on_text, &mut None).await
+    }
+
+    /// Asks a model, and tells what was counted in the budget, if anything was.
+    pub(crate) async fn ask_and_tell(
+        &self,
+        budget: &Budget,
         mut request: ModelRequest,
         on_text: Option<OnText<'_>>,
+        counted: &mut Option<meter::Amount>,
     ) -> Result<Answer, AskError> {
         let provider = self.provider(&request.model).ok_or_else(|| self.not_granted(&request.model))?.clone();
         check(&request)?;
+        let output = match request.max_tokens {
+            0 => LEAST_OUTPUT.min(self.max_output)..=self.max_output,
+            asked => asked..=asked,
+        };
+        let wanted = *output.end();
+        #[cfg(feature = "cache")]
+        let cache =
+            self.cache.as_ref().map(|cache| (cache, super::cache::Key::new(&*provider, &request, wanted)));
+        #[cfg(feature = "cache")]
+        if let Some((cache, key)) = &cache
+            && let Some(completion) = cache.get(*key).await
+        {
+            budget.count_cached(&request.model);
+            *counted = Some(meter::Amount::default());
+            if let Some(on_text) = on_text {
+                on_text(&completion.text);
+            }
+            let answered = answer(completion, Some(Dollars::default()))?;
+            return Ok(Answer { cached: true, ..answered });
+        }
         let price = self.prices.get(&request.model);
         let input = provider.input_tokens_at_most(&request);
         let amount = |output| {
             let tokens = Tokens { input, output };
             meter::Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() }
         };
-        let output = match request.max_tokens {
-            0 => LEAST_OUTPUT.min(self.max_output)..=self.max_output,
-            asked => asked..=asked,
-        };
         let set_aside = budget.set_aside(&request.model, price.is_some(), amount, output).await;
         let set_aside = set_aside.map_err(AskError::Budget)?;
         request.max_tokens = set_aside.output_tokens();
+        *counted = Some(amount(request.max_tokens));
 
         // For as long as the request lives, no longer.
         let on_text: Option<OnText<'_>> = match on_text {
@@ -104,17 +132,26 @@ impl Llm {
             })?,
             None => answering.await,
         };
+        let taken = |tokens| {
+            let taken = meter::Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() };
+            *counted = Some(taken);
+            set_aside.taken(taken);
+        };
         match result {
             Ok(completion) => {
+                taken(completion.tokens);
+                // One that is short because little was left is none for whoever has more.
+                #[cfg(feature = "cache")]
+                if let Some((cache, key)) = cache
+                    && (completion.stop == StopReason::End || request.max_tokens == wanted)
+                {
+                    cache.put(key, &request.model, &completion).await;
+                }
                 let cost = cost(price, completion.tokens);
-                set_aside.taken(completion.tokens, cost.unwrap_or_default());
                 answer(completion, cost)
             }
             Err(error) => {
-                match error.charged {
-                    Some(tokens) => set_aside.taken(tokens, cost(price, tokens).unwrap_or_default()),
-                    None => set_aside.not_taken(),
-                }
+                taken(error.charged.unwrap_or_default());
                 Err(if error.refused { AskError::Refused(error.message) } else { AskError::Provider(error) })
             }
         }

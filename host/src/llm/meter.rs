@@ -504,13 +504,8 @@ impl SetAside {
     }
 
     /// The call is over and took this. More than was set aside counts as well.
-    pub fn taken(mut self, tokens: Tokens, cost: Dollars) {
-        self.end(Amount { calls: 1, tokens, cost });
-    }
-
-    /// The call was not worked on: nothing was taken but the call.
-    pub fn not_taken(mut self) {
-        self.end(Amount { calls: 1, ..Amount::default() });
+    pub fn taken(mut self, amount: Amount) {
+        self.end(amount);
     }
 
     fn end(&mut self, taken: Amount) {
@@ -624,9 +619,9 @@ mod tests {
                             output: (call.amount.tokens.output as f64 * part) as u64,
                         };
                         match how {
-                            0 => call.not_taken(),
+                            0 => call.taken(Amount { calls: 1, ..Amount::default() }),
                             1 => drop(call),
-                            _ => call.taken(taken, amount(taken.input)(taken.output).cost),
+                            _ => call.taken(amount(taken.input)(taken.output)),
                         }
                     }
                     Step::End { .. } => {}
@@ -661,7 +656,8 @@ mod tests {
                 tokio::spawn(async move {
                     let call = budget.set_aside("m", true, amount(1000), 1..=100).await.ok()?;
                     tokio::task::yield_now().await;
-                    call.taken(Tokens { input: 100, output: 1 + number % 100 }, Dollars(0));
+                    let tokens = Tokens { input: 100, output: 1 + number % 100 };
+                    call.taken(Amount { calls: 1, tokens, cost: Dollars(0) });
                     Some(())
                 })
             })

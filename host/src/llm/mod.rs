@@ -43,6 +43,8 @@ mod anthropic;
 mod ask;
 #[cfg(feature = "providers")]
 mod azure;
+#[cfg(feature = "cache")]
+mod cache;
 #[cfg(feature = "providers")]
 mod env;
 #[cfg(feature = "providers")]
@@ -64,6 +66,8 @@ pub use anthropic::{Anthropic, AnthropicBuilder};
 pub use ask::{Answer, AskError};
 #[cfg(feature = "providers")]
 pub use azure::{AzureOpenAi, AzureOpenAiBuilder};
+#[cfg(feature = "cache")]
+pub use cache::ResponseCache;
 #[cfg(feature = "providers")]
 pub use env::provider_from_environment;
 #[cfg(feature = "providers")]
@@ -92,6 +96,8 @@ pub struct Llm {
     prices: Prices,
     limits: LlmLimits,
     max_output: u64,
+    #[cfg(feature = "cache")]
+    cache: Option<ResponseCache>,
 }
 
 impl fmt::Debug for Llm {
@@ -118,6 +124,8 @@ impl Llm {
             prices: Prices::default(),
             limits: LlmLimits::default(),
             max_output: MAX_OUTPUT,
+            #[cfg(feature = "cache")]
+            cache: None,
         }
     }
 
@@ -156,6 +164,13 @@ impl Llm {
     /// 8,192.
     pub fn max_output(mut self, tokens: u64) -> Self {
         self.max_output = tokens.max(1);
+        self
+    }
+
+    /// Where answers are kept, so that equal requests are sent, and paid for, once. Default: nowhere.
+    #[cfg(feature = "cache")]
+    pub fn cache(mut self, cache: ResponseCache) -> Self {
+        self.cache = Some(cache);
         self
     }
 
