@@ -224,6 +224,19 @@ struct State {
     usage: LlmUsage,
 }
 
+impl State {
+    fn count(&mut self, model: &str, priced: bool, taken: &Amount) {
+        self.spent.add(taken);
+        let usage = self.usage.models.entry(model.to_owned()).or_default();
+        usage.calls += taken.calls;
+        usage.input_tokens = usage.input_tokens.saturating_add(taken.tokens.input);
+        usage.output_tokens = usage.output_tokens.saturating_add(taken.tokens.output);
+        if priced {
+            usage.cost = Some(usage.cost.unwrap_or_default().plus(taken.cost));
+        }
+    }
+}
+
 /// Why a call was not made: what ran out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetExceeded {
@@ -436,6 +449,13 @@ impl Budget {
         Ok(SetAside { budget: self.clone(), model: model.to_owned(), priced, amount: given, open: true })
     }
 
+    /// Counts what a call took that is not made again.
+    pub(crate) fn count(&self, model: &str, priced: bool, taken: Amount) {
+        for state in &mut lock(&self.path()) {
+            state.count(model, priced, &taken);
+        }
+    }
+
     /// Counts an answer that cost nothing.
     pub(crate) fn count_cached(&self, model: &str) {
         for state in &mut lock(&self.path()) {
@@ -515,14 +535,7 @@ impl SetAside {
         for state in &mut lock(&self.budget.path()) {
             state.set_aside.subtract(&self.amount);
             state.in_flight -= 1;
-            state.spent.add(&taken);
-            let usage = state.usage.models.entry(self.model.clone()).or_default();
-            usage.calls += taken.calls;
-            usage.input_tokens = usage.input_tokens.saturating_add(taken.tokens.input);
-            usage.output_tokens = usage.output_tokens.saturating_add(taken.tokens.output);
-            if self.priced {
-                usage.cost = Some(usage.cost.unwrap_or_default().plus(taken.cost));
-            }
+            state.count(&self.model, self.priced, &taken);
         }
         self.budget.0.changed.notify_waiters();
     }

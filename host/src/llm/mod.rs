@@ -72,6 +72,7 @@ pub use cache::ResponseCache;
 pub use env::provider_from_environment;
 #[cfg(feature = "providers")]
 pub use http::{HttpOptions, Key};
+pub(crate) use meter::Amount;
 pub use meter::{Budget, BudgetExceeded, Left, LlmLimits, LlmUsage, ModelUsage};
 #[cfg(feature = "providers")]
 pub use openai::{OpenAi, OpenAiBuilder, TokensField};
@@ -194,6 +195,10 @@ impl Llm {
     /// A budget with the limits of a session.
     pub fn budget(&self) -> Budget {
         Budget::new(self.limits)
+    }
+
+    pub(crate) fn has_price(&self, model: &str) -> bool {
+        self.prices.get(model).is_some()
     }
 
     fn provider(&self, model: &str) -> Option<&Arc<dyn Provider>> {

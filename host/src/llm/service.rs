@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, AskError, Budget, Llm, LlmLimits, LlmUsage, Message, ModelRequest, Role, StopReason};
 use crate::bindings::operations::Failure;
 use crate::operations;
+use crate::replay::Track;
 use crate::service::{Called, Kind, Service, failure};
 
 /// Bytes of one prompt with what is appended to it: more than any model reads.
@@ -34,7 +35,7 @@ pub trait Watch: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CallStart<'a> {
-    /// Its number in the session, from 1.
+    /// Its number in the session, from 1, in the order in which the program makes them.
     pub number: u64,
     /// What is asked. The most tokens of the answer are 0 where the program does not say.
     pub request: &'a ModelRequest,
@@ -64,12 +65,14 @@ struct Asks {
     turn: Mutex<Budget>,
     watch: Option<Arc<dyn Watch>>,
     calls: AtomicU64,
+    track: Option<Track>,
 }
 
 impl LlmService {
-    pub fn new(llm: Llm, budget: Budget, watch: Option<Arc<dyn Watch>>) -> Self {
+    pub fn new(llm: Llm, budget: Budget, watch: Option<Arc<dyn Watch>>, track: Option<Track>) -> Self {
         let turn = Mutex::new(budget.clone());
-        LlmService { asks: Arc::new(Asks { llm, turn, watch, calls: AtomicU64::new(0) }), session: budget }
+        let asks = Asks { llm, turn, watch, calls: AtomicU64::new(0), track };
+        LlmService { asks: Arc::new(asks), session: budget }
     }
 
     /// The session's budget.
@@ -97,8 +100,8 @@ impl Service for LlmService {
         match function {
             0 => match Options::read(head).and_then(|options| self.asks.request(options, tail)) {
                 Ok(request) => {
-                    let asks = Arc::clone(&self.asks);
-                    Called::Running(Box::pin(async move { encode(asks.ask(request).await) }))
+                    let (asks, number) = (Arc::clone(&self.asks), self.asks.number(&request));
+                    Called::Running(Box::pin(async move { encode(asks.ask(number, request).await) }))
                 }
                 Err(failure) => Called::Ready(Err(failure)),
             },
@@ -106,6 +109,8 @@ impl Service for LlmService {
             2 => match self.asks.batch(head, tail) {
                 Ok(requests) => {
                     let asks = Arc::clone(&self.asks);
+                    let requests =
+                        requests.into_iter().map(|request| (asks.number(&request), request)).collect();
                     Called::Running(Box::pin(async move { asks.ask_all(requests).await }))
                 }
                 Err(failure) => Called::Ready(Err(failure)),
@@ -206,15 +211,27 @@ impl Asks {
         Ok(requests)
     }
 
-    async fn ask(&self, request: ModelRequest) -> Result<Answer, AskError> {
-        let mut seen = Seen::start(self, &request);
-        let result = self.llm.ask(&self.turn(), request, None).await;
+    /// Numbers a call, in the order in which the program makes them.
+    fn number(&self, request: &ModelRequest) -> u64 {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(track) = &self.track {
+            track.check_ask(number, request);
+        }
+        number
+    }
+
+    async fn ask(&self, number: u64, request: ModelRequest) -> Result<Answer, AskError> {
+        let mut seen = Seen::start(self, number, &request);
+        let result = match &self.track {
+            None => self.llm.ask(&self.turn(), request, None).await,
+            Some(track) => track.ask(number, &self.llm, &self.turn(), request).await,
+        };
         seen.end(&result);
         result
     }
 
-    async fn ask_all(&self, requests: Vec<ModelRequest>) -> operations::Answer {
-        let asked = requests.into_iter().map(|request| self.ask(request));
+    async fn ask_all(&self, requests: Vec<(u64, ModelRequest)>) -> operations::Answer {
+        let asked = requests.into_iter().map(|(number, request)| self.ask(number, request));
         let results: Vec<_> = futures_util::stream::iter(asked).buffered(BATCH_WIDTH).collect().await;
         let results: Vec<Batched> = results
             .into_iter()
@@ -235,8 +252,7 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn start(asks: &'a Asks, request: &ModelRequest) -> Self {
-        let number = asks.calls.fetch_add(1, Ordering::Relaxed) + 1;
+    fn start(asks: &'a Asks, number: u64, request: &ModelRequest) -> Self {
         let watch = asks.watch.as_deref();
         if let Some(watch) = watch {
             watch.started(CallStart { number, request });
