@@ -3,12 +3,14 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::bindings::console::{Host, Output};
+use crate::engine::hex;
 use crate::state::State;
 
 /// Which standard stream.
@@ -48,6 +50,8 @@ struct Inner {
     /// Bytes that passed in all turns; never more than `limit`.
     passed: u64,
     turn: Captured,
+    /// Of what passes of each stream, where somebody wants it.
+    digests: Option<[Sha256; 2]>,
 }
 
 /// What one turn wrote.
@@ -61,7 +65,13 @@ pub(crate) struct Captured {
 
 impl Console {
     pub fn new(handler: Option<OutputHandler>, limit: u64) -> Self {
-        Console(Arc::new(Mutex::new(Inner { handler, limit, passed: 0, turn: Captured::default() })))
+        Console(Arc::new(Mutex::new(Inner {
+            handler,
+            limit,
+            passed: 0,
+            turn: Captured::default(),
+            digests: None,
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -88,6 +98,16 @@ impl Console {
         }
     }
 
+    /// Counts what is written from now on into digests.
+    pub fn begin_digests(&self) {
+        self.lock().digests = Some(Default::default());
+    }
+
+    /// SHA-256 of what was written since to standard output and standard error.
+    pub fn digests(&self) -> [String; 2] {
+        self.lock().digests.take().unwrap_or_default().map(|digest| hex(&digest.finalize()))
+    }
+
     /// What the turn wrote so far; the next turn starts with nothing.
     pub fn take(&self) -> Captured {
         std::mem::take(&mut self.lock().turn)
@@ -98,6 +118,12 @@ impl Inner {
     fn pass(&mut self, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
+        }
+        if let Some([stdout, stderr]) = &mut self.digests {
+            match stream {
+                Stream::Stdout => stdout.update(bytes),
+                Stream::Stderr => stderr.update(bytes),
+            }
         }
         match (&mut self.handler, stream) {
             (Some(handler), _) => handler(stream, bytes),
@@ -146,6 +172,15 @@ impl Host for State {
 
     fn read(&mut self, max: u32) -> wasmtime::Result<Option<Vec<u8>>> {
         self.host_calls += 1;
+        match self.tape {
+            None => self.read_now(max),
+            Some(_) => self.taped_read(max),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn read_now(&mut self, max: u32) -> wasmtime::Result<Option<Vec<u8>>> {
         let max = (max as usize).min(READ_BYTES);
         let (reader, pending) = match &mut self.input {
             Input::Bytes { bytes, at } => {

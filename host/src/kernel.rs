@@ -69,6 +69,11 @@ impl Drop for Background {
 }
 
 impl Inner {
+    /// SHA-256 of the interpreter.
+    pub fn guest_sha256(&self) -> Result<String> {
+        self.guest.clone().map_or(Source::BuiltIn, Source::File).sha256()
+    }
+
     /// Refuses to let a program write to a directory in which the compiled interpreter lies: what is
     /// loaded from there is machine code.
     pub fn check_writable(&self, directory: &Path) -> Result<()> {

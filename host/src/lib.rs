@@ -44,6 +44,7 @@ pub mod llm;
 mod modules;
 mod operations;
 mod outcome;
+mod replay;
 pub mod rlm;
 mod service;
 mod session;
@@ -62,6 +63,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};
 pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
+pub use replay::{Recording, Replaying};
 pub use session::{Canceller, Session, SessionBuilder};
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,

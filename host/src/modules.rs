@@ -9,12 +9,13 @@ use wasmtime::component::{Linker, Resource, WasmList};
 use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
 use crate::operations::{Answer, Held, Operation};
+use crate::replay;
 use crate::service::{self, Called};
 use crate::state::State;
 use crate::tool::{Caller, Host};
 
 /// What a call gives to the guest. The host keeps a share, to use the memory again.
-type Given = Result<Arc<Vec<u8>>, Failure>;
+pub(crate) type Given = Result<Arc<Vec<u8>>, Failure>;
 
 /// Links the interface by hand: what the guest passes is read where it lies, and what it gets is
 /// written from a buffer that serves call after call. Copies of large values in fresh memory would be
@@ -30,10 +31,16 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         Ok((found,))
     })?;
     modules.func_wrap("call", |mut store: StoreContextMut<'_, State>, (function, head, tail): Call| {
-        Ok((call(&mut store, function, &head, &tail)?,))
+        Ok((match store.data().tape {
+            None => call_now(&mut store, function, &head, &tail)?,
+            Some(_) => replay::call(&mut store, function, &head, &tail)?,
+        },))
     })?;
     modules.func_wrap("start", |mut store: StoreContextMut<'_, State>, (function, head, tail): Call| {
-        Ok((start(&mut store, function, &head, &tail)?,))
+        Ok((match store.data().tape {
+            None => start_now(&mut store, function, &head, &tail)?,
+            Some(_) => replay::start(&mut store, function, &head, &tail)?,
+        },))
     })
 }
 
@@ -42,7 +49,7 @@ fn host(state: &State) -> Host<'_> {
         runtime: &state.runtime,
         watchdog: &state.watchdog,
         interrupt: &state.interrupt,
-        console: &state.console,
+        console: state.tape.as_ref().map_or(&state.console, |tape| &tape.console),
     }
 }
 
@@ -52,7 +59,7 @@ pub(crate) const TOO_MUCH_HELD: &str =
 
 type Call = (u32, WasmList<u8>, WasmList<u8>);
 
-fn call(
+pub(crate) fn call_now(
     store: &mut StoreContextMut<'_, State>,
     function: u32,
     head: &WasmList<u8>,
@@ -63,6 +70,7 @@ fn call(
     if function >= service::FIRST {
         let state = store.data();
         let called = state.services.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store));
+        state.check_replay()?;
         match called {
             Some(Called::Ready(answer)) => return Ok(answer.map(Arc::new)),
             Some(Called::Running(running)) => return Ok(state.block_on(running)?.map(Arc::new)),
@@ -84,7 +92,7 @@ fn call(
     }))
 }
 
-fn start(
+pub(crate) fn start_now(
     store: &mut StoreContextMut<'_, State>,
     function: u32,
     head: &WasmList<u8>,
@@ -99,7 +107,9 @@ fn start(
         return Ok(Err(too_much()));
     }
     let state = store.data();
-    match state.services.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store)) {
+    let called = state.services.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store));
+    state.check_replay()?;
+    match called {
         Some(Called::Ready(answer)) => return begun(store, answer, held),
         Some(Called::Running(running)) => {
             let counted = held.clone();
@@ -124,7 +134,7 @@ fn start(
         return state.start_in_turn(running, held);
     }
     // This one is over when it has started.
-    let answer = call(store, function, head, tail)?.map(|bytes| bytes.to_vec());
+    let answer = call_now(store, function, head, tail)?.map(|bytes| bytes.to_vec());
     begun(store, answer, held)
 }
 

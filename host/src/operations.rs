@@ -19,6 +19,8 @@ pub(crate) type Answer = Result<Vec<u8>, Failure>;
 /// A host call in flight.
 pub struct Operation {
     progress: Progress,
+    /// In a session that can be run again: the event that started it, and the function's number.
+    pub(crate) taped: (u64, u32),
     /// What it holds on the host, counted until it is gone.
     _held: Option<Held>,
 }
@@ -112,7 +114,7 @@ impl State {
             }));
         }
         let progress = Progress::Running(self.runtime.spawn(call));
-        self.keep(Operation { progress, _held: None })
+        self.keep(Operation { progress, taped: (0, 0), _held: None })
     }
 
     /// Starts a call of a tool, which ends with the turn at the latest.
@@ -126,7 +128,7 @@ impl State {
             self.started.retain(|started| !started.is_finished());
         }
         self.started.push(task.abort_handle());
-        self.keep(Operation { progress: Progress::Running(task), _held: Some(held) })
+        self.keep(Operation { progress: Progress::Running(task), taped: (0, 0), _held: Some(held) })
     }
 
     /// Ends calls of tools that are still in flight when the turn is over.
@@ -141,12 +143,27 @@ impl State {
     }
 }
 
-impl HostOperation for State {
-    fn take(&mut self, operation: Resource<Operation>) -> wasmtime::Result<Answer> {
+impl State {
+    /// An operation that nothing does, because the recording has its end.
+    pub(crate) fn keep_given(&mut self, number: u64, function: u32) -> wasmtime::Result<Resource<Operation>> {
+        self.operations_in_flight += 1;
+        let taped = (number, function);
+        Ok(self.table.push(Operation { progress: Progress::Taken, taped, _held: None })?)
+    }
+
+    /// Ends an operation whose result is known.
+    pub(crate) fn end(&mut self, operation: &Resource<Operation>) -> wasmtime::Result<()> {
+        let operation = self.table.get_mut(operation)?;
+        let (ended, taped) = (Progress::Taken, operation.taped);
+        *operation = Operation { progress: ended, taped, _held: None };
+        Ok(())
+    }
+
+    pub(crate) fn take_now(&mut self, operation: Resource<Operation>) -> wasmtime::Result<Answer> {
         self.host_calls += 1;
         let mut taken = std::mem::replace(
             self.table.get_mut(&operation)?,
-            Operation { progress: Progress::Taken, _held: None },
+            Operation { progress: Progress::Taken, taped: (0, 0), _held: None },
         );
         self.block_on(std::future::poll_fn(|context| taken.poll(context)))?;
         Ok(match std::mem::replace(&mut taken.progress, Progress::Taken) {
@@ -158,15 +175,7 @@ impl HostOperation for State {
         })
     }
 
-    fn drop(&mut self, operation: Resource<Operation>) -> wasmtime::Result<()> {
-        self.table.delete(operation)?;
-        self.operations_in_flight -= 1;
-        Ok(())
-    }
-}
-
-impl Host for State {
-    fn wait(
+    pub(crate) fn wait_now(
         &mut self,
         pending: Vec<Resource<Operation>>,
         timeout: Option<u64>,
@@ -181,7 +190,10 @@ impl Host for State {
         let mut waiting = Vec::with_capacity(pending.len());
         for operation in &pending {
             let slot = self.table.get_mut(operation)?;
-            waiting.push(std::mem::replace(slot, Operation { progress: Progress::Taken, _held: None }));
+            waiting.push(std::mem::replace(
+                slot,
+                Operation { progress: Progress::Taken, taped: (0, 0), _held: None },
+            ));
         }
         let ready = self.block_on_until_signal(async {
             let any = std::future::poll_fn(|context| {
@@ -204,11 +216,49 @@ impl Host for State {
         Ok(ready.unwrap_or_default())
     }
 
-    fn sleep(&mut self, nanoseconds: u64) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
+    pub(crate) fn sleep_now(
+        &mut self,
+        nanoseconds: u64,
+    ) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
         self.host_calls += 1;
         self.start(async move {
             tokio::time::sleep(Duration::from_nanos(nanoseconds)).await;
             Ok(Vec::new())
         })
+    }
+}
+
+impl HostOperation for State {
+    fn take(&mut self, operation: Resource<Operation>) -> wasmtime::Result<Answer> {
+        match self.tape {
+            None => self.take_now(operation),
+            Some(_) => self.taped_take(operation),
+        }
+    }
+
+    fn drop(&mut self, operation: Resource<Operation>) -> wasmtime::Result<()> {
+        self.table.delete(operation)?;
+        self.operations_in_flight -= 1;
+        Ok(())
+    }
+}
+
+impl Host for State {
+    fn wait(
+        &mut self,
+        pending: Vec<Resource<Operation>>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Vec<u32>> {
+        match self.tape {
+            None => self.wait_now(pending, timeout),
+            Some(_) => self.taped_wait(pending, timeout),
+        }
+    }
+
+    fn sleep(&mut self, nanoseconds: u64) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
+        match self.tape {
+            None => self.sleep_now(nanoseconds),
+            Some(_) => self.taped_sleep(nanoseconds),
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::engine::{Interrupt, Reason};
 use crate::kernel::Inner;
 use crate::llm::{Budget, Llm, LlmService, Watch};
 use crate::outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
+use crate::replay::{Plan, Recording, Replaying, Tape};
 use crate::service;
 use crate::state::{Shared, State};
 use crate::tool::{Instances, Package};
@@ -60,6 +61,8 @@ pub struct SessionBuilder {
     watch: Option<Arc<dyn Watch>>,
     services: service::Services,
     contexts: Vec<(String, Context)>,
+    plan: Plan,
+    at: Option<String>,
 }
 
 impl SessionBuilder {
@@ -76,6 +79,8 @@ impl SessionBuilder {
             watch: None,
             services: Default::default(),
             contexts: Vec::new(),
+            plan: Plan::default(),
+            at: None,
         }
     }
 
@@ -126,6 +131,36 @@ impl SessionBuilder {
     /// Sees the calls of models that the session's programs make. Default: nobody does.
     pub fn watch(mut self, watch: Arc<dyn Watch>) -> Self {
         self.watch = Some(watch);
+        self
+    }
+
+    /// Records all that enters the session, so that it can be replayed. Its clocks are moved by what it
+    /// asks of the host alone, and its random numbers come from a seed: they are no secret. Each line is
+    /// passed on by itself. Default: nothing is recorded.
+    pub fn record(mut self, recording: &Recording) -> Self {
+        self.plan.record(recording);
+        self
+    }
+
+    /// Replays a session: nothing is asked of models, tools or standard input, nothing is waited for, and
+    /// the same programs do the same. What goes another way ends the session with an error of
+    /// [`ErrorKind::Replay`]. Files are read and written again. Default: it is no replay.
+    pub fn replay(mut self, replaying: &Replaying) -> Self {
+        self.plan.replay(replaying);
+        self
+    }
+
+    /// Makes the session the same each time as far as the host can: clocks begin in 2026 and are moved by
+    /// readings and sleeps, which take no time, random numbers come from `seed`, and operations end in the
+    /// order in which they were begun. Default: no.
+    pub fn deterministic(mut self, seed: u64) -> Self {
+        self.plan.deterministic(seed);
+        self
+    }
+
+    /// As the session of a run does.
+    pub(crate) fn plan(mut self, plan: &Plan, at: String) -> Self {
+        (self.plan, self.at) = (plan.clone(), Some(at));
         self
     }
 
@@ -198,8 +233,19 @@ struct Live {
 
 impl Session {
     fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder { kernel, grants, stdin, output, llm, budget, watch, mut services, contexts } =
-            builder;
+        let SessionBuilder {
+            kernel,
+            grants,
+            stdin,
+            output,
+            llm,
+            budget,
+            watch,
+            mut services,
+            contexts,
+            plan,
+            at,
+        } = builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
@@ -217,9 +263,17 @@ impl Session {
             return Err(Error::new(ErrorKind::Grant, message).hint("build the kernel with `llm(…)`"));
         }
         let contexts = Contexts::new(contexts);
+        let tape = match plan.track(at)? {
+            Some(track) => {
+                let guest = || kernel.guest_sha256();
+                Some(Box::new(Tape::new(track, guest, llm.as_ref(), grants.limits.output_bytes)?))
+            }
+            None => None,
+        };
         let llm = llm.map(|llm| {
+            let track = tape.as_ref().map(|tape| tape.track.clone());
             let budget = budget.unwrap_or_else(|| llm.budget());
-            Arc::new(LlmService::new(llm, budget, watch, contexts.clone()))
+            Arc::new(LlmService::new(llm, budget, watch, contexts.clone(), track))
         });
         if !contexts.is_empty() {
             services.add(Arc::new(contexts));
@@ -247,6 +301,10 @@ impl Session {
             preopens.push(workspace::open_preopen(&package.directory, &place, crate::Access::ReadOnly)?);
         }
         let interrupt = Interrupt::new();
+        let is_taped = tape.is_some();
+        if is_taped {
+            interrupt.set_quiet();
+        }
         let state = State::new(
             limits.clone(),
             filesystem(preopens, &limits)?,
@@ -258,6 +316,7 @@ impl Session {
                 watchdog: kernel.watchdog.clone(),
                 tools: Instances::new(kernel.tools.clone()),
                 services,
+                tape,
             },
         );
         let mut store = Store::new(kernel.engine.wasmtime(), state);
@@ -278,7 +337,7 @@ impl Session {
                 .chain(kernel.tools.iter().map(|_| "tools"))
                 .map(str::to_owned)
                 .collect(),
-            line_buffered: !kernel.engine.flushes(),
+            line_buffered: is_taped || !kernel.engine.flushes(),
         };
         Ok(Session {
             kernel,
@@ -504,6 +563,10 @@ impl Live {
             | when(turn.wants_value, guest::Options::VALUE)
             | when(turn.is_last, guest::Options::LAST);
         let turn_llm_limits = turn.llm_limits;
+        let state = self.store.data_mut();
+        if let Some(tape) = &mut state.tape {
+            tape.begin_turn(&turn, &state.console)?;
+        }
         let turn = guest::Turn {
             code: turn.code,
             file: turn.file,
@@ -527,6 +590,10 @@ impl Live {
             Ok(guest::Outcome::Exited(code)) => (Ending::Exited(code), true),
             Err(ending) => (ending, false),
         };
+        let state = self.store.data_mut();
+        if let Some(tape) = &mut state.tape {
+            tape.end_turn(&ending, &state.console)?;
+        }
         // Tools may have given large answers.
         self.store.data_mut().answer = Arc::default();
         self.store.data_mut().end_started();

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use wasmtime::ResourceLimiter;
@@ -13,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::console::{Console, Input, Stream, WasiOutput};
 use crate::engine::{Interrupt, Stopped, Watchdog};
+use crate::replay::{Asked, Given, Tape};
 use crate::service;
 use crate::tool::Instances;
 use crate::wasi::Waits;
@@ -40,6 +42,8 @@ pub(crate) struct State {
     pub held_bytes: Arc<AtomicU64>,
     pub tools: Instances,
     pub services: service::Services,
+    /// What makes the session one that can be run again.
+    pub tape: Option<Box<Tape>>,
     /// Memory for what calls of tools give.
     pub answer: Arc<Vec<u8>>,
     pub watchdog: Watchdog,
@@ -55,6 +59,7 @@ pub(crate) struct Shared {
     pub watchdog: Watchdog,
     pub tools: Instances,
     pub services: service::Services,
+    pub tape: Option<Box<Tape>>,
 }
 
 impl State {
@@ -66,16 +71,16 @@ impl State {
         interrupt: Arc<Interrupt>,
         shared: Shared,
     ) -> Self {
-        let Shared { runtime, watchdog, tools, services } = shared;
+        let Shared { runtime, watchdog, tools, services, tape } = shared;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let output = |stream| WasiOutput { console: console.clone(), stream };
-        let wasi = WasiCtxBuilder::new()
-            .stdout(output(Stream::Stdout))
-            .stderr(output(Stream::Stderr))
-            .allow_tcp(false)
-            .allow_udp(false)
-            .build();
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(output(Stream::Stdout)).stderr(output(Stream::Stderr)).allow_tcp(false).allow_udp(false);
+        if let Some(tape) = &tape {
+            tape.set(&mut wasi);
+        }
+        let wasi = wasi.build();
         State {
             table,
             wasi,
@@ -90,11 +95,20 @@ impl State {
             held_bytes: Arc::default(),
             tools,
             services,
+            tape,
             answer: Arc::default(),
             watchdog,
             host_calls: 0,
             peak_memory_bytes: 0,
             memory_refused: false,
+        }
+    }
+
+    /// An error if this is a replay that goes another way than its recording.
+    pub fn check_replay(&self) -> wasmtime::Result<()> {
+        match &self.tape {
+            Some(tape) => Ok(tape.track.check()?),
+            None => Ok(()),
         }
     }
 
@@ -162,6 +176,14 @@ impl Waits for State {
 
     fn waiting(&self) -> (Handle, Arc<Interrupt>) {
         (self.runtime.clone(), Arc::clone(&self.interrupt))
+    }
+
+    fn replayed(&mut self, asked: &Asked) -> wasmtime::Result<Option<Given>> {
+        State::replayed(self, asked)
+    }
+
+    fn waited(&mut self, asked: Asked, since: Instant, given: wasmtime::Result<Given>) {
+        self.took(asked, since, &given, Given::clone);
     }
 }
 

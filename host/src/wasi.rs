@@ -1,6 +1,7 @@
 //! WASI 0.2 for a store whose waits end when the turn that runs in it is stopped.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -15,7 +16,8 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamErro
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
-use crate::engine::Interrupt;
+use crate::engine::{Interrupt, Stopped};
+use crate::replay::{Asked, Given};
 use crate::workspace::FilesystemView;
 
 /// Store data whose guest can be stopped while it waits.
@@ -24,6 +26,14 @@ pub(crate) trait Waits: 'static {
 
     /// Where to wait, and what ends a wait.
     fn waiting(&self) -> (Handle, Arc<Interrupt>);
+
+    /// What a wait gave in the recording, if this is a replay.
+    fn replayed(&mut self, _asked: &Asked) -> wasmtime::Result<Option<Given>> {
+        Ok(None)
+    }
+
+    /// Takes in what a wait gave.
+    fn waited(&mut self, _asked: Asked, _since: Instant, _given: wasmtime::Result<Given>) {}
 }
 
 /// `wasi:io` with waiting that ends when the turn is stopped.
@@ -55,22 +65,61 @@ impl WaitView<'_> {
     }
 }
 
+impl WaitView<'_> {
+    /// Waits for pollables, or as the recording says.
+    fn pollables<T: Clone + 'static>(
+        &mut self,
+        asked: Asked,
+        wait: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<T>,
+        give: impl FnOnce(&T) -> Given,
+        take: impl FnOnce(Given) -> Option<T>,
+    ) -> wasmtime::Result<T> {
+        if let Some(given) = self.0.replayed(&asked)? {
+            return take(given).ok_or_else(|| wasmtime::Error::msg("the recording has another wait"));
+        }
+        let since = Instant::now();
+        let waited = self.wait(wait);
+        let given = match &waited {
+            Ok(value) => Ok(give(value)),
+            Err(error) if error.is::<Stopped>() => Err(Stopped.into()),
+            Err(error) => Err(wasmtime::Error::msg(error.to_string())),
+        };
+        self.0.waited(asked, since, given);
+        waited
+    }
+}
+
 impl wasi::io::poll::Host for WaitView<'_> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         use wasmtime_wasi::p2::bindings::io::poll::Host;
-        self.wait(async |table| Host::poll(table, pollables).await)
+        self.pollables(
+            Asked::Poll { pollables: pollables.len() as u32 },
+            async |table| Host::poll(table, pollables).await,
+            |ready| Given::Ready(ready.clone()),
+            |given| if let Given::Ready(ready) = given { Some(ready) } else { None },
+        )
     }
 }
 
 impl wasi::io::poll::HostPollable for WaitView<'_> {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         use wasmtime_wasi::p2::bindings::io::poll::HostPollable;
-        self.wait(async |table| HostPollable::ready(table, pollable).await)
+        self.pollables(
+            Asked::Ready,
+            async |table| HostPollable::ready(table, pollable).await,
+            |ready| Given::Flag(*ready),
+            |given| if let Given::Flag(ready) = given { Some(ready) } else { None },
+        )
     }
 
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         use wasmtime_wasi::p2::bindings::io::poll::HostPollable;
-        self.wait(async |table| HostPollable::block(table, pollable).await)
+        self.pollables(
+            Asked::Block,
+            async |table| HostPollable::block(table, pollable).await,
+            |()| Given::Nothing,
+            |given| (given == Given::Nothing).then_some(()),
+        )
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

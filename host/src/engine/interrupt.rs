@@ -95,6 +95,8 @@ struct State {
     stopped: bool,
     /// A cancellation that arrived between turns stops the next one.
     cancelled: bool,
+    /// Whether turns are never asked to pass their output on.
+    quiet: bool,
     /// What the turn runs elsewhere, in a tool for instance, and has to be stopped with it.
     nested: Vec<Arc<Interrupt>>,
 }
@@ -110,6 +112,17 @@ impl Interrupt {
 
     pub fn set_control(&self, control: Arc<dyn Control>) {
         self.lock().control = Some(control);
+    }
+
+    /// Never asks turns to pass their output on. That happens at another point each time, and leaves
+    /// traces in the interpreter.
+    pub fn set_quiet(&self) {
+        self.lock().quiet = true;
+    }
+
+    /// Why the current turn is to stop.
+    pub fn reason(&self) -> Option<Reason> {
+        self.lock().reason
     }
 
     /// Marks the start of a turn.
@@ -186,7 +199,9 @@ impl Interrupt {
         if state.undelivered && control.raise(Signal::Interrupt) == Raised::Pending {
             state.undelivered = false;
         }
-        control.raise(Signal::Flush);
+        if !state.quiet {
+            control.raise(Signal::Flush);
+        }
     }
 
     /// Whether the turn that runs is to stop, or the last one was stopped.

@@ -34,7 +34,7 @@ use wasmtime::{Config, OptLevel, Store, UpdateDeadline};
 pub(crate) use cache::Cache;
 pub use cache::CacheEntry;
 pub(crate) use dynamic::{Handles, Malformed, call, call_async};
-pub(crate) use guest::{Source, manifest};
+pub(crate) use guest::{Source, hex, manifest};
 pub(crate) use interrupt::{Control, Interrupt, Raised, Reason, Signal, Stopped, Watchdog};
 pub(crate) use stack::Stacks;
 pub(crate) use tools::{ToolEngines, tool_control, tool_store};
@@ -324,6 +324,6 @@ fn cache_key(mode: Mode, source: &Source, engine: &wasmtime::Engine) -> Result<S
     hasher.update(mode.name());
     hasher.update(source.sha256()?);
     hasher.update(compatibility(engine));
-    let digest = guest::hex(&hasher.finalize());
+    let digest = hex(&hasher.finalize());
     Ok(format!("{}-{}", mode.name(), &digest[..32]))
 }

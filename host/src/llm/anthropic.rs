@@ -114,6 +114,10 @@ impl Provider for Anthropic {
         "anthropic"
     }
 
+    fn identity(&self) -> String {
+        format!("anthropic {} {VERSION} {}", self.url, self.enforce_schema)
+    }
+
     fn complete<'a>(&'a self, request: &'a ModelRequest, on_text: Option<OnText<'a>>) -> Completing<'a> {
         Box::pin(self.client.complete(self, request, self.input_tokens_at_most(request), on_text))
     }

@@ -1,6 +1,7 @@
 //! One call of a model, metered.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
@@ -67,7 +68,7 @@ const LEAST_OUTPUT: u64 = 256;
 
 impl Llm {
     /// Asks a model within `budget`. A request for at most 0 tokens gets as many as the default says,
-    /// or as are left.
+    /// or as are left. An answer that the [cache](Llm::cache) has takes nothing of the budget.
     ///
     /// # Errors
     ///
@@ -75,21 +76,62 @@ impl Llm {
     pub async fn ask(
         &self,
         budget: &Budget,
+        request: ModelRequest,
+        on_text: Option<OnText<'_>>,
+    ) -> Result<Answer, AskError> {
+        self.ask_and_tell(budget, request, on_text, &mut None).await
+    }
+
+    /// Asks a model, and tells what was counted in the budget, if anything was.
+    pub(crate) async fn ask_and_tell(
+        &self,
+        budget: &Budget,
         mut request: ModelRequest,
         on_text: Option<OnText<'_>>,
+        counted: &mut Option<meter::Amount>,
     ) -> Result<Answer, AskError> {
         let provider = self.provider(&request.model).ok_or_else(|| self.not_granted(&request.model))?.clone();
         check(&request)?;
-        let asked = request.max_tokens;
+        let output = match request.max_tokens {
+            0 => LEAST_OUTPUT.min(self.max_output)..=self.max_output,
+            asked => asked..=asked,
+        };
+        let wanted = *output.end();
+        #[cfg(feature = "cache")]
+        let cache =
+            self.cache.as_ref().map(|cache| (cache, super::cache::Key::new(&*provider, &request, wanted)));
+        #[cfg(feature = "cache")]
+        if let Some((cache, key)) = &cache
+            && let Some(completion) = cache.get(*key).await
+        {
+            budget.count_cached(&request.model);
+            *counted = Some(meter::Amount::default());
+            if let Some(on_text) = on_text {
+                on_text(&completion.text);
+            }
+            let answered = answer(completion, Some(Dollars::default()))?;
+            return Ok(Answer { cached: true, ..answered });
+        }
         // For as long as the request lives, no longer.
         let mut on_text: Option<OnText<'_>> = match on_text {
             Some(on_text) => Some(on_text),
             None => None,
         };
         for attempt in 1.. {
-            request.max_tokens = asked;
             let on_text = on_text.as_mut().map(|on_text| &mut **on_text as _);
-            match self.ask_once(&*provider, budget, &mut request, on_text).await {
+            let asked = self.ask_once(&*provider, budget, &mut request, on_text, output.clone(), counted);
+            match asked.await {
+                Ok(completion) => {
+                    // One that is short because little was left is none for whoever has more.
+                    #[cfg(feature = "cache")]
+                    if let Some((cache, key)) = cache
+                        && (completion.stop == StopReason::End || request.max_tokens == wanted)
+                    {
+                        cache.put(key, &request.model, &completion).await;
+                    }
+                    let cost = cost(self.prices.get(&request.model), completion.tokens);
+                    return answer(completion, cost);
+                }
                 // What was lost may have been charged for, and was counted; it is asked again within the
                 // budget as well.
                 Err(AskError::Provider(ProviderError { charged: Some(_), retry: Some(wait), .. }))
@@ -101,7 +143,7 @@ impl Llm {
                     error.attempts = error.attempts.saturating_add(attempt - 1);
                     return Err(AskError::Provider(error));
                 }
-                result => return result,
+                Err(error) => return Err(error),
             }
         }
         unreachable!("the attempts end")
@@ -113,21 +155,19 @@ impl Llm {
         budget: &Budget,
         request: &'a mut ModelRequest,
         on_text: Option<OnText<'a>>,
-    ) -> Result<Answer, AskError> {
+        output: RangeInclusive<u64>,
+        counted: &mut Option<meter::Amount>,
+    ) -> Result<Completion, AskError> {
         let price = self.prices.get(&request.model);
         let input = provider.input_tokens_at_most(request);
-        let amount = |output| {
-            let tokens = Tokens { input, output };
-            meter::Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() }
-        };
-        let output = match request.max_tokens {
-            0 => LEAST_OUTPUT.min(self.max_output)..=self.max_output,
-            asked => asked..=asked,
-        };
-        let set_aside = budget.set_aside(&request.model, price.is_some(), amount, output).await;
+        let amount =
+            |tokens| meter::Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() };
+        let most = |output| amount(Tokens { input, output });
+        let set_aside = budget.set_aside(&request.model, price.is_some(), most, output).await;
         let set_aside = set_aside.map_err(AskError::Budget)?;
         request.max_tokens = set_aside.output_tokens();
-
+        let before = counted.unwrap_or_default();
+        *counted = Some(before.plus(&most(request.max_tokens)));
         let answering = provider.complete(request, on_text);
         let result = match budget.time_left() {
             Some(left) => tokio::time::timeout(left, answering).await.map_err(|_| {
@@ -140,20 +180,16 @@ impl Llm {
             })?,
             None => answering.await,
         };
-        match result {
-            Ok(completion) => {
-                let cost = cost(price, completion.tokens);
-                set_aside.taken(completion.tokens, cost.unwrap_or_default());
-                answer(completion, cost)
-            }
-            Err(error) => {
-                match error.charged {
-                    Some(tokens) => set_aside.taken(tokens, cost(price, tokens).unwrap_or_default()),
-                    None => set_aside.not_taken(),
-                }
-                Err(if error.refused { AskError::Refused(error.message) } else { AskError::Provider(error) })
-            }
-        }
+        let taken = match &result {
+            Ok(completion) => amount(completion.tokens),
+            Err(error) => amount(error.charged.unwrap_or_default()),
+        };
+        *counted = Some(before.plus(&taken));
+        set_aside.taken(taken);
+        result.map_err(|error| match error.refused {
+            true => AskError::Refused(error.message),
+            false => AskError::Provider(error),
+        })
     }
 
     fn not_granted(&self, model: &str) -> AskError {

@@ -148,6 +148,10 @@ impl Provider for AzureOpenAi {
         "azure"
     }
 
+    fn identity(&self) -> String {
+        format!("azure {} {} {:?} {:?}", self.base, self.version, self.deployments, self.default)
+    }
+
     fn complete<'a>(&'a self, request: &'a ModelRequest, on_text: Option<OnText<'a>>) -> Completing<'a> {
         Box::pin(self.client.complete(self, request, self.input_tokens_at_most(request), on_text))
     }

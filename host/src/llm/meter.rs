@@ -136,6 +136,11 @@ impl Amount {
         }
     }
 
+    pub fn plus(mut self, other: &Amount) -> Self {
+        self.add(other);
+        self
+    }
+
     fn add(&mut self, other: &Amount) {
         self.calls = self.calls.saturating_add(other.calls);
         self.tokens.input = self.tokens.input.saturating_add(other.tokens.input);
@@ -222,6 +227,19 @@ struct State {
     set_aside: Amount,
     in_flight: u32,
     usage: LlmUsage,
+}
+
+impl State {
+    fn count(&mut self, model: &str, priced: bool, taken: &Amount) {
+        self.spent.add(taken);
+        let usage = self.usage.models.entry(model.to_owned()).or_default();
+        usage.calls += taken.calls;
+        usage.input_tokens = usage.input_tokens.saturating_add(taken.tokens.input);
+        usage.output_tokens = usage.output_tokens.saturating_add(taken.tokens.output);
+        if priced {
+            usage.cost = Some(usage.cost.unwrap_or_default().plus(taken.cost));
+        }
+    }
 }
 
 /// Why a call was not made: what ran out.
@@ -436,6 +454,13 @@ impl Budget {
         Ok(SetAside { budget: self.clone(), model: model.to_owned(), priced, amount: given, open: true })
     }
 
+    /// Counts what a call took that is not made again.
+    pub(crate) fn count(&self, model: &str, priced: bool, taken: Amount) {
+        for state in &mut lock(&self.path()) {
+            state.count(model, priced, &taken);
+        }
+    }
+
     /// Counts an answer that cost nothing.
     pub(crate) fn count_cached(&self, model: &str) {
         for state in &mut lock(&self.path()) {
@@ -504,13 +529,8 @@ impl SetAside {
     }
 
     /// The call is over and took this. More than was set aside counts as well.
-    pub fn taken(mut self, tokens: Tokens, cost: Dollars) {
-        self.end(Amount { calls: 1, tokens, cost });
-    }
-
-    /// The call was not worked on: nothing was taken but the call.
-    pub fn not_taken(mut self) {
-        self.end(Amount { calls: 1, ..Amount::default() });
+    pub fn taken(mut self, amount: Amount) {
+        self.end(amount);
     }
 
     fn end(&mut self, taken: Amount) {
@@ -520,14 +540,7 @@ impl SetAside {
         for state in &mut lock(&self.budget.path()) {
             state.set_aside.subtract(&self.amount);
             state.in_flight -= 1;
-            state.spent.add(&taken);
-            let usage = state.usage.models.entry(self.model.clone()).or_default();
-            usage.calls += taken.calls;
-            usage.input_tokens = usage.input_tokens.saturating_add(taken.tokens.input);
-            usage.output_tokens = usage.output_tokens.saturating_add(taken.tokens.output);
-            if self.priced {
-                usage.cost = Some(usage.cost.unwrap_or_default().plus(taken.cost));
-            }
+            state.count(&self.model, self.priced, &taken);
         }
         self.budget.0.changed.notify_waiters();
     }
@@ -624,9 +637,9 @@ mod tests {
                             output: (call.amount.tokens.output as f64 * part) as u64,
                         };
                         match how {
-                            0 => call.not_taken(),
+                            0 => call.taken(Amount { calls: 1, ..Amount::default() }),
                             1 => drop(call),
-                            _ => call.taken(taken, amount(taken.input)(taken.output).cost),
+                            _ => call.taken(amount(taken.input)(taken.output)),
                         }
                     }
                     Step::End { .. } => {}
@@ -661,7 +674,8 @@ mod tests {
                 tokio::spawn(async move {
                     let call = budget.set_aside("m", true, amount(1000), 1..=100).await.ok()?;
                     tokio::task::yield_now().await;
-                    call.taken(Tokens { input: 100, output: 1 + number % 100 }, Dollars(0));
+                    let tokens = Tokens { input: 100, output: 1 + number % 100 };
+                    call.taken(Amount { calls: 1, tokens, cost: Dollars(0) });
                     Some(())
                 })
             })

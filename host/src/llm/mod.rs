@@ -43,6 +43,8 @@ mod anthropic;
 mod ask;
 #[cfg(feature = "providers")]
 mod azure;
+#[cfg(feature = "cache")]
+mod cache;
 #[cfg(feature = "providers")]
 mod env;
 #[cfg(feature = "providers")]
@@ -64,10 +66,13 @@ pub use anthropic::{Anthropic, AnthropicBuilder};
 pub use ask::{Answer, AskError};
 #[cfg(feature = "providers")]
 pub use azure::{AzureOpenAi, AzureOpenAiBuilder};
+#[cfg(feature = "cache")]
+pub use cache::ResponseCache;
 #[cfg(feature = "providers")]
 pub use env::provider_from_environment;
 #[cfg(feature = "providers")]
 pub use http::{HttpOptions, Key};
+pub(crate) use meter::Amount;
 pub use meter::{Budget, BudgetExceeded, Left, LlmLimits, LlmUsage, ModelUsage};
 #[cfg(feature = "providers")]
 pub use openai::{OpenAi, OpenAiBuilder, TokensField};
@@ -92,6 +97,8 @@ pub struct Llm {
     prices: Prices,
     limits: LlmLimits,
     max_output: u64,
+    #[cfg(feature = "cache")]
+    cache: Option<ResponseCache>,
 }
 
 impl fmt::Debug for Llm {
@@ -118,6 +125,8 @@ impl Llm {
             prices: Prices::default(),
             limits: LlmLimits::default(),
             max_output: MAX_OUTPUT,
+            #[cfg(feature = "cache")]
+            cache: None,
         }
     }
 
@@ -159,6 +168,13 @@ impl Llm {
         self
     }
 
+    /// Where answers are kept, so that equal requests are sent, and paid for, once. Default: nowhere.
+    #[cfg(feature = "cache")]
+    pub fn cache(mut self, cache: ResponseCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// The model.
     pub fn model(&self) -> &str {
         &self.model
@@ -179,6 +195,10 @@ impl Llm {
     /// A budget with the limits of a session.
     pub fn budget(&self) -> Budget {
         Budget::new(self.limits)
+    }
+
+    pub(crate) fn has_price(&self, model: &str) -> bool {
+        self.prices.get(model).is_some()
     }
 
     fn provider(&self, model: &str) -> Option<&Arc<dyn Provider>> {

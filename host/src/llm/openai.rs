@@ -110,6 +110,10 @@ impl Provider for OpenAi {
         "openai"
     }
 
+    fn identity(&self) -> String {
+        format!("openai {}", self.url)
+    }
+
     fn complete<'a>(&'a self, request: &'a ModelRequest, on_text: Option<OnText<'a>>) -> Completing<'a> {
         Box::pin(self.client.complete(self, request, self.input_tokens_at_most(request), on_text))
     }

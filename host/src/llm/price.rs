@@ -32,7 +32,7 @@ impl Price {
 
 /// An amount of US dollars, in whole billionths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Dollars(pub(super) u64);
+pub struct Dollars(pub(crate) u64);
 
 impl Dollars {
     /// An amount of at most nine billion dollars; what is less than nothing is nothing.

@@ -153,6 +153,12 @@ pub trait Provider: Send + Sync + 'static {
     /// Its name in records: `openai`, `anthropic`.
     fn name(&self) -> &str;
 
+    /// What shapes its answers beside the request: where it is asked. Answers are cached by it. The
+    /// default is the name.
+    fn identity(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Answers one request, with retries of its own if it wants. `on_text` is given where somebody
     /// watches the answer come in; a provider that cannot stream need not call it. Dropping the
     /// future gives the request up.

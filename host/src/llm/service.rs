@@ -11,6 +11,7 @@ use super::{Answer, AskError, Budget, Llm, LlmLimits, LlmUsage, Message, ModelRe
 use crate::bindings::operations::Failure;
 use crate::context::Contexts;
 use crate::operations;
+use crate::replay::Track;
 use crate::service::{Called, Kind, Service, failure};
 
 /// Bytes of one prompt with what is appended to it: more than any model reads.
@@ -35,7 +36,7 @@ pub trait Watch: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CallStart<'a> {
-    /// Its number in the session, from 1.
+    /// Its number in the session, from 1, in the order in which the program makes them.
     pub number: u64,
     /// What is asked. The most tokens of the answer are 0 where the program does not say.
     pub request: &'a ModelRequest,
@@ -66,12 +67,20 @@ struct Asks {
     watch: Option<Arc<dyn Watch>>,
     contexts: Contexts,
     calls: AtomicU64,
+    track: Option<Track>,
 }
 
 impl LlmService {
-    pub fn new(llm: Llm, budget: Budget, watch: Option<Arc<dyn Watch>>, contexts: Contexts) -> Self {
+    pub fn new(
+        llm: Llm,
+        budget: Budget,
+        watch: Option<Arc<dyn Watch>>,
+        contexts: Contexts,
+        track: Option<Track>,
+    ) -> Self {
         let (turn, calls) = (Mutex::new(budget.clone()), AtomicU64::new(0));
-        LlmService { asks: Arc::new(Asks { llm, turn, watch, contexts, calls }), session: budget }
+        let asks = Asks { llm, turn, watch, contexts, calls, track };
+        LlmService { asks: Arc::new(asks), session: budget }
     }
 
     /// The session's budget.
@@ -99,8 +108,8 @@ impl Service for LlmService {
         match function {
             0 => match Options::read(head).and_then(|options| self.asks.request(options, tail)) {
                 Ok(request) => {
-                    let asks = Arc::clone(&self.asks);
-                    Called::Running(Box::pin(async move { encode(asks.ask(request).await) }))
+                    let (asks, number) = (Arc::clone(&self.asks), self.asks.number(&request));
+                    Called::Running(Box::pin(async move { encode(asks.ask(number, request).await) }))
                 }
                 Err(failure) => Called::Ready(Err(failure)),
             },
@@ -108,6 +117,8 @@ impl Service for LlmService {
             2 => match self.asks.batch(head, tail) {
                 Ok(requests) => {
                     let asks = Arc::clone(&self.asks);
+                    let requests =
+                        requests.into_iter().map(|request| (asks.number(&request), request)).collect();
                     Called::Running(Box::pin(async move { asks.ask_all(requests).await }))
                 }
                 Err(failure) => Called::Ready(Err(failure)),
@@ -237,15 +248,27 @@ impl Asks {
         Ok(requests)
     }
 
-    async fn ask(&self, request: ModelRequest) -> Result<Answer, AskError> {
-        let mut seen = Seen::start(self, &request);
-        let result = self.llm.ask(&self.turn(), request, None).await;
+    /// Numbers a call, in the order in which the program makes them.
+    fn number(&self, request: &ModelRequest) -> u64 {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(track) = &self.track {
+            track.check_ask(number, request);
+        }
+        number
+    }
+
+    async fn ask(&self, number: u64, request: ModelRequest) -> Result<Answer, AskError> {
+        let mut seen = Seen::start(self, number, &request);
+        let result = match &self.track {
+            None => self.llm.ask(&self.turn(), request, None).await,
+            Some(track) => track.ask(number, &self.llm, &self.turn(), request).await,
+        };
         seen.end(&result);
         result
     }
 
-    async fn ask_all(&self, requests: Vec<ModelRequest>) -> operations::Answer {
-        let asked = requests.into_iter().map(|request| self.ask(request));
+    async fn ask_all(&self, requests: Vec<(u64, ModelRequest)>) -> operations::Answer {
+        let asked = requests.into_iter().map(|(number, request)| self.ask(number, request));
         let results: Vec<_> = futures_util::stream::iter(asked).buffered(BATCH_WIDTH).collect().await;
         let results: Vec<Batched> = results
             .into_iter()
@@ -266,8 +289,7 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn start(asks: &'a Asks, request: &ModelRequest) -> Self {
-        let number = asks.calls.fetch_add(1, Ordering::Relaxed) + 1;
+    fn start(asks: &'a Asks, number: u64, request: &ModelRequest) -> Self {
         let watch = asks.watch.as_deref();
         if let Some(watch) = watch {
             watch.started(CallStart { number, request });

@@ -56,7 +56,9 @@ use tokio::sync::watch;
 
 use crate::context::Context;
 use crate::llm::{Budget, LlmLimits, LlmUsage, ModelUsage};
+use crate::replay::Plan;
 use crate::{Error, ErrorKind, Grants, Kernel, Result};
+use crate::{Recording, Replaying};
 use node::{Done, Node, Place, Task};
 use run::{OnEvent, Run, Settings};
 pub use trajectory::{
@@ -83,6 +85,7 @@ pub struct RlmBuilder {
     settings: Settings,
     trajectory: Trajectory,
     on_event: Option<OnEvent>,
+    plan: Plan,
 }
 
 /// What a run came to.
@@ -119,6 +122,7 @@ impl Rlm {
             settings: Settings { iterations: 30, errors: 5, shown: 20_000, children: 8 },
             trajectory: Trajectory::none(),
             on_event: None,
+            plan: Plan::default(),
         }
     }
 
@@ -230,6 +234,27 @@ impl RlmBuilder {
         self
     }
 
+    /// Records the run, its children included, so that it can be replayed
+    /// ([`SessionBuilder::record`](crate::SessionBuilder::record)). Default: nothing is recorded.
+    pub fn record(mut self, recording: &Recording) -> Self {
+        self.plan.record(recording);
+        self
+    }
+
+    /// Replays a run: no model is asked. What goes another way ends it with an error of
+    /// [`ErrorKind::Replay`]. The levels of children are those of the recording. Default: it is no replay.
+    pub fn replay(mut self, replaying: &Replaying) -> Self {
+        self.plan.replay(replaying);
+        self
+    }
+
+    /// Makes all sessions of the run deterministic
+    /// ([`SessionBuilder::deterministic`](crate::SessionBuilder::deterministic)). Default: no.
+    pub fn deterministic(mut self, seed: u64) -> Self {
+        self.plan.deterministic(seed);
+        self
+    }
+
     /// The run, ready to be asked.
     ///
     /// # Errors
@@ -245,15 +270,28 @@ impl RlmBuilder {
 
     async fn ask(self, question: String, mut interrupted: watch::Receiver<bool>) -> Result<RlmOutcome> {
         let began = Instant::now();
-        let RlmBuilder { kernel, grants, context, budget, settings, trajectory, on_event } = self;
+        let RlmBuilder { kernel, grants, context, budget, settings, trajectory, on_event, plan } = self;
         let llm = kernel.llm().cloned().ok_or_else(|| Error::new(ErrorKind::Grant, "there is no model"))?;
         // The run's own, so that its totals are its own.
         let budget = match budget {
             Some(budget) => budget.child(LlmLimits::none()),
             None => llm.budget(),
         };
+        let place = Place { name: "0".into(), depth: 0, parent: None, call: None };
+        let track = plan.track(Some(place.name.clone()))?;
+        let budget = match &track {
+            None => budget,
+            Some(track) => {
+                let depth = track.run(&llm, budget.left().depth);
+                match track.is_replay() {
+                    false => budget,
+                    // What was refused then is in the recording.
+                    true => Budget::new(LlmLimits { depth, ..LlmLimits::none() }),
+                }
+            }
+        };
         let iterations = settings.iterations;
-        let run = Arc::new(Run::new(kernel, llm, settings, trajectory, on_event));
+        let run = Arc::new(Run::new(kernel, llm, settings, trajectory, on_event, plan));
         let llm = &run.llm;
         run.record(|| Event::Start {
             version: TRAJECTORY_VERSION,
@@ -264,7 +302,6 @@ impl RlmBuilder {
             limits: limits(&budget, iterations),
             agentkernel: env!("CARGO_PKG_VERSION").to_owned(),
         });
-        let place = Place { name: "0".into(), depth: 0, parent: None, call: None };
         let task = Task {
             place: place.clone(),
             question,
@@ -272,6 +309,7 @@ impl RlmBuilder {
             grants,
             budget: budget.clone(),
             context,
+            track: track.clone(),
         };
         let root = Node::new(Arc::clone(&run), task);
         let stopped = std::pin::pin!(interrupted.wait_for(|interrupted| *interrupted));
@@ -292,6 +330,9 @@ impl RlmBuilder {
         };
         run.record(|| Event::End { ending, totals: totals(&usage), message: message.clone() });
         let done = done?;
+        if let Some(track) = &track {
+            track.check()?;
+        }
         run.trajectory.finish()?;
         Ok(RlmOutcome {
             best_effort: done.content.is_some() && done.how == AnswerKind::Limit,

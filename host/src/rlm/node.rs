@@ -15,6 +15,7 @@ use super::trajectory::{AnswerKind, ContextPart, Event, Failure, Raised, RunEndi
 use crate::context::{Context, Contexts};
 use crate::llm::{Answer, AskError, Budget, LlmLimits, ModelRequest, StopReason};
 use crate::outcome::{Ending, Outcome};
+use crate::replay::{Asked, Given, Track};
 use crate::{Grants, Result, Session, Turn};
 
 /// Characters of a value that is shown.
@@ -41,6 +42,8 @@ pub(super) struct Task {
     pub grants: Grants,
     pub budget: Budget,
     pub context: Option<Context>,
+    /// What enters the loop, if the run can be run again.
+    pub track: Option<Track>,
 }
 
 /// A session of the tree.
@@ -53,6 +56,9 @@ pub(super) struct Node {
     pub block: AtomicU32,
     pub children: AtomicU64,
     pub contexts: Contexts,
+    /// Calls of its own model, and sessions that it began.
+    calls: AtomicU64,
+    sessions: AtomicU64,
     output: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -86,6 +92,8 @@ impl Node {
             block: AtomicU32::new(0),
             children: AtomicU64::new(0),
             contexts,
+            calls: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
             output: Arc::default(),
         })
     }
@@ -108,7 +116,7 @@ impl Node {
             let system = prompt::system(self.task.context.as_ref(), can_recurse, &self.run.tools());
             let mut history = History::new(system, prompt::first(&self.task.question));
             let end = self.go_on(&mut history).await?;
-            Ok(self.finish(end, &history).await)
+            self.finish(end, &history).await
         })
     }
 
@@ -138,7 +146,7 @@ impl Node {
                 )));
             }
             self.iteration.store(iteration, Ordering::Relaxed);
-            let reply = match self.ask(history, iteration).await {
+            let reply = match self.ask(history, iteration).await? {
                 Ok(answer) => answer,
                 Err(AskError::Budget(exceeded)) => return Ok(End::Limit(exceeded.message)),
                 Err(error) => return Ok(End::Failed(error.to_string())),
@@ -158,12 +166,32 @@ impl Node {
     }
 
     /// One request to the node's model, recorded.
-    async fn ask(&self, history: &mut History, iteration: u32) -> Result<Answer, AskError> {
+    async fn ask(&self, history: &mut History, iteration: u32) -> Result<Result<Answer, AskError>> {
         self.run.record(|| Event::Prompt { node: self.name(), iteration, messages: history.news() });
         let began = Instant::now();
-        let result = self.run.llm.ask(&self.work, history.request(&self.task.model), None).await;
+        let result = self.ask_within(&self.work, history.request(&self.task.model)).await?;
         self.record_reply(&result, iteration, began);
-        result
+        Ok(result)
+    }
+
+    /// Asks the node's model, or gives what it answered in the recording.
+    async fn ask_within(&self, budget: &Budget, request: ModelRequest) -> Result<Result<Answer, AskError>> {
+        let llm = &self.run.llm;
+        let Some(track) = &self.task.track else { return Ok(llm.ask(budget, request, None).await) };
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        track.must_have_ask(call, &request)?;
+        Ok(track.ask(call, llm, budget, request).await)
+    }
+
+    /// What is decided now, or was in the recording.
+    fn decided(&self, asked: Asked, now: impl FnOnce() -> Given) -> Result<Given> {
+        let Some(track) = &self.task.track else { return Ok(now()) };
+        if let Some(given) = track.decided(&asked)? {
+            return Ok(given);
+        }
+        let given = now();
+        track.decide(asked, given.clone());
+        Ok(given)
     }
 
     fn record_reply(&self, result: &Result<Answer, AskError>, iteration: u32, began: Instant) {
@@ -364,15 +392,28 @@ impl Node {
 
     /// Runs a turn; nothing if the time of the run ended first.
     async fn turn(&self, session: &mut Session, turn: Turn) -> Result<Option<Outcome>> {
-        match self.work.time_left() {
-            Some(left) => tokio::time::timeout(left, session.run(turn)).await.ok().transpose(),
-            None => session.run(turn).await.map(Some),
+        let recorded = match &self.task.track {
+            Some(track) => track.decided(&Asked::InTime)?,
+            None => None,
+        };
+        if let (Some(track), Some(Given::Flag(false))) = (&self.task.track, &recorded) {
+            track.forget(&format!("{}/{}", self.name(), self.sessions.load(Ordering::Relaxed)));
+            return Ok(None);
         }
+        let outcome = match self.work.time_left() {
+            Some(left) => tokio::time::timeout(left, session.run(turn)).await.ok().transpose()?,
+            None => Some(session.run(turn).await?),
+        };
+        if let (Some(track), None) = (&self.task.track, recorded) {
+            track.decide(Asked::InTime, Given::Flag(outcome.is_some()));
+        }
+        Ok(outcome)
     }
 
     /// A fresh session in which all names are known.
     async fn start(self: &Arc<Self>) -> Result<Session> {
         let output = Arc::clone(&self.output);
+        let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let mut session = self.run.kernel.session();
         if let Some(context) = &self.task.context {
             session = session.context(context.clone());
@@ -380,6 +421,7 @@ impl Node {
         let mut session = session
             .grants(self.task.grants.clone())
             .budget(self.work.clone())
+            .plan(&self.run.plan, format!("{}/{number}", self.task.place.name))
             .watch(Arc::new(NodeWatch::new(Arc::clone(self))))
             .service(Arc::new(RlmService::new(Arc::clone(self))))
             .on_output(move |_, bytes| {
@@ -396,13 +438,13 @@ impl Node {
         Ok(session)
     }
 
-    async fn finish(&self, end: End, history: &History) -> Done {
+    async fn finish(&self, end: End, history: &History) -> Result<Done> {
         let iterations = self.iteration.load(Ordering::Relaxed);
         let done = |content, how, ending, message| Done { content, how, ending, message, iterations };
         let done = match end {
             End::Answered(content, how) => done(Some(content), how, RunEnding::Answered, None),
             End::Limit(reason) => {
-                let content = self.last_answer(history, &reason).await;
+                let content = self.last_answer(history, &reason).await?;
                 done(content, AnswerKind::Limit, RunEnding::Limit, Some(reason))
             }
             End::Failed(message) => done(None, AnswerKind::Limit, RunEnding::Failed, Some(message)),
@@ -415,11 +457,11 @@ impl Node {
                 best_effort: done.how == AnswerKind::Limit,
             });
         }
-        done
+        Ok(done)
     }
 
     /// What the model makes of what it has seen, asked once; or else what it had last.
-    async fn last_answer(&self, history: &History, reason: &str) -> Option<String> {
+    async fn last_answer(&self, history: &History, reason: &str) -> Result<Option<String>> {
         let iteration = self.iteration.load(Ordering::Relaxed);
         self.run.record(|| Event::Note { node: self.name(), iteration, text: format!("limit: {reason}") });
         let left = self.task.budget.left();
@@ -427,14 +469,18 @@ impl Node {
         let tokens = [left.tokens, left.input_tokens].into_iter().flatten().min();
         let most =
             tokens.map_or(200_000, |tokens| tokens.saturating_sub(RESERVE_OUTPUT).min(200_000) as usize);
+        let most = match self.decided(Asked::Room, || Given::Number(most as u64))? {
+            Given::Number(recorded) => recorded as usize,
+            _ => most,
+        };
         let request = ModelRequest { max_tokens: 0, ..history.last_request(&self.task.model, reason, most) };
         let began = Instant::now();
-        let result = self.run.llm.ask(&self.task.budget, request, None).await;
+        let result = self.ask_within(&self.task.budget, request).await?;
         self.record_reply(&result, iteration + 1, began);
-        match result {
+        Ok(match result {
             Ok(answer) if !answer.text.trim().is_empty() => Some(answer.text),
             _ => self.run.best_partial(&self.task.place),
-        }
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::node::Place;
 use super::trajectory::{Event, Trajectory};
 use crate::Kernel;
 use crate::llm::Llm;
+use crate::replay::Plan;
 
 /// Sees the events of a run.
 pub(super) type OnEvent = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -33,6 +34,7 @@ pub(super) struct Run {
     pub settings: Settings,
     pub trajectory: Trajectory,
     pub on_event: Option<OnEvent>,
+    pub plan: Plan,
     calls: AtomicU64,
     permits: Mutex<BTreeMap<u32, Arc<Semaphore>>>,
     /// What the root had last: a reply, or content of its answer, which is better.
@@ -46,9 +48,10 @@ impl Run {
         settings: Settings,
         trajectory: Trajectory,
         on_event: Option<OnEvent>,
+        plan: Plan,
     ) -> Self {
         let (calls, permits, partial) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        Run { kernel, llm, settings, trajectory, on_event, calls, permits, partial }
+        Run { kernel, llm, settings, trajectory, on_event, plan, calls, permits, partial }
     }
 
     /// Records what `event` makes, if anybody wants it.

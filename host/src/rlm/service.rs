@@ -220,9 +220,12 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
     }
     let number = parent.children.fetch_add(1, Ordering::Relaxed) + 1;
     let place = &parent.task.place;
+    let name = format!("{}.{number}", place.name);
+    let track =
+        parent.run.plan.track(Some(name.clone())).map_err(|error| failure("rlm", error.to_string()))?;
     Ok(Task {
         place: Place {
-            name: format!("{}.{number}", place.name),
+            name,
             depth: place.depth + 1,
             parent: Some(place.name.clone()),
             call: Some(parent.run.next_call()),
@@ -233,6 +236,7 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
         grants: Grants { limits: parent.task.grants.limits.clone(), ..Grants::default() },
         budget,
         context,
+        track,
     })
 }
 
@@ -241,7 +245,11 @@ async fn answer(parent: Arc<Node>, task: Task) -> Answer {
     let mut recorded = Recorded::start(&parent, &task);
     let asked = Instant::now();
     let permits = parent.run.permits(task.place.depth);
-    let permit = permits.acquire().await.map_err(|error| failure("trap", error.to_string()))?;
+    // In a replay nobody waits for others: their order is that of the recording.
+    let permit = match parent.run.plan.is_replay() {
+        true => None,
+        false => Some(permits.acquire().await.map_err(|error| failure("trap", error.to_string()))?),
+    };
     recorded.waited = asked.elapsed();
     let (model, budget) = (task.model.clone(), task.budget.clone());
     let done = Node::new(Arc::clone(&parent.run), task).answer().await;

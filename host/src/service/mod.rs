@@ -67,18 +67,35 @@ impl Services {
 
     /// Begins the call, if the number is that of a service's function.
     pub fn call(&self, number: u32, head: &[u8], tail: &[u8]) -> Option<Called> {
-        let kind = match number.checked_sub(FIRST)? >> 8 {
-            1 => Kind::Llm,
-            2 => Kind::Context,
-            3 => Kind::Rlm,
-            _ => return None,
-        };
+        let kind = kind(number)?;
         let service = self.0.iter().find(|service| service.kind() == kind);
         Some(match service {
             Some(service) => service.call(number as u8, head, tail),
             None => Called::Ready(Err(failure("denied", kind.absent()))),
         })
     }
+}
+
+/// The service that a function's number is of.
+pub(crate) fn kind(number: u32) -> Option<Kind> {
+    match number.checked_sub(FIRST)? >> 8 {
+        1 => Some(Kind::Llm),
+        2 => Some(Kind::Context),
+        3 => Some(Kind::Rlm),
+        _ => None,
+    }
+}
+
+/// What programs call a function of a service.
+pub(crate) fn name(number: u32) -> Option<&'static str> {
+    Some(match (kind(number)?, number as u8) {
+        (Kind::Llm, 0) => "ask_llm",
+        (Kind::Llm, 1) => "budget",
+        (Kind::Llm, 2) => "ask_llm_batch",
+        (Kind::Rlm, 0) => "rlm",
+        (Kind::Context, _) => "context",
+        _ => return None,
+    })
 }
 
 pub(crate) fn failure(kind: &str, message: impl Into<String>) -> Failure {
