@@ -147,20 +147,30 @@ pub fn own(name: &str) -> Option<String> {
 }
 
 /// Models that may be asked.
-#[derive(Debug)]
 pub struct Granted {
     pub llm: Llm,
     /// What all sessions of this process may ask together.
     pub budget: Budget,
     /// Who answers for the model.
-    provider: String,
+    provider: Arc<dyn Provider>,
     limits: LlmLimits,
     prices: Prices,
     /// The `.env` file that was read.
     pub secrets: Option<PathBuf>,
 }
 
+impl fmt::Debug for Granted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Granted").field(&self.llm).finish()
+    }
+}
+
 impl Granted {
+    /// How many hold the models, each session among them.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.provider)
+    }
+
     /// What is granted; nothing unless a model is named.
     pub fn resolve(flags: &Models, config: &Config, no_config: bool) -> Result<Option<Self>> {
         let none = LlmConfig::default();
@@ -180,12 +190,11 @@ impl Granted {
                 sources.provider(table.base_url.as_ref().map(|_| "openai"), model, Path::new(""))?
             }
         };
-        let provider_name = provider.name().to_owned();
         let mut prices = Prices::default();
         for (model, PriceConfig { input, output }) in &table.prices {
             prices.set(model, Price { input: *input, output: *output })?;
         }
-        let mut llm = Llm::with(model, provider).limits(limits).prices(prices.clone());
+        let mut llm = Llm::with(model, Arc::clone(&provider)).limits(limits).prices(prices.clone());
         if let Some(sub_model) = flags.sub_model.as_ref().or(table.sub_model.as_ref()) {
             llm = llm.sub_model(sub_model);
         }
@@ -199,7 +208,7 @@ impl Granted {
             llm = llm.max_output(at_least_one("max-output", tokens)?);
         }
         let budget = llm.budget();
-        let granted = Granted { llm, budget, provider: provider_name, limits, prices, secrets: dot_env.file };
+        let granted = Granted { llm, budget, provider, limits, prices, secrets: dot_env.file };
         granted.check_prices()?;
         Ok(Some(granted))
     }
@@ -220,7 +229,7 @@ impl Granted {
     /// The model, who answers, and how much of it, in a line.
     pub fn summary(&self) -> String {
         let model = self.llm.model();
-        let mut text = format!("`{model}` of {}", self.provider);
+        let mut text = format!("`{model}` of {}", self.provider.name());
         if self.llm.model_of_programs() != model {
             text += &format!(", `{}` for programs", self.llm.model_of_programs());
         }

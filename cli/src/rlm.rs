@@ -6,7 +6,7 @@ mod runs;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agentkernel::rlm::{Interrupter, Rlm, RlmOutcome, RunEnding, Trajectory};
 use agentkernel::{Context, Stream};
@@ -25,6 +25,9 @@ use crate::{hints, llm, terminal, trust};
 
 /// How long a block of code may run where nobody says: it waits for models and for children.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long programs that are stopped may take to notice.
+const STOPPING: Duration = Duration::from_secs(2);
 
 /// The exit code of an answer that is only the best that was known at a limit.
 const BEST_EFFORT: i32 = 3;
@@ -61,6 +64,7 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
         (false, Some(file)) => (Trajectory::create(&file)?, Some(file)),
         (false, None) => runs::keep(),
     };
+    let holders = granted.holders();
     let mut builder = Rlm::builder(&kernel)
         .grants(settings.grants.clone())
         .budget(granted.budget.clone())
@@ -84,6 +88,12 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     let rlm = builder.build()?;
     let stopping = Stopping::listen(rlm.interrupter());
     let result = rlm.ask_blocking(&question);
+    // A program that is stopped in the middle takes its workspace with it when it has noticed, for which
+    // this process must live.
+    let waited = Instant::now();
+    while granted.holders() > holders && waited.elapsed() < STOPPING {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     display.end();
     let outcome = result?;
     let code = match stopping.ended() {
