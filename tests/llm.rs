@@ -197,7 +197,7 @@ except BudgetExceeded as error:
     print(error.what, error, error.left.calls)
 print(budget().calls, budget().tokens, budget().used['m']['calls'], budget().models)",
     );
-    assert_eq!(shown, "calls no calls of models are left of 2 calls (`max-calls`) 0\n0 None 2 ['m']\n");
+    assert_eq!(shown, "calls no call of a model is left (`max-calls` is 2) 0\n0 None 2 ['m']\n");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 

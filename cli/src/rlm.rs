@@ -176,6 +176,9 @@ fn answer(outcome: &RlmOutcome) -> io::Result<()> {
 
 /// Says why the run has not ended with an answer, if it has not.
 fn complain(outcome: &RlmOutcome) {
+    if let Some(problem) = &outcome.trajectory_problem {
+        terminal::error(&terminal::escaped(problem), Some("the answer is not touched by it"));
+    }
     if outcome.ending == RunEnding::Answered {
         return;
     }

@@ -101,7 +101,7 @@ fn what_runs_out_says_how_to_give_more() {
     let directory = with_script();
     let output = granted(directory.path(), &["--max-calls", "1", "--verbose"], "ask_llm('a')\nask_llm('b')");
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("BudgetExceeded: no calls of models are left"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("BudgetExceeded: no call of a model is left"), "{}", stderr(&output));
     assert!(stderr(&output).contains("hint: give more with `--max-calls`"), "{}", stderr(&output));
     assert!(stderr(&output).contains("1 call of models (1,000 tokens read, 100 written, cost not known)"));
     let output = granted(directory.path(), &["--max-tokens", "50"], "ask_llm('a')");

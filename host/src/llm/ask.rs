@@ -113,10 +113,7 @@ impl Llm {
             return Ok(Answer { cached: true, ..answered });
         }
         // For as long as the request lives, no longer.
-        let mut on_text: Option<OnText<'_>> = match on_text {
-            Some(on_text) => Some(on_text),
-            None => None,
-        };
+        let mut on_text = on_text.map(|on_text| on_text as OnText<'_>);
         for attempt in 1.. {
             let on_text = on_text.as_mut().map(|on_text| &mut **on_text as _);
             let asked = self.ask_once(&*provider, budget, &mut request, on_text, output.clone(), counted);

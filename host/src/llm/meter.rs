@@ -324,6 +324,11 @@ impl Budget {
         self.0.lock().usage.clone()
     }
 
+    /// Calls that may be in flight, where that is limited.
+    pub fn concurrency(&self) -> Option<u32> {
+        self.path().iter().filter_map(|node| node.limits.concurrency).min()
+    }
+
     /// Calls in flight.
     pub fn in_flight(&self) -> u32 {
         self.0.lock().in_flight
@@ -484,12 +489,13 @@ fn longest(least: u64, most: u64, fits: impl Fn(u64) -> bool) -> u64 {
 
 fn short(what: Quantity, limit: u64, left: u64, needed: u64) -> String {
     let name = what.name().replace('_', "-");
-    let (left, limit) = (what.shown(left), what.shown(limit));
     match what {
-        Quantity::Calls => format!("no calls of models are left of {limit} (`max-{name}`)"),
+        Quantity::Calls => format!("no call of a model is left (`max-{name}` is {limit})"),
         _ => format!(
-            "this call may take {}, and {left} are left of {limit} (`max-{name}`); ask for less, or give more",
-            what.shown(needed)
+            "this call may take {}, and {} are left of {} (`max-{name}`); ask for less, or give more",
+            what.shown(needed),
+            what.shown(left),
+            what.shown(limit)
         ),
     }
 }

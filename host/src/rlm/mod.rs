@@ -105,6 +105,8 @@ pub struct RlmOutcome {
     pub iterations: u32,
     /// What was asked of models in all.
     pub usage: LlmUsage,
+    /// Why the trajectory is not complete, if it is not: the answer does not get lost by it.
+    pub trajectory_problem: Option<String>,
     /// How long it took.
     pub wall: Duration,
 }
@@ -136,7 +138,7 @@ impl Rlm {
     /// # Errors
     ///
     /// [`ErrorKind::Grant`] when a directory cannot be opened, [`ErrorKind::System`] when the machine
-    /// cannot go on or the trajectory cannot be written. What the model or its programs do, and what
+    /// cannot go on. What the model or its programs do, and what
     /// providers say, is a [`RlmOutcome`].
     pub async fn ask(self, question: &str) -> Result<RlmOutcome> {
         let Rlm { builder, interrupted } = self;
@@ -333,7 +335,6 @@ impl RlmBuilder {
         if let Some(track) = &track {
             track.check()?;
         }
-        run.trajectory.finish()?;
         Ok(RlmOutcome {
             best_effort: done.content.is_some() && done.how == AnswerKind::Limit,
             answer: done.content,
@@ -341,6 +342,7 @@ impl RlmBuilder {
             message,
             iterations: done.iterations,
             usage,
+            trajectory_problem: run.trajectory.finish().err().map(|error| error.to_string()),
             wall: began.elapsed(),
         })
     }
@@ -355,6 +357,7 @@ fn limits(budget: &Budget, iterations: u32) -> serde_json::Map<String, serde_jso
     limits.insert("max-tokens".into(), left.tokens.into());
     limits.insert("max-cost".into(), left.cost.into());
     limits.insert("max-depth".into(), left.depth.into());
+    limits.insert("max-concurrency".into(), budget.concurrency().into());
     limits.insert("max-time".into(), left.time.into());
     limits
 }

@@ -141,7 +141,7 @@ impl Node {
         for iteration in 1.. {
             if iteration > settings.iterations {
                 return Ok(End::Limit(format!(
-                    "{} steps were made, which is the limit",
+                    "as many steps were made as may be ({})",
                     settings.iterations
                 )));
             }
@@ -223,7 +223,9 @@ impl Node {
     /// Does what a reply says.
     async fn step(self: &Arc<Self>, session: &mut Session, reply: &Answer, iteration: u32) -> Result<Step> {
         let read = reply::read(&reply.text);
-        self.run.partial(&self.task.place, &reply.text, false);
+        if let Some(text) = read.clone().into_text() {
+            self.run.partial(&self.task.place, &text, false);
+        }
         if read.is_open && reply.stop == StopReason::MaxTokens {
             return Ok(Step::failed(prompt::CUT.to_owned()));
         }
@@ -477,10 +479,8 @@ impl Node {
         let began = Instant::now();
         let result = self.ask_within(&self.task.budget, request).await?;
         self.record_reply(&result, iteration + 1, began);
-        Ok(match result {
-            Ok(answer) if !answer.text.trim().is_empty() => Some(answer.text),
-            _ => self.run.best_partial(&self.task.place),
-        })
+        let last = result.ok().and_then(|answer| reply::read(&answer.text).into_text());
+        Ok(last.or_else(|| self.run.best_partial(&self.task.place)))
     }
 }
 

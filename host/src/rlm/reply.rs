@@ -9,6 +9,19 @@ pub(crate) struct Reply {
     pub answer: Option<Final>,
     /// Whether the last block has no end, as in a reply that was cut.
     pub is_open: bool,
+    /// What stands outside of blocks.
+    prose: String,
+}
+
+impl Reply {
+    /// What a reader makes of it who cannot run code: the answer in it, or its prose.
+    pub fn into_text(self) -> Option<String> {
+        let text = match self.answer {
+            Some(Final::Text(text)) => text,
+            _ => self.prose.trim().to_owned(),
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
 }
 
 /// `FINAL(…)` or `FINAL_VAR(…)` in prose.
@@ -59,6 +72,7 @@ pub(crate) fn read(text: &str) -> Reply {
         }
     }
     reply.answer = find_final(&prose);
+    reply.prose = prose;
     reply
 }
 
@@ -253,6 +267,14 @@ mod tests {
         assert_eq!(answer("FINAL_VAR(result)"), variable("result"));
         assert_eq!(answer("  `FINAL_VAR(\"result\")`"), variable("result"));
         assert_eq!(answer("FINAL(a)\nno, rather\nFINAL_VAR(b)"), variable("b"));
+    }
+
+    #[test]
+    fn what_a_reader_sees_is_the_answer_or_the_prose() {
+        let text = |text: &str| read(text).into_text();
+        assert_eq!(text("So it is.\nFINAL(42)").as_deref(), Some("42"));
+        assert_eq!(text("I look.\n```python\nprint(1)\n```\n").as_deref(), Some("I look."));
+        assert_eq!(text("```python\nprint(1)\n```\n"), None);
     }
 
     #[test]
