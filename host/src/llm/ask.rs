@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Budget, BudgetExceeded, Completion, Dollars, Llm, ModelRequest, OnText, Price, Provider, ProviderError,
-    StopReason, Tokens, meter,
+    Amount, Budget, BudgetExceeded, Completion, Dollars, Llm, ModelRequest, OnText, Price, Provider,
+    ProviderError, StopReason, Tokens,
 };
 
 /// An answer and what it took.
@@ -88,7 +88,7 @@ impl Llm {
         budget: &Budget,
         mut request: ModelRequest,
         on_text: Option<OnText<'_>>,
-        counted: &mut Option<meter::Amount>,
+        counted: &mut Option<Amount>,
     ) -> Result<Answer, AskError> {
         let provider = self.provider(&request.model).ok_or_else(|| self.not_granted(&request.model))?.clone();
         check(&request)?;
@@ -105,7 +105,7 @@ impl Llm {
             && let Some(completion) = cache.get(*key).await
         {
             budget.count_cached(&request.model);
-            *counted = Some(meter::Amount::default());
+            *counted = Some(Amount::default());
             if let Some(on_text) = on_text {
                 on_text(&completion.text);
             }
@@ -153,12 +153,11 @@ impl Llm {
         request: &'a mut ModelRequest,
         on_text: Option<OnText<'a>>,
         output: RangeInclusive<u64>,
-        counted: &mut Option<meter::Amount>,
+        counted: &mut Option<Amount>,
     ) -> Result<Completion, AskError> {
         let price = self.prices.get(&request.model);
         let input = provider.input_tokens_at_most(request);
-        let amount =
-            |tokens| meter::Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() };
+        let amount = |tokens| Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() };
         let most = |output| amount(Tokens { input, output });
         let set_aside = budget.set_aside(&request.model, price.is_some(), most, output).await;
         let set_aside = set_aside.map_err(AskError::Budget)?;

@@ -49,6 +49,7 @@ mod cache;
 mod env;
 #[cfg(feature = "providers")]
 mod http;
+mod limits;
 mod meter;
 #[cfg(feature = "providers")]
 mod openai;
@@ -56,6 +57,7 @@ mod price;
 mod provider;
 mod script;
 mod service;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,8 +74,9 @@ pub use cache::ResponseCache;
 pub use env::provider_from_environment;
 #[cfg(feature = "providers")]
 pub use http::{HttpOptions, Key};
-pub(crate) use meter::Amount;
-pub use meter::{Budget, BudgetExceeded, Left, LlmLimits, LlmUsage, ModelUsage};
+pub(crate) use limits::Amount;
+pub use limits::LlmLimits;
+pub use meter::{Budget, BudgetExceeded, Left};
 #[cfg(feature = "providers")]
 pub use openai::{OpenAi, OpenAiBuilder, TokensField};
 pub use price::{Dollars, Price, Prices};
@@ -83,6 +86,7 @@ pub use provider::{
 pub use script::{Reply, Script};
 pub(crate) use service::LlmService;
 pub use service::{CallEnd, CallStart, Watch};
+pub use usage::{LlmUsage, ModelUsage};
 
 /// The most tokens of an answer where nobody says how many.
 const MAX_OUTPUT: u64 = 8192;

@@ -1,0 +1,175 @@
+//! What a session is started with.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::console::{OutputHandler, Stdin, Stream};
+use crate::context::Context;
+use crate::kernel::Inner;
+use crate::llm::{Budget, Llm, Watch};
+use crate::replay::{Plan, Recording, Replaying};
+use crate::{Grants, Limits, Result, Workspace, service};
+
+/// A session to be started; see [`Kernel::session`](crate::Kernel::session).
+///
+/// ```
+/// # fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Kernel, Stdin, Stream};
+///
+/// let kernel = Kernel::new()?;
+/// let mut session = kernel
+///     .session()
+///     .stdin(Stdin::Bytes(b"1 2 3\n".to_vec()))
+///     .on_output(|stream, bytes| {
+///         assert_eq!((stream, bytes), (Stream::Stdout, &b"6\n"[..]));
+///     })
+///     .start()?;
+/// session.run_blocking("print(sum(map(int, input().split())))")?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct SessionBuilder {
+    pub(super) kernel: Arc<Inner>,
+    pub(super) grants: Grants,
+    pub(super) stdin: Stdin,
+    pub(super) output: Option<OutputHandler>,
+    pub(super) llm: Option<Llm>,
+    pub(super) budget: Option<Budget>,
+    pub(super) watch: Option<Arc<dyn Watch>>,
+    pub(super) services: service::Services,
+    pub(super) contexts: Vec<(String, Context)>,
+    pub(super) plan: Plan,
+    pub(super) at: Option<String>,
+}
+
+impl SessionBuilder {
+    pub(crate) fn new(kernel: Arc<Inner>) -> Self {
+        let llm = kernel.llm.clone();
+        let (grants, stdin) = (Grants::default(), Stdin::Empty);
+        SessionBuilder {
+            kernel,
+            grants,
+            stdin,
+            output: None,
+            llm,
+            budget: None,
+            watch: None,
+            services: Default::default(),
+            contexts: Vec::new(),
+            plan: Plan::default(),
+            at: None,
+        }
+    }
+
+    /// What the session may touch. Default: [`Grants::default`].
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// The directory at `/workspace`, read and written. Default: an empty temporary one.
+    pub fn workspace(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+        self.grants.workspace = Workspace::Directory(directory.into());
+        self
+    }
+
+    /// The limits. Default: [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.grants.limits = limits;
+        self
+    }
+
+    /// What the program reads as standard input. Default: nothing.
+    pub fn stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Passes output on as the program writes it, in place of collecting it in the [`Outcome`]. The
+    /// handler runs on the turn's thread; while it blocks, so does the program.
+    pub fn on_output(mut self, handler: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
+        self.output = Some(Box::new(handler));
+        self
+    }
+
+    /// What the session may ask of models. Sessions may share one, or have a part of it each
+    /// ([`Budget::child`]). Default: one with the limits of the kernel's [`Llm`].
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Grants no model, though the kernel has one.
+    pub fn without_llm(mut self) -> Self {
+        self.llm = None;
+        self
+    }
+
+    /// Sees the calls of models that the session's programs make. Default: nobody does.
+    pub fn watch(mut self, watch: Arc<dyn Watch>) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
+    /// Records all that enters the session, so that it can be replayed. Its clocks are moved by what it
+    /// asks of the host alone, and its random numbers come from a seed: they are no secret. Each line is
+    /// passed on by itself. Default: nothing is recorded.
+    pub fn record(mut self, recording: &Recording) -> Self {
+        self.plan.record(recording);
+        self
+    }
+
+    /// Replays a session: nothing is asked of models, tools or standard input, nothing is waited for, and
+    /// the same programs do the same. What goes another way ends the session with an error of
+    /// [`ErrorKind::Replay`]. Files are read and written again. Default: it is no replay.
+    pub fn replay(mut self, replaying: &Replaying) -> Self {
+        self.plan.replay(replaying);
+        self
+    }
+
+    /// Makes the session the same each time as far as the host can: clocks begin in 2026 and are moved by
+    /// readings and sleeps, which take no time, random numbers come from `seed`, and operations end in the
+    /// order in which they were begun. Default: no.
+    pub fn deterministic(mut self, seed: u64) -> Self {
+        self.plan.deterministic(seed);
+        self
+    }
+
+    /// As the session of a run does.
+    pub(crate) fn plan(mut self, plan: &Plan, at: String) -> Self {
+        (self.plan, self.at) = (plan.clone(), Some(at));
+        self
+    }
+
+    /// Adds what else the host offers its programs.
+    pub(crate) fn service(mut self, service: Arc<dyn service::Service>) -> Self {
+        self.services.add(service);
+        self
+    }
+
+    /// What the program reads as `agentkernel.context`. Default: nothing.
+    pub fn context(self, context: Context) -> Self {
+        self.named_context("context", context)
+    }
+
+    /// What the program reads as `agentkernel.Context.named(name)`. The first context that is given is
+    /// the main one; a name that is given again takes the place of the one before.
+    pub fn named_context(mut self, name: impl Into<String>, context: Context) -> Self {
+        let name = name.into();
+        match self.contexts.iter_mut().find(|(given, _)| *given == name) {
+            Some((_, given)) => *given = context,
+            None => self.contexts.push((name, context)),
+        }
+        self
+    }
+
+    /// Starts the session.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Grant`] when a directory cannot be opened or a limit makes no sense, and
+    /// [`ErrorKind::System`] when the system has no memory or address space left.
+    pub fn start(self) -> Result<Session> {
+        Session::start(self)
+    }
+}

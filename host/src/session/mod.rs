@@ -1,0 +1,157 @@
+//! A live interpreter with its own namespace, workspace, grants and limits.
+
+mod builder;
+mod canceller;
+mod live;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::Store;
+
+use crate::bindings::{Python, guest};
+use crate::engine::Interrupt;
+use crate::kernel::Inner;
+use crate::llm::{Budget, LlmService};
+use crate::outcome::Outcome;
+use crate::state::State;
+use crate::turn::Turn;
+use crate::{Error, ErrorKind, Result};
+pub use builder::SessionBuilder;
+pub use canceller::Canceller;
+use canceller::StopOnDrop;
+
+/// What a question beside the turns may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A live interpreter. It runs one turn at a time; names that a turn defines are there in the next.
+///
+/// Dropping it frees its memory and removes its temporary workspace.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> agentkernel::Result<()> {
+/// use agentkernel::{Ending, Kernel};
+///
+/// let kernel = Kernel::new()?;
+/// let mut session = kernel.session().start()?;
+/// session.run("import json\nrows = json.loads('[1, 2]')").await?;
+/// let outcome = session.run("rows[2]").await?;
+/// let Ending::Raised(exception) = outcome.ending else { panic!("{:?}", outcome.ending) };
+/// assert_eq!((exception.kind.as_str(), exception.frames[0].line), ("IndexError", 1));
+/// assert!(session.is_alive());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Session {
+    kernel: Arc<Inner>,
+    interrupt: Arc<Interrupt>,
+    budget: Option<Budget>,
+    live: Option<Box<Live>>,
+}
+
+/// What moves to the thread that runs a turn.
+struct Live {
+    store: Store<State>,
+    python: Python,
+    /// Given to the guest with its first turn.
+    settings: Option<guest::Settings>,
+    llm: Option<Arc<LlmService>>,
+}
+
+impl Session {
+    /// Runs one turn on a thread of the kernel's.
+    ///
+    /// Dropping the future stops the turn; the session has then ended, the kernel and its other
+    /// sessions go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::SessionEnded`] when an earlier turn was stopped by a limit, a trap or a
+    /// cancellation; [`ErrorKind::System`] when the machine cannot go on, for instance because a
+    /// temporary workspace cannot be made. Whatever the code itself does is an [`Outcome`].
+    pub async fn run(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
+        let turn = turn.into();
+        let mut live = self.live.take().ok_or_else(ended)?;
+        let stop = StopOnDrop(Some(Arc::clone(&self.interrupt)));
+        let kernel = Arc::clone(&self.kernel);
+        let interrupt = Arc::clone(&self.interrupt);
+        let task = self.kernel.runtime.handle().spawn_blocking(move || {
+            let (outcome, alive) = live.run(&kernel, &interrupt, turn)?;
+            Ok((outcome, alive.then_some(live)))
+        });
+        let (outcome, live) = task
+            .await
+            .map_err(|error| Error::new(ErrorKind::System, "the turn's thread failed").source(error))
+            .flatten()?;
+        stop.disarm();
+        self.live = live;
+        Ok(outcome)
+    }
+
+    /// Runs one turn on this thread, which is the fastest way for a program without an executor.
+    ///
+    /// The thread must not be one that drives asynchronous tasks. Its stack may be small.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn run_blocking(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
+        let mut live = self.live.take().ok_or_else(ended)?;
+        let (outcome, alive) = live.run(&self.kernel, &self.interrupt, turn.into())?;
+        self.live = alive.then_some(live);
+        Ok(outcome)
+    }
+
+    /// Whether `code` is the beginning of a statement that needs more lines.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn is_incomplete(&mut self, code: &str) -> Result<bool> {
+        self.ask(|python, store| python.agentkernel_kernel_guest().call_incomplete(store, code))
+    }
+
+    /// Completions of the last name in `text`, each a replacement for that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::run`].
+    pub fn complete(&mut self, text: &str) -> Result<Vec<String>> {
+        self.ask(|python, store| python.agentkernel_kernel_guest().call_complete(store, text))
+    }
+
+    /// Asks the guest something beside its turns. A program can make the answer take long, by a
+    /// `__dir__` of its own for instance; then the session ends.
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T> + Send,
+    ) -> Result<T> {
+        let mut live = self.live.take().ok_or_else(ended)?;
+        let limit = live.store.data().limits.timeout.map_or(ASK_TIMEOUT, |limit| limit.min(ASK_TIMEOUT));
+        let answer = live.limited(&self.kernel, &self.interrupt, Some(limit), question)?;
+        let answer = answer.map_err(|_| ended())?;
+        self.live = Some(live);
+        Ok(answer)
+    }
+
+    /// What the session may still ask of models, if it may ask any.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
+    }
+
+    /// Whether another turn can run.
+    pub fn is_alive(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// A handle that stops the current turn from another thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.interrupt))
+    }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::SessionEnded, "the session has ended: a turn was stopped before it could finish")
+        .hint("start a new session")
+}
