@@ -460,7 +460,7 @@ async def one(name, ms):
     print(name, len(await ask_llm_async(f'{name} {ms}')), time.monotonic())
 async def all():
     await asyncio.gather(*(one(name, ms) for name, ms in [('a', 30), ('b', 10), ('c', 20), ('d', 1), ('e', 2)]))
-    task = asyncio.ensure_future(one('polled', 50))
+    task = asyncio.ensure_future(ask_llm_async('polled 50'))
     while not task.done():
         await asyncio.sleep(0)
 asyncio.run(all())
@@ -522,7 +522,9 @@ answers = asyncio.run(all())
         })
     };
     let cassette = Cassette::new();
-    let kernel = with(Llm::new("m", Answering { delay: Duration::from_millis(5), ..Answering::new(model) }));
+    let mut answering = Answering::new(model);
+    answering.delay = Duration::from_millis(5);
+    let kernel = with(Llm::new("m", answering));
     let recording = Recording::create(&cassette.path).unwrap();
     let recorded = rlm(&kernel, |rlm| rlm.record(&recording)).unwrap();
     recording.finish().unwrap();

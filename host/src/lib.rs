@@ -75,6 +75,10 @@ pub use turn::{Mode, Turn};
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+#[cfg(all(doctest, feature = "cache", feature = "providers"))]
+#[doc = include_str!("../../docs/replay.md")]
+struct Replay;
+
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/embedding.md")]
 struct Embedding;

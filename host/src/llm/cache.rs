@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -231,7 +230,9 @@ impl Store {
         };
         // SQLite would make it readable for all, and gives its other files the rights of this one.
         let mut file = OpenOptions::new();
-        file.read(true).write(true).create(true).truncate(false).mode(0o600);
+        file.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
         file.open(path).map_err(|error| unusable(error.into()))?;
         let connection = prepare(path).map_err(|error| unusable(error.into()))?;
         let bytes = sum(&connection).map_err(|error| unusable(error.into()))?;

@@ -252,7 +252,7 @@ impl Asks {
     fn number(&self, request: &ModelRequest) -> u64 {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(track) = &self.track {
-            track.check_ask(number, request);
+            track.begin_ask(number, &self.turn(), request);
         }
         number
     }

@@ -252,6 +252,8 @@ pub enum AskResult {
         stop: StopReason,
     },
     Error(AskFailure),
+    /// Its turn ended, or the program no longer wanted it.
+    GivenUp {},
 }
 
 /// Why a model gave nothing.
@@ -306,6 +308,7 @@ impl AskResult {
                 return Ok(Answer { text, model, tokens, cost: cost.map(Dollars), cached, stop });
             }
             AskResult::Error(failure) => failure,
+            AskResult::GivenUp {} => return Err(given_up()),
         };
         Err(match failure {
             AskFailure::Budget { what, message } => {
@@ -318,6 +321,11 @@ impl AskResult {
             AskFailure::Request { message } => AskError::Request(message),
         })
     }
+}
+
+/// What a call gives that was given up in the recording: nobody waits for it.
+pub fn given_up() -> AskError {
+    AskError::Provider(ProviderError::new("the call was given up in the recording"))
 }
 
 /// What may run out.

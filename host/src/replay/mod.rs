@@ -316,21 +316,26 @@ impl Track {
         self.record(asked, 0, given, Vec::new());
     }
 
-    /// Checks that a call of a model is that of the recording, before it is made.
-    pub fn check_ask(&self, call: u64, request: &ModelRequest) {
-        if let Some(player) = self.player() {
-            player.check_ask(&self.0.at, call, request);
+    /// Begins a call of a model: checks that it is that of the recording, and counts what it took then.
+    pub fn begin_ask(&self, call: u64, budget: &Budget, request: &ModelRequest) {
+        let Some(player) = self.player() else { return };
+        let Some(counted) = player.begin_ask(&self.0.at, call, request) else { return };
+        if counted.calls == 0 {
+            return budget.count_cached(&request.model);
         }
+        let cost = Dollars(counted.cost.unwrap_or(0));
+        let amount = Amount { calls: counted.calls, tokens: counted.tokens, cost };
+        budget.count(&request.model, counted.cost.is_some(), amount);
     }
 
-    /// As [`Track::check_ask`], for a call that the recording must have.
+    /// As [`Track::begin_ask`], for a call that the recording must have.
     ///
     /// # Errors
     ///
     /// When the replay has diverged.
-    pub fn must_have_ask(&self, call: u64, request: &ModelRequest) -> Result<()> {
+    pub fn begin_own_ask(&self, call: u64, budget: &Budget, request: &ModelRequest) -> Result<()> {
         let Some(player) = self.player() else { return Ok(()) };
-        player.check_ask(&self.0.at, call, request);
+        self.begin_ask(call, budget, request);
         player.check()?;
         match player.has_ask(&self.0.at, call) {
             true => Ok(()),
@@ -349,39 +354,50 @@ impl Track {
         budget: &Budget,
         request: ModelRequest,
     ) -> Result<Answer, AskError> {
-        let priced = llm.has_price(&request.model);
         match &self.0.side {
             Side::Neither => llm.ask(budget, request, None).await,
             Side::Record(recorder) => {
-                let mut counted = None;
-                let result = llm.ask_and_tell(budget, request.clone(), None, &mut counted).await;
-                let counted = counted.map(|amount: Amount| Counted {
-                    calls: amount.calls,
-                    tokens: amount.tokens,
-                    cost: priced.then_some(amount.cost.0),
-                });
-                let (at, result_line) = (self.0.at.clone(), AskResult::of(&result));
-                recorder.write(&Line::Ask(Ask { at, call, request, result: result_line, counted }));
+                let priced = llm.has_price(&request.model);
+                let asked = Some(request.clone());
+                let mut open =
+                    OpenAsk { recorder, at: &self.0.at, call, request: asked, priced, counted: None };
+                let result = llm.ask_and_tell(budget, request, None, &mut open.counted).await;
+                open.end(AskResult::of(&result));
                 result
             }
             Side::Replay(player) => {
-                let Some(ask) = player.ask(&self.0.at, call) else {
-                    let error = ProviderError::new("the call was given up in the recording");
-                    return Err(AskError::Provider(error));
-                };
-                let result = ask.result.get();
-                match ask.counted {
-                    Some(counted) if counted.calls > 0 => {
-                        let cost = Dollars(counted.cost.unwrap_or(0));
-                        let amount = Amount { calls: counted.calls, tokens: counted.tokens, cost };
-                        budget.count(&request.model, counted.cost.is_some(), amount);
-                    }
-                    Some(_) => budget.count_cached(&request.model),
-                    None => {}
-                }
-                result
+                player.ask(&self.0.at, call).map_or_else(|| Err(line::given_up()), |ask| ask.result.get())
             }
         }
+    }
+}
+
+/// A call of a model that is recorded, whatever ends it.
+struct OpenAsk<'a> {
+    recorder: &'a Recorder,
+    at: &'a str,
+    call: u64,
+    request: Option<ModelRequest>,
+    priced: bool,
+    counted: Option<Amount>,
+}
+
+impl OpenAsk<'_> {
+    fn end(&mut self, result: AskResult) {
+        let Some(request) = self.request.take() else { return };
+        let counted = self.counted.map(|amount| Counted {
+            calls: amount.calls,
+            tokens: amount.tokens,
+            cost: self.priced.then_some(amount.cost.0),
+        });
+        let (at, call) = (self.at.to_owned(), self.call);
+        self.recorder.write(&Line::Ask(Ask { at, call, request, result, counted }));
+    }
+}
+
+impl Drop for OpenAsk<'_> {
+    fn drop(&mut self) {
+        self.end(AskResult::GivenUp {});
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::line::{Ask, Asked, Event, Given, Line, Models, Start, VERSION};
+use super::line::{Ask, AskResult, Asked, Counted, Event, Given, Line, Models, Start, VERSION};
 use super::tell;
 use crate::llm::ModelRequest;
 use crate::{Error, ErrorKind, Result};
@@ -201,13 +201,13 @@ impl Player {
         }
     }
 
-    /// Checks that a call of a model is the recorded one.
-    pub fn check_ask(&self, at: &str, call: u64, request: &ModelRequest) {
-        let Some(mut left) = self.left(at) else { return };
+    /// Checks that a call of a model is the recorded one; gives what it counted then.
+    pub fn begin_ask(&self, at: &str, call: u64, request: &ModelRequest) -> Option<Counted> {
+        let mut left = self.left(at)?;
         left.seen = left.seen.max(call);
-        let Some(recorded) = left.asks.get(&call) else { return };
+        let recorded = left.asks.get(&call)?;
         if recorded.request == *request {
-            return;
+            return recorded.counted;
         }
         let same = left.asks.values().find(|other| other.request == *request).map(|other| other.call);
         let mut told = format!(
@@ -220,6 +220,7 @@ impl Player {
         }
         drop(left);
         self.diverge(&told);
+        None
     }
 
     /// What a call of a model gave; nothing if it was given up.
@@ -286,7 +287,8 @@ impl Player {
                 continue;
             }
             let left = place.left.lock().unwrap_or_else(PoisonError::into_inner);
-            let (events, asks) = (left.events.len(), left.asks.range(left.seen + 1..).count());
+            let (events, asks) = (left.events.len(), left.asks.range(left.seen + 1..));
+            let asks = asks.filter(|(_, ask)| !matches!(ask.result, AskResult::GivenUp {})).count();
             if events + asks > 0 {
                 unused.push(format!("{events} host calls and {asks} calls of models of {}", tell::place(at)));
             }

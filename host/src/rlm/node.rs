@@ -179,7 +179,7 @@ impl Node {
         let llm = &self.run.llm;
         let Some(track) = &self.task.track else { return Ok(llm.ask(budget, request, None).await) };
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        track.must_have_ask(call, &request)?;
+        track.begin_own_ask(call, budget, &request)?;
         Ok(track.ask(call, llm, budget, request).await)
     }
 
