@@ -146,7 +146,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn it_reads_as_a_str_does(pieces in pieces(), seed in any::<u32>()) {
@@ -194,15 +194,17 @@ def made(seed, size, broken, long_lines=False):
         # Blocks of odd lengths, so that boundaries fall anywhere.
         cut = random.randint(1, len(block))
         out += block[:cut]
-    return bytes(out)
+    # A line break that was cut in two is none.
+    return re.sub(rb"\r(?!\n)", b"", bytes(out))
 "#;
 
 fn large(seed: u32, broken: bool) {
     let directory = tempfile::tempdir().unwrap();
     let mut maker = kernel().session().limits(limits()).workspace(directory.path()).start().unwrap();
     let python_bool = if broken { "True" } else { "False" };
-    let code =
-        format!("import random\n{LARGE}\nopen('data', 'wb').write(made({seed}, 700_000, {python_bool}))\n1");
+    let code = format!(
+        "import random, re\n{LARGE}\nopen('data', 'wb').write(made({seed}, 700_000, {python_bool}))\n1"
+    );
     value(&maker.run_blocking(code).unwrap());
     let context = Context::builder().file(directory.path().join("data")).unwrap().build().unwrap();
     let mut limits = limits();

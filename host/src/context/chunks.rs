@@ -71,15 +71,20 @@ impl Context {
         })
     }
 
-    /// The next chunks from a byte on, as bytes, and where to go on unless these are all.
-    pub fn chunks(&self, mut from: u64, cut: &Cut, run: &Run) -> Result<(Vec<(u64, u64)>, Option<u64>)> {
+    /// The next chunks from a byte on, as bytes, and where to go on unless these are all. `covered` is
+    /// where the chunk before ends: the next must end after that.
+    pub fn chunks(
+        &self,
+        mut from: u64,
+        mut covered: u64,
+        cut: &Cut,
+        run: &Run,
+    ) -> Result<(Vec<(u64, u64)>, Option<u64>)> {
         if cut.size == 0 || cut.overlap >= cut.size {
             return Err(failure("value", "a chunk must be larger than 0 and than the overlap"));
         }
         let begun = Instant::now();
         let mut chunks = Vec::new();
-        // What the chunk before has is not enough for the next.
-        let mut covered = from;
         while from < self.size() {
             if chunks.len() >= MOST || !chunks.is_empty() && begun.elapsed() > PATIENCE {
                 return Ok((chunks, Some(from)));

@@ -277,7 +277,11 @@ class Context:
         while at < self.size:
             data = _ask(_READ, self, at, most)
             at, ends_file = _unpack_from("<2Q", data)
-            yield str(memoryview(data)[16:], "utf-8"), ends_file
+            text = str(memoryview(data)[16:], "utf-8")
+            if not text:
+                # The host has moved the ends to where characters begin.
+                return
+            yield text, ends_file
 
     def __str__(self):
         if self.size > _TEXT_BYTES:
@@ -368,9 +372,9 @@ class Context:
         return self._chunks(size, overlap, _BY.index(by), lazy)
 
     def _chunks(self, size, overlap, by, lazy):
-        at = 0
+        at = end = 0
         while at != _NONE:
-            data = _ask(_CHUNKS, self, at, by, size, overlap)
+            data = _ask(_CHUNKS, self, at, by, size, overlap, end)
             at, *ends = _unpack(f"<{len(data) // 8}Q", data)
             for start, end in zip(ends[::2], ends[1::2]):
                 part = self._part(start, end)

@@ -151,7 +151,7 @@ impl Contexts {
                     _ => return Err(malformed()),
                 };
                 let cut = Cut { by, size: number(2)?, overlap: number(3)? };
-                let (chunks, next) = view.chunks(number(0)?, &cut, run)?;
+                let (chunks, next) = view.chunks(number(0)?, number(4)?, &cut, run)?;
                 let chunks = chunks.into_iter().flat_map(|(start, end)| [start, end]);
                 Ok(bytes(std::iter::once(next.unwrap_or(u64::MAX)).chain(chunks)))
             }
