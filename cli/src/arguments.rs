@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-pub use self::models::{Models, Rlm, RlmAction};
+pub use self::models::{Models, Repetition, Rlm, RlmAction};
 use crate::units::{self, Timeout};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -79,6 +79,13 @@ pub struct Run {
 
     #[command(flatten)]
     pub models: Models,
+
+    /// Data that the program reads as `agentkernel.context`, of any size. Repeatable.
+    #[arg(short = 'C', long = "context", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath, help_heading = "Grants")]
+    pub contexts: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub repetition: Repetition,
 
     /// Print one JSON object with the outcome, in place of the program's output.
     #[arg(long)]
@@ -355,6 +362,7 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_CONFIG",
     "AGENTKERNEL_FUEL",
     "AGENTKERNEL_GUEST",
+    "AGENTKERNEL_LLM_CACHE",
     "AGENTKERNEL_LLM_MAX_CALLS",
     "AGENTKERNEL_LLM_MAX_CONCURRENCY",
     "AGENTKERNEL_LLM_MAX_COST",

@@ -8,6 +8,7 @@ use crate::arguments::{Arguments, Configuration, Doctor, Talk};
 use crate::config::Config;
 use crate::failure::Result;
 use crate::llm::{self, DotEnv, PROVIDER_VARIABLES};
+use crate::repetition::Again;
 use crate::settings::Settings;
 use crate::terminal::{self, say};
 use crate::units::{show_bytes, show_duration};
@@ -44,7 +45,7 @@ pub fn run(arguments: Doctor) -> Result<i32> {
     let version = Arguments::command().get_version().unwrap_or_default().to_owned();
     let mut findings = vec![good(format!("agentkernel {version}"))];
     providers(&arguments.sandbox.configuration, &mut findings);
-    match Settings::with_models(arguments.sandbox, &arguments.models) {
+    match Settings::with_models(arguments.sandbox, &arguments.models, &Again::default()) {
         Ok(settings) => examine(&settings, &mut findings),
         Err(failure) => findings.push(bad(failure.message, failure.hint.as_deref())),
     }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentkernel::Replaying;
 use agentkernel::llm::{
-    Budget, Dollars, HttpOptions, Llm, LlmLimits, Price, Prices, Provider, provider_from_environment,
+    Budget, Dollars, HttpOptions, Llm, LlmLimits, Price, Prices, Provider, ResponseCache,
+    provider_from_environment,
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -47,6 +49,8 @@ pub struct LlmConfig {
     retries: Option<u32>,
     #[serde(default)]
     prices: BTreeMap<String, PriceConfig>,
+    /// A database of answers.
+    cache: Option<PathBuf>,
     /// Other providers, by model.
     #[serde(default)]
     provider_of: BTreeMap<String, String>,
@@ -151,8 +155,8 @@ pub struct Granted {
     pub llm: Llm,
     /// What all sessions of this process may ask together.
     pub budget: Budget,
-    /// Who answers for the model.
-    provider: Arc<dyn Provider>,
+    /// Who answers for the model; nobody in a replay.
+    provider: Option<Arc<dyn Provider>>,
     limits: LlmLimits,
     prices: Prices,
     /// The `.env` file that was read.
@@ -168,7 +172,7 @@ impl fmt::Debug for Granted {
 impl Granted {
     /// How many hold the models, each session among them.
     pub fn holders(&self) -> usize {
-        Arc::strong_count(&self.provider)
+        self.provider.as_ref().map_or(1, Arc::strong_count)
     }
 
     /// What is granted; nothing unless a model is named.
@@ -190,10 +194,7 @@ impl Granted {
                 sources.provider(table.base_url.as_ref().map(|_| "openai"), model, Path::new(""))?
             }
         };
-        let mut prices = Prices::default();
-        for (model, PriceConfig { input, output }) in &table.prices {
-            prices.set(model, Price { input: *input, output: *output })?;
-        }
+        let prices = prices(table)?;
         let mut llm = Llm::with(model, Arc::clone(&provider)).limits(limits).prices(prices.clone());
         if let Some(sub_model) = flags.sub_model.as_ref().or(table.sub_model.as_ref()) {
             llm = llm.sub_model(sub_model);
@@ -207,10 +208,29 @@ impl Granted {
         if let Some(tokens) = table.max_output {
             llm = llm.max_output(at_least_one("max-output", tokens)?);
         }
-        let budget = llm.budget();
+        if let Some(file) = &flags.llm_cache {
+            llm = llm.cache(ResponseCache::open(file)?);
+        } else if let Some(file) = &table.cache {
+            llm = llm.cache(ResponseCache::open(config.directory.join(file))?);
+        }
+        let (budget, provider) = (llm.budget(), Some(provider));
         let granted = Granted { llm, budget, provider, limits, prices, secrets: dot_env.file };
         granted.check_prices()?;
         Ok(Some(granted))
+    }
+
+    /// The models of a recording, which nobody is asked for, within the limits that are given now.
+    pub fn replayed(replaying: &Replaying, flags: &Models, config: &Config) -> Result<Option<Self>> {
+        let none = LlmConfig::default();
+        let table = config.llm.as_ref().unwrap_or(&none);
+        let Some(llm) = replaying.llm() else { return Ok(None) };
+        let (limits, prices) = (limits(flags, table)?, prices(table)?);
+        let mut llm = llm.limits(limits).prices(prices.clone());
+        if let Some(tokens) = table.max_output {
+            llm = llm.max_output(at_least_one("max-output", tokens)?);
+        }
+        let budget = llm.budget();
+        Ok(Some(Granted { llm, budget, provider: None, limits, prices, secrets: None }))
     }
 
     /// Refuses a limit of cost under which the model could not be asked.
@@ -229,7 +249,8 @@ impl Granted {
     /// The model, who answers, and how much of it, in a line.
     pub fn summary(&self) -> String {
         let model = self.llm.model();
-        let mut text = format!("`{model}` of {}", self.provider.name());
+        let provider = self.provider.as_ref().map_or("a recording", |provider| provider.name());
+        let mut text = format!("`{model}` of {provider}");
         if self.llm.model_of_programs() != model {
             text += &format!(", `{}` for programs", self.llm.model_of_programs());
         }
@@ -250,6 +271,15 @@ impl Granted {
         }
         text
     }
+}
+
+/// The prices of the table, over those that are known.
+fn prices(table: &LlmConfig) -> Result<Prices> {
+    let mut prices = Prices::default();
+    for (model, PriceConfig { input, output }) in &table.prices {
+        prices.set(model, Price { input: *input, output: *output })?;
+    }
+    Ok(prices)
 }
 
 /// Where providers are described.
@@ -330,9 +360,10 @@ fn without_effect(flags: &Models, table: &LlmConfig) -> Result<()> {
         ("--max-depth", flags.max_depth.is_some()),
         ("--max-concurrency", flags.max_concurrency.is_some()),
         ("--max-time", flags.max_time.is_some()),
+        ("--llm-cache", flags.llm_cache.is_some()),
     ];
     let ambient = |flag: &str| {
-        let name = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+        let name = flag.trim_start_matches('-').trim_start_matches("llm-").replace('-', "_").to_uppercase();
         std::env::var_os(format!("AGENTKERNEL_LLM_{name}")).is_some()
     };
     let flag = given.iter().find(|(flag, given)| *given && !ambient(flag)).map(|(flag, _)| *flag);

@@ -12,6 +12,7 @@ mod hints;
 mod input;
 mod llm;
 mod output;
+mod repetition;
 mod repl;
 mod report;
 mod rlm;

@@ -16,6 +16,7 @@ use crate::arguments::Repl;
 use crate::failure::{Failure, Result};
 use crate::input::{Wake, input};
 use crate::output::{self, CLOSED, Output, unwritten};
+use crate::repetition::Again;
 use crate::settings::Settings;
 use crate::signals::{self, Signal};
 use crate::terminal::{self, say};
@@ -24,7 +25,7 @@ use crate::{files, report};
 const HISTORY_LINES: usize = 10_000;
 
 pub fn run(arguments: Repl) -> Result<i32> {
-    let settings = Settings::with_models(arguments.sandbox, &arguments.models)?;
+    let settings = Settings::with_models(arguments.sandbox, &arguments.models, &Again::default())?;
     let kernel = settings.kernel().on_progress(terminal::progress(arguments.talk)).build()?;
     let current = Arc::new(Mutex::new(Current::default()));
     let interrupted = Arc::clone(&current);

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use agentkernel::Stream;
 use agentkernel::rlm::{Interrupter, Rlm, RlmOutcome, RunEnding, Trajectory};
-use agentkernel::{Context, Stream};
 use serde::Serialize;
 
 use self::progress::Display;
@@ -17,11 +17,13 @@ use crate::arguments::{self, RlmAction};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, unwritten};
+use crate::repetition::Again;
 use crate::report::{self, Asked};
+use crate::run::context;
 use crate::settings::Settings;
 use crate::signals::{self, Signal};
 use crate::units::{show_duration, show_number_of};
-use crate::{hints, llm, terminal, trust};
+use crate::{hints, llm, terminal};
 
 /// How long a block of code may run where nobody says: it waits for models and for children.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
@@ -43,21 +45,15 @@ pub fn run(mut arguments: arguments::Rlm) -> Result<i32> {
 fn ask(arguments: arguments::Rlm) -> Result<i32> {
     let talk = arguments.talk;
     let question = question(arguments.question, arguments.question_file)?;
-    let settings = Settings::with_timeout(arguments.sandbox, &arguments.models, BLOCK_TIMEOUT)?;
+    let again = Again::open(&arguments.repetition)?;
+    let settings = Settings::with_timeout(arguments.sandbox, &arguments.models, &again, BLOCK_TIMEOUT)?;
     let granted = settings.llm.as_ref().ok_or_else(llm::absent)?;
     if talk.verbose
         && let Some(file) = &settings.config_file
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let contexts: Vec<_> = arguments.contexts.iter().map(PathBuf::as_path).collect();
-    if let Some(file) = &granted.secrets {
-        trust::hidden(file, contexts.iter().copied())?;
-    }
-    let context = match contexts.is_empty() {
-        true => None,
-        false => Some(Context::open(&contexts)?),
-    };
+    let context = context(&arguments.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let (trajectory, kept) = match (arguments.no_trajectory, arguments.trajectory) {
         (true, _) => (Trajectory::none(), None),
@@ -85,7 +81,7 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     if let Some(on_event) = display.handler() {
         builder = builder.on_event(on_event);
     }
-    let rlm = builder.build()?;
+    let rlm = again.run(builder).build()?;
     let stopping = Stopping::listen(rlm.interrupter());
     let result = rlm.ask_blocking(&question);
     // A program that is stopped in the middle takes its workspace with it when it has noticed, for which
@@ -96,6 +92,7 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     }
     display.end();
     let outcome = result?;
+    again.finish()?;
     let code = match stopping.ended() {
         Some(signal) if outcome.ending == RunEnding::Interrupted => signal.exit_code(),
         _ => exit_code(&outcome),

@@ -4,16 +4,17 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use agentkernel::{Ending, Grants, Session, Stdin, Stream, Turn, Workspace};
+use agentkernel::{Context, Ending, Grants, Session, Stdin, Stream, Turn, Workspace};
 
 use crate::arguments::Run;
 use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, Output, unwritten};
+use crate::repetition::Again;
 use crate::report::{self, Report};
 use crate::settings::Settings;
 use crate::signals::{Signal, Stopper};
-use crate::{hints, terminal};
+use crate::{hints, terminal, trust};
 
 /// A program and where it came from.
 struct Program {
@@ -28,8 +29,9 @@ struct Program {
 }
 
 pub fn run(arguments: Run) -> Result<i32> {
-    let Run { code, sandbox, models, json, talk, rest } = arguments;
-    let mut settings = Settings::with_models(sandbox, &models)?;
+    let Run { code, sandbox, models, contexts, repetition, json, talk, rest } = arguments;
+    let again = Again::open(&repetition)?;
+    let mut settings = Settings::with_models(sandbox, &models, &again)?;
     if talk.verbose
         && let Some(file) = &settings.config_file
     {
@@ -39,9 +41,13 @@ pub fn run(arguments: Run) -> Result<i32> {
     if let Some(path) = &program.path {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }
+    let context = context(&contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let output = Output::default();
-    let mut builder = kernel.session().grants(settings.grants.clone());
+    let mut builder = again.session(kernel.session().grants(settings.grants.clone()));
+    if let Some(context) = context {
+        builder = builder.context(context);
+    }
     if !program.used_stdin {
         builder = builder.stdin(Stdin::Reader(Box::new(Input::default())));
     }
@@ -68,6 +74,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     if let Some(error) = output.finish(signal.is_some() || !outcome.ending.session_lives()) {
         return unwritten(&error);
     }
+    again.finish()?;
     let limits = &settings.grants.limits;
     if json {
         let mut report = serde_json::to_string(&Report::new(&outcome, limits, code))
@@ -91,6 +98,17 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::remark(&report::used(&outcome.usage));
     }
     Ok(code)
+}
+
+/// The data of `--context`, if there is any. It must not show keys.
+pub fn context(paths: &[PathBuf], settings: &Settings) -> Result<Option<Context>> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    if let Some(file) = settings.llm.as_ref().and_then(|granted| granted.secrets.as_ref()) {
+        trust::hidden(file, paths.iter().map(PathBuf::as_path))?;
+    }
+    Ok(Some(Context::open(paths)?))
 }
 
 fn program(code: Option<String>, rest: Vec<OsString>) -> Result<Program> {

@@ -13,6 +13,7 @@ use crate::arguments::{Engine, Models, Sandbox, VARIABLES};
 use crate::config::{Config, ConstraintConfig, ToolConfig};
 use crate::failure::{Failure, Result};
 use crate::llm::Granted;
+use crate::repetition::Again;
 use crate::units::{Timeout, show_bytes};
 use crate::{grants, trust};
 
@@ -37,16 +38,20 @@ impl Settings {
     }
 
     /// What a command needs that may grant models.
-    pub fn with_models(sandbox: Sandbox, models: &Models) -> Result<Self> {
-        Self::resolved(sandbox, Some(models), Limits::default().timeout)
+    pub fn with_models(sandbox: Sandbox, models: &Models, again: &Again) -> Result<Self> {
+        Self::resolved(sandbox, Some((models, again)), Limits::default().timeout)
     }
 
     /// The same, with another time limit where none is given.
-    pub fn with_timeout(sandbox: Sandbox, models: &Models, timeout: Duration) -> Result<Self> {
-        Self::resolved(sandbox, Some(models), Some(timeout))
+    pub fn with_timeout(sandbox: Sandbox, models: &Models, again: &Again, timeout: Duration) -> Result<Self> {
+        Self::resolved(sandbox, Some((models, again)), Some(timeout))
     }
 
-    fn resolved(sandbox: Sandbox, models: Option<&Models>, timeout: Option<Duration>) -> Result<Self> {
+    fn resolved(
+        sandbox: Sandbox,
+        models: Option<(&Models, &Again)>,
+        timeout: Option<Duration>,
+    ) -> Result<Self> {
         check_variables()?;
         let no_config = sandbox.configuration.no_config;
         let config = Config::of(&sandbox.configuration)?;
@@ -84,7 +89,10 @@ impl Settings {
 
         let tools = tools(&config, &sandbox.tools)?;
         let llm = match models {
-            Some(models) => Granted::resolve(models, &config, no_config)?,
+            Some((models, again)) => match again.replaying() {
+                Some(replaying) => Granted::replayed(replaying, models, &config)?,
+                None => Granted::resolve(models, &config, no_config)?,
+            },
             None => None,
         };
         let flags = sandbox.engine;

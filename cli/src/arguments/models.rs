@@ -38,6 +38,24 @@ pub struct Models {
     /// Time in which models may be asked, from the start, or `none` [default: none].
     #[arg(long, value_name = "TIME", env = "AGENTKERNEL_LLM_MAX_TIME", hide_env = true, value_parser = units::timeout)]
     pub max_time: Option<Timeout>,
+    /// A database of answers: equal requests are asked and paid once [default: none].
+    #[arg(long, value_name = "FILE", env = "AGENTKERNEL_LLM_CACHE", hide_env = true, value_hint = ValueHint::FilePath)]
+    pub llm_cache: Option<PathBuf>,
+}
+
+/// Making a run happen again.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Repetition")]
+pub struct Repetition {
+    /// Write down all that enters the run, so that it can be replayed.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub record: Option<PathBuf>,
+    /// Run as it was recorded: no model and no tool is asked, clocks and random numbers are the same.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "deterministic"], value_hint = ValueHint::FilePath)]
+    pub replay: Option<PathBuf>,
+    /// Clocks and random numbers that are the same each time, from this number.
+    #[arg(long, value_name = "SEED")]
+    pub deterministic: Option<u64>,
 }
 
 /// `agentkernel rlm`.
@@ -85,6 +103,8 @@ pub struct Rlm {
     pub talk: Talk,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub repetition: Repetition,
     #[command(flatten)]
     pub sandbox: Sandbox,
 }
