@@ -7,6 +7,7 @@
 //! packages ([`package`]) are tools as well.
 
 mod ambient;
+mod circles;
 mod component;
 mod constraints;
 mod denials;

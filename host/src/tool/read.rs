@@ -11,7 +11,7 @@ use wit_parser::{
 };
 
 use super::describe::{Description, Function, Interface, Kind, Member, NamedType, Shape, Type};
-use super::lifts;
+use super::{circles, lifts};
 use crate::{Error, ErrorKind, Result};
 
 impl Description {
@@ -25,13 +25,14 @@ impl Description {
         let (without_docs, docs) = split_docs(component).map_err(|message| {
             bad(message).hint("give a WebAssembly component, built for `wasm32-wasip2` for instance")
         })?;
+        let package =
+            || bad("is a WIT package, not a component".into()).hint("give the component that implements it");
+        if !circles::check(&without_docs).map_err(&bad)? {
+            return Err(package());
+        }
         let decoded = wit_component::decode(&without_docs)
             .map_err(|error| bad(format!("is not a valid component: {error:#}")))?;
-        let DecodedWasm::Component(resolve, world) = decoded else {
-            return Err(
-                bad("is a WIT package, not a component".into()).hint("give the component that implements it")
-            );
-        };
+        let DecodedWasm::Component(resolve, world) = decoded else { return Err(package()) };
         let concurrent = lifts::is_concurrent(component);
         let plainly = concurrent && lifts::plainly(component).map_err(&bad)?;
         let mut reader = Reader::new(&resolve, docs);
