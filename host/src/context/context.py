@@ -106,6 +106,10 @@ class Match:
         return f"Match(file={self.file!r}, line={self.line}, start={self.start}, end={self.end}, text={text!r})"
 
 
+# Matches that a search gives first.
+_SOON = 32
+
+
 class Matches:
     """The matches of a search, in order. Each `for` over them reads them anew; none is kept."""
 
@@ -117,8 +121,9 @@ class Matches:
         self._before = _size(before, "before", 0)
         self._after = _size(after, "after", 0)
         self._length = None
-        # An expression that is wrong is one at once, and the first matches are there.
-        self._first = self._batch((0, 0, 0, 0), self._limit)
+        # An expression that is wrong is one at once, and the first matches are there: few, so that they
+        # are there soon.
+        self._first = self._batch((0, 0, 0, 0), min(self._limit, _SOON))
 
     def _batch(self, place, limit):
         found, place = _json(_ask(_SEARCH, self._view, *place, limit, self._flags, text=self._pattern))
