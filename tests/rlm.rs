@@ -514,3 +514,70 @@ for number in (1, 2, 255):
     let outcome = ask(&kernel, |rlm| rlm);
     assert_eq!(outcome.answer.as_deref(), Some("ok"), "{outcome:?}");
 }
+
+#[test]
+fn an_answer_that_cannot_be_taken_is_told() {
+    let kernel = with(
+        |step, last, _| match step {
+            0 => "```python\nFINAL('x' * 1_000_001)\n```".into(),
+            1 => {
+                assert!(
+                    last.contains("an answer may have 1,000,000 characters, and this one has 1,000,001"),
+                    "{last}"
+                );
+                "```python\nclass A:\n    def __str__(self): raise SystemExit\nanswer['content'] = A()\nanswer['ready'] = True\n```".into()
+            }
+            2 => {
+                assert!(last.ends_with("its content has no text: SystemExit"), "{last}");
+                "```python\nclass A:\n    def __str__(self):\n        while True: pass\nFINAL(A())\n```"
+                    .into()
+            }
+            3 => {
+                assert!(last.contains("all variables are lost"), "{last}");
+                "```python\nFINAL('a\\udc80b')\n```".into()
+            }
+            _ => unreachable!(),
+        },
+        |_| unreachable!(),
+    );
+    let mut grants = agentkernel::Grants::default();
+    grants.limits.timeout = Some(Duration::from_millis(700));
+    let outcome = ask(&kernel, |rlm| rlm.grants(grants));
+    assert_eq!(outcome.answer.as_deref(), Some("a?b"), "{outcome:?}");
+}
+
+#[test]
+fn a_provider_that_fails_late_leaves_what_is_known() {
+    let answering = Answering::new(|request: &ModelRequest| match request.messages.len() {
+        1 => Ok("```python\nanswer['content'] = '42 so far'\n```".into()),
+        _ => Err(agentkernel::llm::ProviderError::new("the prompt is too long")),
+    });
+    let kernel = builder().llm(Llm::new("root", answering)).build().unwrap();
+    let outcome = ask(&kernel, |rlm| rlm);
+    assert_eq!((outcome.answer.as_deref(), outcome.best_effort), (Some("42 so far"), true));
+    assert_eq!(
+        (outcome.ending, outcome.message.as_deref()),
+        (RunEnding::Failed, Some("the prompt is too long"))
+    );
+}
+
+#[test]
+fn texts_that_the_host_reads_for_calls_are_bounded() {
+    let kernel = steps(&["```python
+import asyncio
+part = context.view(0, 12_000_000)
+async def main():
+    # Together they would be far more than calls may hold: they wait for each other.
+    return await asyncio.gather(*(ask_llm_async('n', context=part) for _ in range(40)))
+replies = asyncio.run(main())
+replies += ask_llm_batch(['n'] * 40, context=part)
+try:
+    ask_llm('n', context=context)
+except ValueError as error:
+    print(error)
+FINAL(len(replies))
+```"]);
+    let context = Context::builder().text("a", "x".repeat(20_000_000)).build().unwrap();
+    let outcome = ask(&kernel, |rlm| rlm.context(context).budget(Budget::new(LlmLimits::none())));
+    assert_eq!(outcome.answer.as_deref(), Some("80"), "{outcome:?}");
+}

@@ -153,7 +153,7 @@ fn exit_code(outcome: &RlmOutcome) -> i32 {
     match (outcome.ending, &outcome.answer) {
         (RunEnding::Interrupted, _) => Signal::Interrupt.exit_code(),
         (RunEnding::Answered, Some(_)) => 0,
-        (RunEnding::Limit, Some(_)) => BEST_EFFORT,
+        (RunEnding::Limit | RunEnding::Failed, Some(_)) => BEST_EFFORT,
         _ => 1,
     }
 }

@@ -59,6 +59,8 @@ impl Calls {
         let mut session = session(setup, server)?;
         run(&mut session, "from agentkernel import ask_llm, ask_llm_async, ask_llm_batch\nimport asyncio")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        // The client wants one, though it never speaks TLS here.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::new();
         let url = format!("{}/chat/completions", server.base_url());
         let bare_call = || {

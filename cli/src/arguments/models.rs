@@ -64,7 +64,7 @@ pub struct Repetition {
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     override_usage = "agentkernel rlm [OPTIONS] <QUESTION|->\n       agentkernel rlm view [FILE]\n       agentkernel rlm list",
-    after_help = "Exit codes: 0 answered; 3 the best that was known when a limit was reached; 1 no answer; \
+    after_help = "Exit codes: 0 answered; 3 the best that was known when a limit was reached or a model failed; 1 no answer; \
                   2 misuse; 130 interrupted."
 )]
 pub struct Rlm {

@@ -134,7 +134,7 @@ impl Llm {
                 Err(AskError::Provider(ProviderError { charged: Some(_), retry: Some(wait), .. }))
                     if attempt < LOST && wait <= LONGEST_WAIT =>
                 {
-                    tokio::time::sleep(wait).await;
+                    tokio::time::sleep(budget.time_left().map_or(wait, |left| left.min(wait))).await;
                 }
                 Err(AskError::Provider(mut error)) => {
                     error.attempts = error.attempts.saturating_add(attempt - 1);

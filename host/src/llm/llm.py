@@ -189,7 +189,7 @@ _BATCH_ITEMS = 10_000
 def _batches(questions):
     some, size = [], 0
     for question in questions:
-        length = len(question[3])
+        length = question[1].size
         if some and (size + length > _BATCH_BYTES or len(some) == _BATCH_ITEMS):
             yield some
             some, size = [], 0
@@ -284,6 +284,8 @@ class _Question:
             "stop": stop, "schema": schema,
         }
         self.options = {name: value for name, value in options.items() if value is not None}
+        self.size = sum(len(part) for part in self.parts)
+        self.size += sum(text.size for text, wire in zip(texts, wires) if wire)
         self.options["parts"] = [wire().hex() if wire else len(part) for part, wire in zip(self.parts, wires)]
 
     def request(self):

@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, AskError, Budget, Llm, LlmLimits, LlmUsage, Message, ModelRequest, Role, StopReason};
 use crate::bindings::operations::Failure;
-use crate::context::Contexts;
+use crate::context::{Context, Contexts};
 use crate::operations;
 use crate::replay::Track;
-use crate::service::{Called, Kind, Service, failure};
+use crate::service::{Called, Kind, Room, Service, Taken, failure};
 
 /// Bytes of one prompt with what is appended to it: more than any model reads.
 const MAX_PROMPT: usize = 16 << 20;
+
+/// Bytes of a model's name.
+const MAX_MODEL: usize = 200;
 
 /// Prompts of one batch.
 const MAX_BATCH: usize = 10_000;
@@ -66,6 +69,8 @@ struct Asks {
     turn: Mutex<Budget>,
     watch: Option<Arc<dyn Watch>>,
     contexts: Contexts,
+    /// For prompts of calls in flight.
+    room: Room,
     calls: AtomicU64,
     track: Option<Track>,
 }
@@ -79,7 +84,7 @@ impl LlmService {
         track: Option<Track>,
     ) -> Self {
         let (turn, calls) = (Mutex::new(budget.clone()), AtomicU64::new(0));
-        let asks = Asks { llm, turn, watch, contexts, calls, track };
+        let asks = Asks { llm, turn, watch, contexts, room: Room::default(), calls, track };
         LlmService { asks: Arc::new(asks), session: budget }
     }
 
@@ -107,9 +112,13 @@ impl Service for LlmService {
     fn call(&self, function: u8, head: &[u8], tail: &[u8]) -> Called {
         match function {
             0 => match Options::read(head).and_then(|options| self.asks.request(options, tail)) {
-                Ok(request) => {
+                Ok((request, room)) => {
                     let (asks, number) = (Arc::clone(&self.asks), self.asks.number(&request));
-                    Called::Running(Box::pin(async move { encode(asks.ask(number, request).await) }))
+                    Called::Running(Box::pin(async move {
+                        let answer = asks.ask(number, request).await;
+                        drop(room);
+                        encode(answer)
+                    }))
                 }
                 Err(failure) => Called::Ready(Err(failure)),
             },
@@ -117,9 +126,11 @@ impl Service for LlmService {
             2 => match self.asks.batch(head, tail) {
                 Ok(requests) => {
                     let asks = Arc::clone(&self.asks);
-                    let requests =
-                        requests.into_iter().map(|request| (asks.number(&request), request)).collect();
-                    Called::Running(Box::pin(async move { asks.ask_all(requests).await }))
+                    let numbered = requests
+                        .into_iter()
+                        .map(|(request, room)| (asks.number(&request), request, room))
+                        .collect();
+                    Called::Running(Box::pin(async move { asks.ask_all(numbered).await }))
                 }
                 Err(failure) => Called::Ready(Err(failure)),
             },
@@ -167,9 +178,14 @@ impl Asks {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The request that `options` describe, of which `tail` holds the texts.
-    fn request(&self, options: Options, tail: &[u8]) -> Result<ModelRequest, Failure> {
+    /// The request that `options` describe, of which `tail` holds the texts, and the room that its
+    /// prompt takes.
+    fn request(&self, options: Options, tail: &[u8]) -> Result<(ModelRequest, Taken), Failure> {
         let wrong = |message: &str| failure("arguments", message);
+        // It would be in errors and trajectories.
+        if options.model.as_ref().is_some_and(|model| model.len() > MAX_MODEL) {
+            return Err(failure("value", format!("the name of a model has at most {MAX_MODEL} bytes")));
+        }
         if tail.len() > MAX_PROMPT {
             return Err(failure(
                 "value",
@@ -179,24 +195,36 @@ impl Asks {
                 ),
             ));
         }
+        let views: Vec<Option<Context>> = options
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Text(_) => Ok(None),
+                Part::View(wire) => self.contexts.resolve_hex(wire).map(Some),
+            })
+            .collect::<Result<_, _>>()?;
+        let bytes =
+            views.iter().flatten().fold(tail.len() as u64, |sum, view| sum.saturating_add(view.size()));
+        // What is too long is told below.
+        let room = self.room.take(bytes.min(MAX_PROMPT as u64))?;
         let mut prompt = String::new();
         let mut rest = tail;
-        for (position, part) in options.parts.iter().enumerate() {
+        for (position, (part, view)) in options.parts.iter().zip(views).enumerate() {
             if position > 0 {
                 prompt += "\n\n<context>\n";
             }
-            match part {
-                Part::Text(length) => {
+            match (part, view) {
+                (Part::Text(length), _) => {
                     let (text, after) = rest
                         .split_at_checked(*length)
                         .ok_or_else(|| wrong("parts of a prompt are missing"))?;
                     prompt += std::str::from_utf8(text).map_err(|_| wrong("a prompt must be UTF-8"))?;
                     rest = after;
                 }
-                Part::View(wire) => {
-                    let view = self.contexts.resolve_hex(wire)?;
-                    let room = MAX_PROMPT.saturating_sub(prompt.len()) as u64;
-                    let text = view.text(room).map_err(|error| {
+                (Part::View(_), view) => {
+                    let view = view.ok_or_else(|| wrong("a part is missing"))?;
+                    let most = MAX_PROMPT.saturating_sub(prompt.len()) as u64;
+                    let text = view.text(most).map_err(|error| {
                         failure(
                             "value",
                             format!("{error}; ask about parts of it (at most {MAX_PROMPT} bytes)"),
@@ -219,10 +247,10 @@ impl Asks {
         request.temperature = options.temperature;
         request.stop = options.stop;
         request.schema = options.schema;
-        Ok(request)
+        Ok((request, room))
     }
 
-    fn batch(&self, head: &[u8], tail: &[u8]) -> Result<Vec<ModelRequest>, Failure> {
+    fn batch(&self, head: &[u8], tail: &[u8]) -> Result<Vec<(ModelRequest, Taken)>, Failure> {
         let all: Vec<Options> =
             serde_json::from_slice(head).map_err(|error| failure("arguments", error.to_string()))?;
         if all.len() > MAX_BATCH {
@@ -267,8 +295,12 @@ impl Asks {
         result
     }
 
-    async fn ask_all(&self, requests: Vec<(u64, ModelRequest)>) -> operations::Answer {
-        let asked = requests.into_iter().map(|(number, request)| self.ask(number, request));
+    async fn ask_all(&self, requests: Vec<(u64, ModelRequest, Taken)>) -> operations::Answer {
+        let asked = requests.into_iter().map(|(number, request, room)| async move {
+            let answer = self.ask(number, request).await;
+            drop(room);
+            answer
+        });
         let results: Vec<_> = futures_util::stream::iter(asked).buffered(BATCH_WIDTH).collect().await;
         let results: Vec<Batched> = results
             .into_iter()

@@ -5,7 +5,7 @@ use super::trajectory::{PromptMessage, PromptRole};
 use crate::llm::{Message, ModelRequest, Role};
 
 /// Bytes from which on what was shown in early steps is left out.
-const MOST: usize = 600_000;
+const MOST: usize = 300_000;
 
 /// Messages at the end that stay whole.
 const RECENT: usize = 4;
@@ -15,12 +15,15 @@ pub(super) struct History {
     messages: Vec<Message>,
     /// How many of them a trajectory has.
     told: usize,
+    /// How many of them, from the first, were shortened or never are.
+    shortened: usize,
 }
 
 impl History {
     pub fn new(system: String, first: String) -> Self {
         let messages = vec![Message { role: Role::User, content: first }];
-        History { system, messages, told: 0 }
+        // The question stays whole.
+        History { system, messages, told: 0, shortened: 1 }
     }
 
     pub fn said(&mut self, reply: String, back: String) {
@@ -35,10 +38,9 @@ impl History {
     fn shorten(&mut self) {
         let mut bytes: usize = self.messages.iter().map(|message| message.content.len()).sum();
         let last = self.messages.len().saturating_sub(RECENT);
-        for message in self.messages[..last].iter_mut().skip(1) {
-            if bytes <= MOST {
-                break;
-            }
+        while self.shortened < last && bytes > MOST {
+            let message = &mut self.messages[self.shortened];
+            self.shortened += 1;
             let before = message.content.len();
             message.content = prompt::cut(&message.content, 1000).0;
             bytes -= before.saturating_sub(message.content.len());
@@ -101,17 +103,20 @@ mod tests {
     #[test]
     fn what_was_shown_long_ago_is_shortened() {
         let mut history = History::new("s".into(), "question".into());
-        for step in 0..20 {
-            history.said(format!("step {step}"), "x".repeat(100_000));
+        for step in 0..40 {
+            history.said(format!("step {step}"), "x".repeat(40_000));
         }
         let request = history.request("m");
         let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
         assert!(bytes <= MOST, "{bytes}");
-        assert_eq!(request.messages.len(), 41);
+        assert_eq!(request.messages.len(), 81);
         assert_eq!(request.messages[0].content, "question");
-        assert_eq!(request.messages[40].content.len(), 100_000);
+        assert_eq!(request.messages[80].content.len(), 40_000);
+        // It is shortened once, and says so truly.
         assert!(
-            request.messages[2].content.contains("98,000") || request.messages[2].content.contains("99,000")
+            request.messages[2].content.contains("39,000 characters left out"),
+            "{}",
+            request.messages[2].content
         );
     }
 

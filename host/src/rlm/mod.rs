@@ -67,6 +67,9 @@ pub use trajectory::{
 };
 pub use view::{Viewed, view};
 
+/// How long it is waited for the thread of a turn that was interrupted.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// How long a block of code may run where nobody says: it waits for models and for children.
 const TURN_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -311,6 +314,7 @@ impl RlmBuilder {
             grants,
             budget: budget.clone(),
             context,
+            _room: None,
             track: track.clone(),
         };
         let root = Node::new(Arc::clone(&run), task);
@@ -318,13 +322,20 @@ impl RlmBuilder {
         let done = match futures_util::future::select(Arc::clone(&root).answer(), stopped).await {
             Either::Left((done, _)) => done,
             Either::Right(_) => Ok(Done {
-                content: run.best_partial(&place),
+                content: root.best_known(),
                 how: AnswerKind::Limit,
                 ending: RunEnding::Interrupted,
                 message: Some("the run was interrupted".into()),
                 iterations: root.iteration.load(Ordering::Relaxed),
             }),
         };
+        // What a turn had in flight is counted, and recorded, when its thread has let go.
+        if matches!(&done, Ok(done) if done.ending == RunEnding::Interrupted) {
+            let until = Instant::now() + LET_GO;
+            while Arc::strong_count(&root) > 1 && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
         let usage = budget.usage();
         let (ending, message) = match &done {
             Ok(done) => (done.ending, done.message.clone()),

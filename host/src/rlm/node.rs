@@ -16,6 +16,7 @@ use crate::context::{Context, Contexts};
 use crate::llm::{Answer, AskError, Budget, LlmLimits, ModelRequest, StopReason};
 use crate::outcome::{Ending, Outcome};
 use crate::replay::{Asked, Given, Track};
+use crate::service::{Room, Taken};
 use crate::{Grants, Result, Session, Turn};
 
 /// Characters of a value that is shown.
@@ -42,6 +43,8 @@ pub(super) struct Task {
     pub grants: Grants,
     pub budget: Budget,
     pub context: Option<Context>,
+    /// What its context takes of its parent's memory for texts.
+    pub _room: Option<Taken>,
     /// What enters the loop, if the run can be run again.
     pub track: Option<Track>,
 }
@@ -56,10 +59,14 @@ pub(super) struct Node {
     pub block: AtomicU32,
     pub children: AtomicU64,
     pub contexts: Contexts,
+    /// For texts of children.
+    pub room: Room,
     /// Calls of its own model, and sessions that it began.
     calls: AtomicU64,
     sessions: AtomicU64,
     output: Arc<Mutex<Vec<u8>>>,
+    /// A reply, or content of the answer.
+    known: Mutex<Option<(String, bool)>>,
 }
 
 /// What a node comes to.
@@ -92,9 +99,11 @@ impl Node {
             block: AtomicU32::new(0),
             children: AtomicU64::new(0),
             contexts,
+            room: Room::default(),
             calls: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             output: Arc::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -151,7 +160,9 @@ impl Node {
                 Err(AskError::Budget(exceeded)) => return Ok(End::Limit(exceeded.message)),
                 Err(error) => return Ok(End::Failed(error.to_string())),
             };
-            let step = self.step(&mut session, &reply, iteration).await?;
+            let mut step = self.step(&mut session, &reply, iteration).await?;
+            // A reply may have any number of blocks.
+            step.shown = prompt::cut(&step.shown, 2 * settings.shown).0;
             match step.end {
                 Some(end) => return Ok(end),
                 None if step.failed => errors += 1,
@@ -222,9 +233,12 @@ impl Node {
 
     /// Does what a reply says.
     async fn step(self: &Arc<Self>, session: &mut Session, reply: &Answer, iteration: u32) -> Result<Step> {
+        if reply.text.len() > LONGEST_REPLY {
+            return Ok(Step::failed(prompt::CUT.to_owned()));
+        }
         let read = reply::read(&reply.text);
         if let Some(text) = read.clone().into_text() {
-            self.run.partial(&self.task.place, &text, false);
+            self.keep(&text, false);
         }
         if read.is_open && reply.stop == StopReason::MaxTokens {
             return Ok(Step::failed(prompt::CUT.to_owned()));
@@ -261,7 +275,7 @@ impl Node {
         match read.answer {
             Some(Final::Text(text)) => return Ok(Step::end(End::Answered(text, AnswerKind::Final))),
             Some(Final::Variable(name)) => {
-                let code = format!("FINAL_VAR({name:?})");
+                let code = format!("FINAL_VAR({})", serde_json::Value::from(name));
                 let ran =
                     match self.run_block(session, &code, iteration, read.blocks.len() as u32 + 1).await? {
                         Ok(ran) => ran,
@@ -322,12 +336,22 @@ impl Node {
             },
             ms,
         });
+        let state = match session.is_alive() {
+            true => self.state(session).await?,
+            false => State::Open,
+        };
+        // Reading the answer runs code of the program as well.
         if !session.is_alive() {
             *session = self.start().await?;
             return Ok(Ok(Ran { text: format!("{text}\n{}", prompt::LOST), failed: true, end: None }));
         }
-        let end = self.state(session).await?;
-        Ok(Ok(Ran { text, failed: failed && end.is_none(), end }))
+        Ok(Ok(match state {
+            State::Open => Ran { text, failed, end: None },
+            State::Ended(end) => Ran { text, failed: false, end: Some(end) },
+            State::Unreadable(why) => {
+                Ran { text: format!("{text}\nThe answer was not taken: {why}"), failed: true, end: None }
+            }
+        }))
     }
 
     /// What the model is shown of an outcome, how many characters of it are left out, and whether it is
@@ -372,24 +396,30 @@ impl Node {
     }
 
     /// The answer, if the program has given one.
-    async fn state(&self, session: &mut Session) -> Result<Option<End>> {
+    async fn state(&self, session: &mut Session) -> Result<State> {
         let probe = Turn::new("__import__('sys').modules['agentkernel._rlm']._state()").file("<state>");
-        let Some(outcome) = self.turn(session, probe).await? else { return Ok(None) };
-        let Ending::Completed(Some(value)) = outcome.ending else { return Ok(None) };
-        let Some(state) = value.json else { return Ok(None) };
+        let Some(outcome) = self.turn(session, probe).await? else { return Ok(State::Open) };
+        let state = match outcome.ending {
+            Ending::Completed(Some(value)) => value.json,
+            _ => None,
+        };
+        let Some(state) = state else { return Ok(State::Unreadable("it could not be read".into())) };
+        if let Some(problem) = state["problem"].as_str() {
+            return Ok(State::Unreadable(problem.to_owned()));
+        }
         let content = state["content"].as_str().unwrap_or_default();
         if !state["ready"].as_bool().unwrap_or(false) {
             if !content.trim().is_empty() {
-                self.run.partial(&self.task.place, content, true);
+                self.keep(content, true);
             }
-            return Ok(None);
+            return Ok(State::Open);
         }
         let how = match state["how"].as_str() {
             Some("final") => AnswerKind::Final,
             Some("final-var") => AnswerKind::FinalVar,
             _ => AnswerKind::Answer,
         };
-        Ok(Some(End::Answered(content.to_owned(), how)))
+        Ok(State::Ended(End::Answered(content.to_owned(), how)))
     }
 
     /// Runs a turn; nothing if the time of the run ended first.
@@ -449,7 +479,9 @@ impl Node {
                 let content = self.last_answer(history, &reason).await?;
                 done(content, AnswerKind::Limit, RunEnding::Limit, Some(reason))
             }
-            End::Failed(message) => done(None, AnswerKind::Limit, RunEnding::Failed, Some(message)),
+            End::Failed(message) => {
+                done(self.best_known(), AnswerKind::Limit, RunEnding::Failed, Some(message))
+            }
         };
         if let Some(content) = &done.content {
             self.run.record(|| Event::Answer {
@@ -480,9 +512,26 @@ impl Node {
         let result = self.ask_within(&self.task.budget, request).await?;
         self.record_reply(&result, iteration + 1, began);
         let last = result.ok().and_then(|answer| reply::read(&answer.text).into_text());
-        Ok(last.or_else(|| self.run.best_partial(&self.task.place)))
+        Ok(last.or_else(|| self.best_known()))
+    }
+
+    /// Keeps what is known so far: a reply, or content of the answer, which is better.
+    fn keep(&self, text: &str, is_answer: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_answer || known.as_ref().is_none_or(|(_, is_answer)| !is_answer) {
+            *known = Some((text.to_owned(), is_answer));
+        }
+    }
+
+    /// What is known so far.
+    pub fn best_known(&self) -> Option<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map(|(text, _)| text.clone())
     }
 }
+
+/// Bytes of a reply that is read.
+const LONGEST_REPLY: usize = 1 << 20;
 
 /// Tokens that the last answer gets at least.
 const RESERVE_OUTPUT: u64 = 1024;
@@ -497,7 +546,7 @@ fn without_reserve(budget: &Budget) -> LlmLimits {
     limits.input_tokens = left.input_tokens.map(less);
     limits.output_tokens = left.output_tokens.map(less);
     limits.cost = left.cost.map(|cost| crate::llm::Dollars::new(cost * 0.9));
-    limits.time = left.time.map(|time| Duration::from_secs_f64(time - (time * 0.1).min(30.0)));
+    limits.time = budget.time_left().map(|time| time - (time / 10).min(Duration::from_secs(30)));
     limits
 }
 
@@ -516,6 +565,14 @@ impl Step {
     fn end(end: End) -> Self {
         Step { shown: String::new(), failed: false, end: Some(end) }
     }
+}
+
+/// What became of the answer.
+enum State {
+    /// There is none yet.
+    Open,
+    Ended(End),
+    Unreadable(String),
 }
 
 /// What came of a block.

@@ -50,15 +50,18 @@ pub(crate) fn read(text: &str) -> Reply {
         };
         let indent = line.len() - line.trim_start().len();
         let mut code = String::new();
+        let mut quotes = Quotes::default();
         let mut closed = false;
         for line in lines.by_ref() {
             // A fence within a string of the code is not its end.
-            if closes(line, fence) && !within_string(&code) {
+            if closes(line, fence) && !quotes.is_in_text() {
                 closed = true;
                 break;
             }
             let own = line.len() - line.trim_start_matches([' ', '\t']).len();
-            code.push_str(&line[indent.min(own)..]);
+            let line = &line[indent.min(own)..];
+            quotes.line(line);
+            code.push_str(line);
             code.push('\n');
         }
         if !LANGUAGES.contains(&language.to_ascii_lowercase().as_str()) {
@@ -96,65 +99,74 @@ fn closes(line: &str, fence: usize) -> bool {
     trimmed.len() >= fence && trimmed.bytes().all(|byte| byte == b'`')
 }
 
-/// Whether Python code ends within a triple-quoted string.
-fn within_string(code: &str) -> bool {
-    let bytes = code.as_bytes();
-    let mut open: Option<&[u8]> = None;
-    let mut at = 0;
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        match open {
-            Some(quote) if rest.starts_with(quote) => {
-                open = None;
-                at += quote.len();
-            }
-            // A string of one line ends with it.
-            Some([_]) if rest[0] == b'\n' => {
-                open = None;
-                at += 1;
-            }
-            Some(_) if rest[0] == b'\\' => at += 2,
-            Some(_) => at += 1,
-            None if rest[0] == b'#' => {
-                at += rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
-            }
-            None => {
-                let quotes: [&[u8]; 4] = [b"\"\"\"", b"'''", b"\"", b"'"];
-                match quotes.into_iter().find(|quote| rest.starts_with(quote)) {
+/// Which string Python code is in, line by line.
+#[derive(Default)]
+struct Quotes {
+    open: Option<&'static [u8]>,
+    /// The line break belongs to an escape.
+    escaped: bool,
+}
+
+impl Quotes {
+    fn line(&mut self, line: &str) {
+        const QUOTES: [&[u8]; 4] = [b"\"\"\"", b"'''", b"\"", b"'"];
+        let bytes = line.as_bytes();
+        self.escaped = false;
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            match self.open {
+                Some(quote) if rest.starts_with(quote) => {
+                    self.open = None;
+                    at += quote.len();
+                }
+                Some(_) if rest[0] == b'\\' => {
+                    self.escaped = rest.len() == 1;
+                    at += 2;
+                }
+                Some(_) => at += 1,
+                None if rest[0] == b'#' => return,
+                None => match QUOTES.into_iter().find(|quote| rest.starts_with(quote)) {
                     Some(quote) => {
-                        open = Some(quote);
+                        self.open = Some(quote);
                         at += quote.len();
                     }
                     None => at += 1,
-                }
+                },
             }
         }
+        // A string of one line ends with it.
+        if self.open.is_some_and(|quote| quote.len() == 1) && !self.escaped {
+            self.open = None;
+        }
     }
-    open.is_some_and(|quote| quote.len() == 3)
+
+    fn is_in_text(&self) -> bool {
+        self.open.is_some_and(|quote| quote.len() == 3)
+    }
 }
 
 /// The last answer in prose that begins a line.
 fn find_final(prose: &str) -> Option<Final> {
-    let mut found = None;
-    let mut start = 0;
-    for line in prose.split_inclusive('\n') {
-        let begins = line.trim_start_matches([' ', '\t', '*', '`', '>', '#']);
+    const DECORATION: [char; 6] = [' ', '\t', '*', '`', '>', '#'];
+    let mut start = prose.len();
+    for line in prose.split_inclusive('\n').rev() {
+        start -= line.len();
+        let begins = line.trim_start_matches(DECORATION);
         let at = start + line.len() - begins.len();
-        start += line.len();
         if let Some(inside) = begins.strip_prefix("FINAL_VAR(") {
             let name = inside.split(')').next().unwrap_or("").trim().trim_matches(['"', '\'', '`']).trim();
             if is_name(name) {
-                found = Some(Final::Variable(name.to_owned()));
+                return Some(Final::Variable(name.to_owned()));
             }
         } else if begins.starts_with("FINAL(") {
             let inside = &prose[at + "FINAL(".len()..];
             let text = unquoted(inside[..end_of(inside)].trim());
-            if !text.is_empty() {
-                found = Some(Final::Text(text.to_owned()));
-            }
+            // What has none is passed over, but not for ever.
+            return (!text.is_empty()).then(|| Final::Text(text.to_owned()));
         }
     }
-    found
+    None
 }
 
 fn is_name(name: &str) -> bool {
@@ -171,25 +183,25 @@ fn end_of(text: &str) -> usize {
         // A string that is the whole of it may hold any.
         for (at, _) in text[quote.len()..].match_indices(quote) {
             let end = 2 * quote.len() + at;
-            if text[end..].trim_start().starts_with(')') {
+            if text[end..].trim_start_matches([' ', '\t']).starts_with(')') {
                 return end;
             }
         }
     }
     let mut depth = 0usize;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' if depth == 0 => {
-                // What follows on the line belongs to the answer: it closed something else.
-                let rest = text[at + 1..].lines().next().unwrap_or("");
-                if rest.trim_matches([' ', '\t', '*', '`', '.']).is_empty() {
-                    return at;
-                }
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        // What follows on the line belongs to the answer: the parenthesis closed something else.
+        let last = line.trim_end_matches([' ', '\t', '*', '`', '.', '\r', '\n']).len();
+        for (at, c) in line.char_indices() {
+            match c {
+                '(' => depth += 1,
+                ')' if depth > 0 => depth -= 1,
+                ')' if at + 1 >= last => return start + at,
+                _ => {}
             }
-            ')' => depth -= 1,
-            _ => {}
         }
+        start += line.len();
     }
     text.rfind(')').unwrap_or(text.len())
 }
@@ -267,6 +279,17 @@ mod tests {
         assert_eq!(answer("FINAL_VAR(result)"), variable("result"));
         assert_eq!(answer("  `FINAL_VAR(\"result\")`"), variable("result"));
         assert_eq!(answer("FINAL(a)\nno, rather\nFINAL_VAR(b)"), variable("b"));
+        assert_eq!(answer("FINAL(a)\nFINAL_VAR(no name)"), text("a"));
+    }
+
+    #[test]
+    fn hostile_replies_are_read_in_linear_time() {
+        let fences = format!("```python\n\"\"\"\n{}", "```\n".repeat(200_000));
+        assert_eq!(blocks(&fences).len(), 1);
+        let finals = format!("{}{}x", "FINAL(\n".repeat(100_000), ")".repeat(200_000));
+        assert!(answer(&finals).is_some());
+        let quotes = format!("FINAL(\"{}", "\" ".repeat(300_000));
+        assert!(answer(&quotes).is_some());
     }
 
     #[test]

@@ -224,6 +224,10 @@ def _begin(has_context):
         builtins.context = context
 
 
+# Characters of an answer.
+_LONGEST = 1_000_000
+
+
 def _state():
     """The answer as it stands. Names of ours that the program has bound are ours again."""
     global _other
@@ -238,5 +242,15 @@ def _state():
             _other = own
     for name in _NAMES:
         main.pop(name, None)
-    content = answer.get("content", "")
-    return {"ready": bool(answer.get("ready")), "content": str(content), "how": answer.how}
+    problem = None
+    try:
+        content = str(answer.get("content", "")).encode("utf-8", "replace").decode()
+        ready = bool(answer.get("ready"))
+        if len(content) > _LONGEST:
+            problem = f"an answer may have {_LONGEST:,} characters, and this one has {len(content):,}"
+    except BaseException as error:
+        problem = f"its content has no text: {type(error).__name__}"
+    if problem:
+        answer["ready"] = ready = False
+        content = ""
+    return {"ready": ready, "content": content, "how": str(answer.how), "problem": problem}

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::node::Place;
 use super::trajectory::{Event, Trajectory};
 use crate::Kernel;
 use crate::llm::Llm;
@@ -37,8 +36,6 @@ pub(super) struct Run {
     pub plan: Plan,
     calls: AtomicU64,
     permits: Mutex<BTreeMap<u32, Arc<Semaphore>>>,
-    /// What the root had last: a reply, or content of its answer, which is better.
-    partial: Mutex<Option<(String, bool)>>,
 }
 
 impl Run {
@@ -50,8 +47,8 @@ impl Run {
         on_event: Option<OnEvent>,
         plan: Plan,
     ) -> Self {
-        let (calls, permits, partial) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        Run { kernel, llm, settings, trajectory, on_event, plan, calls, permits, partial }
+        let (calls, permits) = (AtomicU64::new(0), Mutex::default());
+        Run { kernel, llm, settings, trajectory, on_event, plan, calls, permits }
     }
 
     /// Records what `event` makes, if anybody wants it.
@@ -81,25 +78,5 @@ impl Run {
     /// Tools by name, with a line each.
     pub fn tools(&self) -> Vec<(String, String)> {
         self.kernel.tools().into_iter().map(|tool| (tool.name, tool.summary)).collect()
-    }
-
-    /// Keeps what the root has so far.
-    pub fn partial(&self, place: &Place, text: &str, is_answer: bool) {
-        if place.depth > 0 {
-            return;
-        }
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_answer || partial.as_ref().is_none_or(|(_, is_answer)| !is_answer) {
-            *partial = Some((text.to_owned(), is_answer));
-        }
-    }
-
-    /// What the root had last.
-    pub fn best_partial(&self, place: &Place) -> Option<String> {
-        if place.depth > 0 {
-            return None;
-        }
-        let partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        partial.as_ref().map(|(text, _)| text.clone())
     }
 }

@@ -166,11 +166,19 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
     let missing = || wrong("parts of a text are missing".into());
     let (question, mut rest) = tail.split_at_checked(request.question).ok_or_else(missing)?;
     let question = std::str::from_utf8(question).map_err(|error| wrong(error.to_string()))?;
+    let mut room = None;
     let context = match &request.context[..] {
         [] => None,
         // Nothing is copied, whatever its size.
         [Part::View(wire)] => Some(parent.contexts.resolve_hex(wire)?),
         parts => {
+            let views = parts.iter().filter_map(|part| match part {
+                Part::Text(_) => None,
+                Part::View(wire) => Some(parent.contexts.resolve_hex(wire)),
+            });
+            let views = views.map(|view| view.map(|view| view.size()));
+            let bytes = views.sum::<Result<u64, _>>()?.saturating_add(tail.len() as u64);
+            room = Some(parent.room.take(bytes.min(MAX_TEXT as u64))?);
             let mut context = Context::builder();
             let mut left = MAX_TEXT;
             for (position, part) in parts.iter().enumerate() {
@@ -208,6 +216,8 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
     limits.tokens = half(request.tokens, left.tokens);
     limits.input_tokens = half(None, left.input_tokens);
     limits.output_tokens = half(None, left.output_tokens);
+    // Who names a limit wants it to hold.
+    limits.unpriced = request.cost.is_none();
     limits.cost = request.cost.or(left.cost.map(|cost| cost / 2.0)).map(Dollars::new);
     limits.time = request.time.map(seconds).transpose()?;
     let budget = parent.work.descend(limits).map_err(|exceeded| {
@@ -236,6 +246,7 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
         grants: Grants { limits: parent.task.grants.limits.clone(), ..Grants::default() },
         budget,
         context,
+        _room: room,
         track,
     })
 }

@@ -26,7 +26,13 @@ async def start(function, head, tail):
                 raise
         turn = loop.create_future()
         _queue.append(turn)
-        await turn
+        try:
+            await turn
+        except _asyncio.CancelledError:
+            # It was its turn: let another have it.
+            if turn.done() and not turn.cancelled():
+                _wake(loop)
+            raise
     _in_flight += 1
     try:
         return await loop.wait_for_operation(operation)
@@ -34,8 +40,13 @@ async def start(function, head, tail):
         # Its place is free only when the host knows.
         del operation
         _in_flight -= 1
-        while _queue:
-            turn = _queue.popleft()
-            if not turn.done() and turn.get_loop() is loop:
-                turn.set_result(None)
-                break
+        _wake(loop)
+
+
+def _wake(loop):
+    """Let one go on that waits in the loop."""
+    while _queue:
+        turn = _queue.popleft()
+        if not turn.done() and turn.get_loop() is loop:
+            turn.set_result(None)
+            break

@@ -1,6 +1,8 @@
 //! What the host offers programs beside tools: the Python package `agentkernel` and the functions
 //! behind it.
 
+mod room;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use std::sync::Arc;
 use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
 use crate::operations::Answer;
+
+pub(crate) use room::{Room, Taken};
 
 /// The package that programs import.
 pub(crate) const PACKAGE: &str = "agentkernel";

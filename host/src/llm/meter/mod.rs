@@ -241,6 +241,12 @@ impl Budget {
                     ),
                 ));
             }
+            if node.limits.concurrency == Some(0) {
+                return Err(exceeded(
+                    "concurrency",
+                    "no call may be in flight (`max-concurrency` is 0)".into(),
+                ));
+            }
             if node.limits.concurrency.is_some_and(|most| state.in_flight >= most) {
                 waits = true;
             }
