@@ -189,7 +189,7 @@ impl Plan {
             Side::Record(recorder) => recorder.place(at)?,
             Side::Replay(player) => player.place(at)?,
         };
-        let (side, at, seed) = (self.side.clone(), at.into(), self.seed);
+        let (side, at, seed) = (self.side.clone(), at, self.seed);
         Ok(Some(Track(Arc::new(Inner { side, at, seed, events: AtomicU64::new(0) }))))
     }
 }

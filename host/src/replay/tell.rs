@@ -9,7 +9,7 @@ const SHOWN: usize = 60;
 
 pub fn place(at: &str) -> String {
     match at.split_once('/') {
-        Some((run, session)) if session == "1" => format!("session {run}"),
+        Some((run, "1")) => format!("session {run}"),
         Some((run, session)) => format!("session {run}, begun the {session}th time"),
         None => format!("session {at}"),
     }
