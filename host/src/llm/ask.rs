@@ -96,6 +96,7 @@ impl Llm {
             0 => LEAST_OUTPUT.min(self.max_output)..=self.max_output,
             asked => asked..=asked,
         };
+        #[cfg(feature = "cache")]
         let wanted = *output.end();
         #[cfg(feature = "cache")]
         let cache =
