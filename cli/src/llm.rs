@@ -139,6 +139,28 @@ impl DotEnv {
         self.variables.get(name).is_some_and(|value| !value.trim().is_empty())
     }
 
+    /// Refuses a file that says to which server a key of this process is sent: a program may have
+    /// written it.
+    fn check_servers(&self) -> Result<()> {
+        const SERVERS: [(&str, &str); 3] = [
+            ("OPENAI_BASE_URL", "OPENAI_API_KEY"),
+            ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
+            ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
+        ];
+        let Some(file) = &self.file else { return Ok(()) };
+        let found = SERVERS.iter().find(|(server, key)| {
+            self.variables.contains_key(*server) && own(server).is_none() && own(key).is_some()
+        });
+        match found {
+            Some((server, key)) => Err(Failure::new(format!(
+                "`{}` says by {server} to which server {key} of the environment is sent",
+                file.display()
+            ))
+            .hint(format!("set {server} in the environment as well, or put the key into the file"))),
+            None => Ok(()),
+        }
+    }
+
     /// A variable of this process, else of the file.
     fn get(&self, name: &str) -> Option<String> {
         own(name).or_else(|| self.variables.get(name).cloned())
@@ -185,6 +207,7 @@ impl Granted {
         };
         let limits = limits(flags, table)?;
         let dot_env = DotEnv::load(config, no_config)?;
+        dot_env.check_servers()?;
         let sources = Sources { table, dot_env: &dot_env };
         let provider = match (&flags.provider, &table.provider) {
             (Some(named), _) => sources.provider(Some(named), model, Path::new(""))?,

@@ -17,6 +17,14 @@ use crate::service::{Called, Kind, Room, Service, Taken, failure};
 /// Bytes of one prompt with what is appended to it: more than any model reads.
 const MAX_PROMPT: usize = 16 << 20;
 
+/// Texts that a prompt is made of.
+const MAX_PARTS: usize = 10_000;
+
+/// Bytes that the answers of one batch may have together.
+const MAX_ANSWERS: u64 = 128 << 20;
+
+const TOO_MANY_ANSWERS: &str = "the answers of the batch are too much together; ask fewer at a time";
+
 /// Bytes of a model's name.
 const MAX_MODEL: usize = 200;
 
@@ -182,6 +190,9 @@ impl Asks {
     /// prompt takes.
     fn request(&self, options: Options, tail: &[u8]) -> Result<(ModelRequest, Taken), Failure> {
         let wrong = |message: &str| failure("arguments", message);
+        if options.parts.len() > MAX_PARTS {
+            return Err(failure("value", format!("a prompt has at most {MAX_PARTS} parts")));
+        }
         // It would be in errors and trajectories.
         if options.model.as_ref().is_some_and(|model| model.len() > MAX_MODEL) {
             return Err(failure("value", format!("the name of a model has at most {MAX_MODEL} bytes")));
@@ -296,19 +307,24 @@ impl Asks {
     }
 
     async fn ask_all(&self, requests: Vec<(u64, ModelRequest, Taken)>) -> operations::Answer {
+        let bytes = &AtomicU64::new(0);
         let asked = requests.into_iter().map(|(number, request, room)| async move {
             let answer = self.ask(number, request).await;
             drop(room);
-            answer
-        });
-        let results: Vec<_> = futures_util::stream::iter(asked).buffered(BATCH_WIDTH).collect().await;
-        let results: Vec<Batched> = results
-            .into_iter()
-            .map(|result| match result {
-                Ok(answer) => Batched::Answer { text: answer.text.clone(), about: About::of(&answer) },
+            match answer {
+                Ok(answer) => {
+                    let own = answer.text.len() as u64;
+                    match bytes.fetch_add(own, Ordering::Relaxed) + own <= MAX_ANSWERS {
+                        true => Batched::Answer { about: About::of(&answer), text: answer.text },
+                        false => {
+                            Batched::Error { error: Told::of(&AskError::Request(TOO_MANY_ANSWERS.into())) }
+                        }
+                    }
+                }
                 Err(error) => Batched::Error { error: Told::of(&error) },
-            })
-            .collect();
+            }
+        });
+        let results: Vec<Batched> = futures_util::stream::iter(asked).buffered(BATCH_WIDTH).collect().await;
         json(&results)
     }
 }

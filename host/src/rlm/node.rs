@@ -240,6 +240,12 @@ impl Node {
         if let Some(text) = read.clone().into_text() {
             self.keep(&text, false);
         }
+        if read.blocks.len() > MOST_BLOCKS {
+            return Ok(Step::failed(format!(
+                "Your reply had {} blocks, of which none was run; write at most {MOST_BLOCKS}.",
+                read.blocks.len()
+            )));
+        }
         if read.is_open && reply.stop == StopReason::MaxTokens {
             return Ok(Step::failed(prompt::CUT.to_owned()));
         }
@@ -529,6 +535,9 @@ impl Node {
         known.as_ref().map(|(text, _)| text.clone())
     }
 }
+
+/// Blocks of a reply.
+const MOST_BLOCKS: usize = 50;
 
 /// Bytes of a reply that is read.
 const LONGEST_REPLY: usize = 1 << 20;

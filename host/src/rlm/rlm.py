@@ -167,6 +167,8 @@ def _run(coroutine):
 def _request(question, context, model, max_calls, max_tokens, max_cost, max_time):
     if not isinstance(question, str) or not question.strip():
         raise TypeError("`question` must be a str that is not empty")
+    if max_cost is not None and max_cost < 0 or max_time is not None and max_time < 0:
+        raise ValueError("`max_cost` and `max_time` must not be negative")
     parts = [] if context is None else context if _llm._is_many(context) else [context]
     wires, texts = [], [question.encode("utf-8", "replace")]
     for part in parts:

@@ -112,8 +112,8 @@ impl Session {
         );
         let mut store = Store::new(kernel.engine.wasmtime(), state);
         store.limiter(|state| state);
-        // What programs pass to tools may be large.
-        let handover = if kernel.tools.is_some() { limits.memory_bytes } else { 0 };
+        // What programs pass to tools and models may be large.
+        let handover = if kernel.tools.is_some() || llm.is_some() { limits.memory_bytes } else { 0 };
         store.set_hostcall_fuel(HANDOVER_BYTES.max(usize::try_from(handover).unwrap_or(usize::MAX)));
         if kernel.metered {
             // Instantiation runs no guest code of ours, but wasmtime wants fuel to be there.
