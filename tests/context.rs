@@ -146,7 +146,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn it_reads_as_a_str_does(pieces in pieces(), seed in any::<u32>()) {
@@ -606,6 +606,75 @@ fn expressions_that_would_take_long_do_not_outlive_the_turn() {
             matches!(outcome.ending, Ending::TimedOut | Ending::Completed(_) | Ending::Raised(_)),
             "{pattern}: {outcome:?}"
         );
+    }
+}
+
+/// Waits until nothing in this process has a file open: what searched it is done.
+#[track_caller]
+fn is_let_go(path: &std::path::Path, code: &str) {
+    let begun = Instant::now();
+    let open = || {
+        let mut open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.any(|entry| fs::read_link(entry.path()).is_ok_and(|link| link == path))
+    };
+    while open() {
+        assert!(begun.elapsed() < Duration::from_secs(1), "{code}: it is still searched");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_search_ends_with_its_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("line");
+    fs::write(&path, "a".repeat(4 << 20)).unwrap();
+    let path = path.canonicalize().unwrap();
+    let mut other = of(Context::builder().text("t", "one\ntwo\n"));
+    let mut limits = limits();
+    limits.timeout = Some(Duration::from_millis(150));
+    // Together more than a process has at once.
+    for code in [
+        r"context.count('.*[\x00\x01]|.')",
+        r"len(list(context.search('.*[\x00\x01]|(.)')))",
+        "[context.count('(?:(?:a?){100}){100}[b]') for _ in range(100)]",
+        "[context.count('a' * 60_000) for _ in range(10_000)]",
+    ] {
+        for _ in 0..5 {
+            let context = Context::open([&path]).unwrap();
+            let mut session = kernel().session().limits(limits.clone()).context(context).start().unwrap();
+            let code = format!("from agentkernel import context\n{code}");
+            let outcome = session.run_blocking(code.as_str()).unwrap();
+            assert_eq!(outcome.ending, Ending::TimedOut, "{code}");
+            drop(session);
+            is_let_go(&path, &code);
+        }
+        let begun = Instant::now();
+        holds(&mut other, "context.count('[a-z]+') == 2");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{code}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn text_that_lies_over_itself_is_counted_soon() {
+    let mut session = of(Context::builder().text("t", "a".repeat(4 << 20)));
+    let begun = Instant::now();
+    holds(&mut session, "context.count('a' * 60_000) == len(context) // 60_000");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_long_line_is_cut_for_a_large_expression() {
+    // It sees 4 KiB at once; what lies within is found, where it is, in many batches and in broken text.
+    for bytes in [0, 2] {
+        let data = [&b"\xc3\xa9\n"[..], &b"\xff".repeat(bytes), "é yx ".repeat(100_000).as_bytes()].concat();
+        let mut session = of(Context::builder().bytes("t", data));
+        let code = format!(
+            "import re
+text = 'é\\n' + '\\ufffd' * {bytes} + 'é yx ' * 100_000
+found = [m.span() for m in context.search('y(?:q?){{6000}}')]
+found == [m.span() for m in re.finditer('y', text)] and context.count('y(?:q?){{6000}}') == 100_000"
+        );
+        holds(&mut session, &code);
     }
 }
 

@@ -25,9 +25,14 @@ impl<'a> Run<'a> {
         Run { stop: &NEVER, bytes: AtomicU64::new(BRIEF_BYTES) }
     }
 
+    /// Whether nobody has stopped it. This is asked after each match, so it costs nearly nothing.
+    pub fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
     /// Before reading so many bytes.
     pub fn go_on(&self, bytes: u64) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
+        if !self.goes_on() {
             return Err(stopped());
         }
         let left = |left: u64| left.checked_sub(bytes);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grep_regex::{ErrorKind, RegexMatcher, RegexMatcherBuilder};
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::Result;
 use crate::service::failure;
@@ -22,15 +23,28 @@ const DEPTH: u32 = 100;
 /// Compiled expressions that are kept.
 const KEPT: usize = 8;
 
+/// Steps of one match at worst: a tenth of a second's work, as one cannot be stopped.
+const STEPS: usize = 16 << 20;
+
+/// Bytes that are searched at once, however large the expression is.
+const LEAST_WINDOW: usize = 4 << 10;
+
 pub const IGNORE_CASE: u8 = 1;
 pub const VERBOSE: u8 = 2;
 
+/// A compiled expression.
+pub struct Regex {
+    pub matcher: RegexMatcher,
+    /// Bytes that it may see at once. Lines that are longer are cut.
+    pub window: usize,
+}
+
 /// Expressions of one session; the latest are kept.
 #[derive(Default)]
-pub struct Regexes(Mutex<Vec<(String, u8, Arc<RegexMatcher>)>>);
+pub struct Regexes(Mutex<Vec<(String, u8, Arc<Regex>)>>);
 
 impl Regexes {
-    pub fn get(&self, pattern: &str, flags: u8) -> Result<Arc<RegexMatcher>> {
+    pub fn get(&self, pattern: &str, flags: u8) -> Result<Arc<Regex>> {
         let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found =
             kept().iter().find(|(of, with, _)| of == pattern && *with == flags).map(|(.., it)| it.clone());
@@ -47,7 +61,7 @@ impl Regexes {
     }
 }
 
-fn compile(pattern: &str, flags: u8) -> Result<RegexMatcher> {
+fn compile(pattern: &str, flags: u8) -> Result<Regex> {
     if pattern.len() > PATTERN_BYTES {
         let message =
             format!("a regular expression may have {PATTERN_BYTES} bytes, this has {}", pattern.len());
@@ -63,7 +77,7 @@ fn compile(pattern: &str, flags: u8) -> Result<RegexMatcher> {
         .dfa_size_limit(AUTOMATON_BYTES)
         .nest_limit(DEPTH)
         .build(pattern);
-    built.map_err(|error| {
+    let matcher = built.map_err(|error| {
         let message = match error.kind() {
             ErrorKind::NotAllowed(_) => {
                 "a match lies within a line, so the expression cannot have a line break; find(), count() and `in` take plain text with line breaks".to_owned()
@@ -77,7 +91,33 @@ fn compile(pattern: &str, flags: u8) -> Result<RegexMatcher> {
             _ => error.to_string(),
         };
         failure("value", message)
-    })
+    })?;
+    let parsed = regex_syntax::ParserBuilder::new()
+        .utf8(false)
+        .nest_limit(DEPTH)
+        .ignore_whitespace(flags & VERBOSE != 0)
+        .build()
+        .parse(pattern);
+    let window = parsed.map_or(LEAST_WINDOW, |parsed| {
+        (STEPS / states(&parsed).max(1)).clamp(LEAST_WINDOW, super::search::MARGIN as usize)
+    });
+    Ok(Regex { matcher, window })
+}
+
+/// How many states an expression can be in at once, nearly: each byte takes a step for each at worst.
+fn states(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) | HirKind::Class(_) => 1,
+        HirKind::Literal(text) => text.0.len(),
+        HirKind::Capture(capture) => states(&capture.sub).saturating_add(2),
+        HirKind::Repetition(repeated) => {
+            let times = repeated.max.unwrap_or_else(|| repeated.min.saturating_add(1)).max(1);
+            states(&repeated.sub).saturating_add(1).saturating_mul(times as usize)
+        }
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(states).fold(1, usize::saturating_add)
+        }
+    }
 }
 
 /// The text that the expression stands for, if it is plain.
@@ -119,8 +159,17 @@ mod tests {
     }
 
     #[test]
+    fn large_expressions_see_less_at_once() {
+        let window = |pattern: &str| compile(pattern, 0).ok().unwrap().window;
+        assert_eq!(window(r"(\w+)@(\w+)\.com"), 1 << 20);
+        assert_eq!(window(r".*[\x00\x01]|."), 1 << 20);
+        assert!((4 << 10..16 << 10).contains(&window("(a?){1000}b")));
+        assert_eq!(window("(?:(?:a?){100}){100}b"), LEAST_WINDOW);
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
-        let message = |pattern: &str| compile(pattern, 0).unwrap_err().message;
+        let message = |pattern: &str| compile(pattern, 0).err().unwrap().message;
         assert!(message("a(b").contains("unclosed group"), "{}", message("a(b"));
         assert!(message(r"(?<=a)b").contains("filter the matches"), "{}", message(r"(?<=a)b"));
         assert!(message(r"a\nb+").contains("within a line"));

@@ -1,19 +1,20 @@
 //! Searching line by line, on all cores.
 //!
 //! A file is cut into parts at line breaks, and each is searched as a text of its own. Where there is
-//! none for [`MARGIN`] bytes, the cut is in the line: a match that lies across it is not found.
+//! none for [`MARGIN`] bytes, the cut is in the line: a match that lies across it is not found. So it is
+//! where a line is longer than what its expression may see at once, as one match cannot be stopped.
 
 use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use grep_matcher::{Captures, LineMatchKind, Matcher};
-use grep_regex::RegexMatcher;
 use memchr::{memchr, memchr_iter, memrchr};
 use serde::{Serialize, Serializer};
 
 use super::file::File;
 use super::parallel::{Run, in_order};
+use super::regex::Regex;
 use super::text;
 use super::{Context, Piece, Result, with_buffer};
 
@@ -151,7 +152,7 @@ impl Context {
     }
 
     /// The next matches from a place on, `limit` at most.
-    pub fn search(&self, regex: &RegexMatcher, from: Place, limit: u64, run: &Run) -> Result<Batch> {
+    pub fn search(&self, regex: &Regex, from: Place, limit: u64, run: &Run) -> Result<Batch> {
         let begun = Instant::now();
         let mut batch = Batch::default();
         let most = usize::try_from(limit).unwrap_or(usize::MAX).min(BATCH);
@@ -198,16 +199,16 @@ impl Context {
     }
 
     /// How many matches there are.
-    pub fn count(&self, regex: &RegexMatcher, run: &Run) -> Result<u64> {
+    pub fn count(&self, regex: &Regex, run: &Run) -> Result<u64> {
         let mut total = 0;
         let count = |part: Part<'_>| {
             part.with_text(run, |_, text| {
                 let mut count = 0;
                 each_line(regex, &text, run, |line| {
                     let content = &text[line];
-                    regex.find_iter(content, |found| {
+                    regex.matcher.find_iter(content, |found| {
                         count += u64::from(!within_char(content, found.start(), found.end()));
-                        true
+                        run.goes_on()
                     })?;
                     Ok(true)
                 })?;
@@ -253,37 +254,55 @@ impl Part<'_> {
 
 /// Gives the lines that have a match, without their line breaks, until it is told to stop.
 fn each_line(
-    regex: &RegexMatcher,
+    regex: &Regex,
     text: &[u8],
     run: &Run,
     mut each: impl FnMut(Range<usize>) -> std::result::Result<bool, grep_matcher::NoError>,
 ) -> Result<()> {
-    let mut at = 0;
-    let mut lines = 0u32;
-    while at < text.len() {
-        // The error is one that cannot be.
-        let Ok(Some(LineMatchKind::Confirmed(near) | LineMatchKind::Candidate(near))) =
-            regex.find_candidate_line(&text[at..])
-        else {
-            return Ok(());
-        };
-        let near = at + near;
-        let start = memrchr(b'\n', &text[at..near]).map_or(at, |before| at + before + 1);
-        if start >= text.len() {
-            return Ok(());
-        }
-        let end = memchr(b'\n', &text[near..]).map_or(text.len(), |after| near + after);
-        let ends_in_return = end < text.len() && end > start && text[end - 1] == b'\r';
-        if !each(start..end - usize::from(ends_in_return)).unwrap_or(false) {
-            return Ok(());
-        }
-        at = end + 1;
-        lines = lines.wrapping_add(1);
-        if lines % 64 == 0 {
-            run.go_on(0)?;
+    let mut begin = 0;
+    while begin < text.len() {
+        run.go_on(0)?;
+        let window = begin..window_end(text, begin, regex.window);
+        begin = window.end;
+        let text = &text[..window.end];
+        let mut at = window.start;
+        while at < text.len() {
+            // The error is one that cannot be.
+            let Ok(Some(LineMatchKind::Confirmed(near) | LineMatchKind::Candidate(near))) =
+                regex.matcher.find_candidate_line(&text[at..])
+            else {
+                break;
+            };
+            let near = at + near;
+            let start = memrchr(b'\n', &text[at..near]).map_or(at, |before| at + before + 1);
+            if start >= text.len() {
+                break;
+            }
+            let end = memchr(b'\n', &text[near..]).map_or(text.len(), |after| near + after);
+            let ends_in_return = end < text.len() && end > start && text[end - 1] == b'\r';
+            let more = each(start..end - usize::from(ends_in_return)).unwrap_or(false);
+            if !run.goes_on() {
+                return Err(super::stopped());
+            }
+            if !more {
+                return Ok(());
+            }
+            at = end + 1;
         }
     }
     Ok(())
+}
+
+/// Where what is searched at once ends: after a line if one ends in it, or else before a character.
+fn window_end(text: &[u8], begin: usize, size: usize) -> usize {
+    if text.len() - begin <= size {
+        return text.len();
+    }
+    let end = begin + size;
+    match memrchr(b'\n', &text[begin..end]) {
+        Some(last) => begin + last + 1,
+        None => end + text::to_boundary(text, end),
+    }
 }
 
 /// Whether this is an empty match that the expression has between two bytes of a character.
@@ -291,7 +310,7 @@ fn within_char(text: &[u8], start: usize, end: usize) -> bool {
     start == end && text::to_boundary(text, start) > 0
 }
 
-fn search_part(regex: &RegexMatcher, part: &Part<'_>, most: usize, run: &Run) -> Result<Searched> {
+fn search_part(regex: &Regex, part: &Part<'_>, most: usize, run: &Run) -> Result<Searched> {
     let piece = &part.piece;
     let mut searched = Searched {
         file: piece.number as u64,
@@ -304,7 +323,7 @@ fn search_part(regex: &RegexMatcher, part: &Part<'_>, most: usize, run: &Run) ->
         let at = piece.at + (range.start - piece.range.start);
         searched.end = at + (range.end - range.start);
         let in_file = (range.end - range.start) as usize == text.len() && matches!(text, Cow::Borrowed(_));
-        let lines_at = if in_file { None } else { Some(line_starts(piece.file, &range)?) };
+        let raw = if in_file { None } else { Some(Raw::read(piece.file, &range)?) };
         let ascii = text.is_ascii();
         let chars = |range: Range<usize>| match ascii {
             true => range.len() as u64,
@@ -313,21 +332,26 @@ fn search_part(regex: &RegexMatcher, part: &Part<'_>, most: usize, run: &Run) ->
         // What is counted up to a byte.
         let (mut counted, mut line_start, mut lines) = (0, 0, 0);
         let mut bytes = 0;
-        let mut captures =
-            (regex.capture_count() > 1).then(|| regex.new_captures()).transpose().unwrap_or(None);
+        let mut captures = (regex.matcher.capture_count() > 1)
+            .then(|| regex.matcher.new_captures())
+            .transpose()
+            .unwrap_or(None);
         each_line(regex, &text, run, |line| {
             line_start += chars(counted..line.start);
             lines += memchr_iter(b'\n', &text[counted..line.start]).count() as u64;
             counted = line.start;
             let line_at = at
-                + match &lines_at {
-                    None => line.start as u64,
-                    Some(starts) => starts.get(lines as usize).copied().unwrap_or(0),
-                };
+                + match &raw {
+                    None => line.start,
+                    Some(raw) => raw.position(&text, line.start, lines as usize),
+                } as u64;
             let content = &text[line.clone()];
             let skip = if line.start == 0 { part.skip } else { 0 };
             let (mut nth, mut seen, mut seen_chars) = (0, 0, line_start);
             let mut add = |start: usize, end: usize, groups: Vec<Option<String>>| {
+                if !run.goes_on() {
+                    return false;
+                }
                 if within_char(content, start, end) {
                     return true;
                 }
@@ -361,8 +385,10 @@ fn search_part(regex: &RegexMatcher, part: &Part<'_>, most: usize, run: &Run) ->
                 true
             };
             match &mut captures {
-                None => regex.find_iter(content, |found| add(found.start(), found.end(), Vec::new()))?,
-                Some(captures) => regex.captures_iter(content, captures, |captures| {
+                None => {
+                    regex.matcher.find_iter(content, |found| add(found.start(), found.end(), Vec::new()))?
+                }
+                Some(captures) => regex.matcher.captures_iter(content, captures, |captures| {
                     let whole = captures.as_match();
                     let group = |number| {
                         let group = captures.get(number)?;
@@ -380,9 +406,28 @@ fn search_part(regex: &RegexMatcher, part: &Part<'_>, most: usize, run: &Run) ->
     Ok(searched)
 }
 
-/// Where lines begin in bytes that are not as they were searched, as what is broken was replaced.
-fn line_starts(file: &File, range: &Range<u64>) -> Result<Vec<u64>> {
-    let mut bytes = Vec::new();
-    file.read(range.start, range.end, &mut bytes)?;
-    Ok(std::iter::once(0).chain(memchr_iter(b'\n', &bytes).map(|at| at as u64 + 1)).collect())
+/// Bytes that are not as they were searched, as what is broken was replaced.
+struct Raw {
+    bytes: Vec<u8>,
+    /// Where lines begin.
+    lines: Vec<usize>,
+}
+
+impl Raw {
+    fn read(file: &File, range: &Range<u64>) -> Result<Self> {
+        let mut bytes = Vec::new();
+        file.read(range.start, range.end, &mut bytes)?;
+        let lines = std::iter::once(0).chain(memchr_iter(b'\n', &bytes).map(|at| at + 1)).collect();
+        Ok(Raw { bytes, lines })
+    }
+
+    /// Where the character is that is at `at`, in a line with a number, in the text that was searched.
+    fn position(&self, text: &[u8], at: usize, line: usize) -> usize {
+        let start = self.lines.get(line).copied().unwrap_or(0);
+        let begin = memrchr(b'\n', &text[..at]).map_or(0, |before| before + 1);
+        match begin == at {
+            true => start,
+            false => start + text::offset(&self.bytes[start..], text::count_valid(&text[begin..at])),
+        }
+    }
 }

@@ -37,7 +37,7 @@ struct Inner {
     contexts: Vec<(String, Context)>,
     regexes: Regexes,
     /// One search at a time: each takes all the cores it can get.
-    one: Semaphore,
+    one: Arc<Semaphore>,
 }
 
 /// Numbers of the functions, as `context.py` has them.
@@ -70,7 +70,7 @@ impl Request {
 
 impl Contexts {
     pub fn new(contexts: Vec<(String, Context)>) -> Self {
-        Contexts(Arc::new(Inner { contexts, regexes: Regexes::default(), one: Semaphore::new(1) }))
+        Contexts(Arc::new(Inner { contexts, regexes: Regexes::default(), one: Arc::new(Semaphore::new(1)) }))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -168,14 +168,14 @@ impl Contexts {
     async fn run(self, request: Request) -> Answer {
         static ALL: Semaphore = Semaphore::const_new(MOST_SEARCHES);
         // Neither is ever closed.
-        let _own = self.0.one.acquire().await;
+        let own = Arc::clone(&self.0.one).acquire_owned().await;
         let permit = ALL.acquire().await;
         let stop = Arc::new(AtomicBool::new(false));
         let _stop = StopOnDrop(Arc::clone(&stop));
         let contexts = self.clone();
         let work = tokio::task::spawn_blocking(move || {
-            // Held until the thread is done, not only until nobody waits for it.
-            let _permit = permit;
+            // Held until the thread is done, not only until nobody waits for it: a session never has two.
+            let _permits = (own, permit);
             contexts.answer(&request, &Run::until(&stop))
         });
         work.await.unwrap_or_else(|_| Err(failure("trap", "the host failed in a search")))
