@@ -567,3 +567,18 @@ fn a_run_that_reached_a_limit_reaches_it_again() {
     replaying.finish().unwrap();
     assert_eq!((recorded.answer, recorded.message), (replayed.answer, replayed.message));
 }
+
+#[test]
+fn a_recording_over_its_limit_stops_and_tells() {
+    let cassette = Cassette::new();
+    let recording = Recording::create(&cassette.path).unwrap().max_bytes(20_000);
+    let mut session = builder().build().unwrap().session().record(&recording).start().unwrap();
+    let outcome =
+        session.run_blocking("import time\nfor _ in range(1000): time.sleep(0)\nprint('on')").unwrap();
+    assert_eq!(outcome.stdout, "on\n");
+    let error = recording.finish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Replay);
+    assert!(error.to_string().ends_with("it would have more than 20000 bytes, its limit"), "{error}");
+    assert!(std::fs::metadata(&cassette.path).unwrap().len() <= 20_000);
+    assert!(Replaying::open(&cassette.path).is_err());
+}

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use agentkernel::ErrorKind;
 use agentkernel::rlm::{
@@ -273,7 +274,7 @@ fn a_full_disk_is_told_at_the_end() {
         let error = trajectory.finish().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::System);
         let message = error.to_string();
-        assert!(message.starts_with("the trajectory misses its last 8 events: "), "{message}");
+        assert!(message.starts_with("the trajectory misses 8 events: "), "{message}");
     }
     // Two whole lines and the start of the third: the page shows the two.
     let (page, viewed) = page_of(&written.0.lock().unwrap().concat());
@@ -284,6 +285,89 @@ fn a_full_disk_is_told_at_the_end() {
     none.record(note("nowhere"));
     assert!(!none.is_on());
     none.finish().unwrap();
+}
+
+fn records(bytes: &[u8]) -> Vec<Event> {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| serde_json::from_slice::<Record>(line).unwrap().event).collect()
+}
+
+#[test]
+fn after_its_limit_only_the_answer_and_the_end_are_written() {
+    let writes = Writes::default();
+    let trajectory = Trajectory::to(writes.clone()).max_bytes(10_000);
+    (0..2_000).for_each(|_| trajectory.record(note("\u{1}".repeat(100))));
+    each_event().into_iter().for_each(|event| trajectory.record(event));
+    let answer = Event::Answer {
+        node: "0".into(),
+        content: "so".repeat(10_000),
+        how: AnswerKind::Final,
+        best_effort: false,
+    };
+    let end = each_event().pop().unwrap();
+    trajectory.record(answer.clone());
+    trajectory.record(end.clone());
+    let error = trajectory.finish().unwrap_err().to_string();
+    assert!(error.contains("it may have no more than 10000 bytes"), "{error}");
+    let events = records(&writes.0.lock().unwrap().concat());
+    let texts: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Note { text, .. } if !text.starts_with('\u{1}') => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert!(texts[0].starts_with("the trajectory is at its limit of 10000 bytes"), "{texts:?}");
+    assert!(texts[1].ends_with(" events are missing here"), "{texts:?}");
+    assert_eq!(texts.len(), 2);
+    let (before, last) = events.split_at(events.len() - 3);
+    assert!(before.len() < 20, "{}", before.len());
+    assert_eq!(last[1..], [answer, end]);
+}
+
+/// A disk that hangs until it is let go.
+struct Hanging {
+    go: std::sync::mpsc::Receiver<()>,
+    written: Writes,
+}
+
+impl Write for Hanging {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.go.recv();
+        self.written.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_disk_that_hangs() {
+    let (let_go, go) = std::sync::mpsc::channel();
+    let writes = Writes::default();
+    let trajectory = Trajectory::to(Hanging { go, written: writes.clone() });
+    let began = Instant::now();
+    let text = "x".repeat(100_000);
+    (0..1_000).for_each(|_| trajectory.record(note(text.clone())));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let began = Instant::now();
+    let error = trajectory.finish().unwrap_err().to_string();
+    assert!(error.contains("misses 1000 events: they could not be written within 5 s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    // It goes on: what waited is written, and the rest is told of.
+    drop(let_go);
+    trajectory.record(each_event().pop().unwrap());
+    drop(trajectory);
+    let began = Instant::now();
+    while !matches!(records(&writes.0.lock().unwrap().concat()).last(), Some(Event::End { .. })) {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let events = records(&writes.0.lock().unwrap().concat());
+    let Event::Note { text, .. } = &events[events.len() - 2] else { panic!() };
+    let missing: usize = text.strip_suffix(" events are missing here").unwrap().parse().unwrap();
+    assert_eq!(missing + events.len() - 2, 1_000);
 }
 
 /// What the page loads and what its script and style may do.
@@ -409,6 +493,7 @@ proptest! {
             usage: Spent::default(), cached: false, ms: 0.0, error: None,
         };
         trajectory.record(event.clone());
+        trajectory.finish().unwrap();
         let (page, _) = page_of(&writes.0.lock().unwrap().concat());
         let shown: Record = serde_json::from_value(data(&page, "events")[0].clone()).unwrap();
         prop_assert_eq!(shown.event, event);

@@ -205,6 +205,7 @@ struct Report<'a> {
     usage: std::collections::BTreeMap<String, Asked>,
     wall_seconds: f64,
     trajectory: Option<&'a str>,
+    trajectory_problem: Option<&'a str>,
     exit_code: i32,
 }
 
@@ -218,6 +219,7 @@ fn json(outcome: &RlmOutcome, trajectory: Option<&str>, exit_code: i32) -> Resul
         usage: report::asked(&outcome.usage),
         wall_seconds: outcome.wall.as_secs_f64(),
         trajectory,
+        trajectory_problem: outcome.trajectory_problem.as_deref(),
         exit_code,
     };
     let mut text = serde_json::to_string(&report)

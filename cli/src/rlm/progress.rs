@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use agentkernel::Stream;
@@ -20,68 +20,90 @@ use crate::units::{show_count, show_duration, show_number_of};
 /// How often the line is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
 
+/// Events that wait to be told; where standard error does not take them, more are left out.
+const WAITING: usize = 256;
+
+/// Characters of code or output that are told.
+const TOLD: usize = 100_000;
+
+/// How long it is waited at the end for what is not told yet.
+const LAST: Duration = Duration::from_secs(2);
+
 /// Characters of a prompt, a question or an answer that `--verbose` shows.
 const SHOWN: usize = 100;
 
 /// Tells of a run. What it writes, it writes on a thread of its own: the run does not wait for a
 /// terminal.
 pub struct Display {
-    shared: Option<Shared>,
-    thread: Option<JoinHandle<()>>,
+    shared: Option<Arc<Shared>>,
+    sender: Option<SyncSender<String>>,
+    /// Disconnected when all is told.
+    told: Option<Receiver<()>>,
 }
 
-#[derive(Clone)]
+#[derive(Default)]
 struct Shared {
-    totals: Arc<Mutex<Totals>>,
-    sender: Sender<Told>,
+    totals: Mutex<Totals>,
     verbose: bool,
-}
-
-enum Told {
-    Text(String),
-    End,
+    left_out: AtomicU64,
+    ended: AtomicBool,
 }
 
 impl Display {
     pub fn start(talk: Talk) -> Self {
         let is_terminal = !talk.quiet && io::stderr().is_terminal();
         if !is_terminal && !talk.verbose {
-            return Display { shared: None, thread: None };
+            return Display { shared: None, sender: None, told: None };
         }
-        let (sender, receiver) = mpsc::channel();
-        let totals = Arc::<Mutex<Totals>>::default();
-        let seen = Arc::clone(&totals);
+        let write = |text: &str| drop(output::write(Stream::Stderr, text.as_bytes()));
+        Display::to(write, is_terminal, talk.verbose)
+    }
+
+    fn to(write: impl Fn(&str) + Send + 'static, is_terminal: bool, verbose: bool) -> Self {
+        let (sender, receiver) = mpsc::sync_channel(WAITING);
+        let (telling, told) = mpsc::channel::<()>();
+        let shared = Arc::new(Shared { verbose, ..Shared::default() });
+        let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("progress".into());
-        let thread = thread.spawn(move || tell(&receiver, &seen, is_terminal)).ok();
-        Display { shared: Some(Shared { totals, sender, verbose: talk.verbose }), thread }
+        let spawned = thread.spawn(move || {
+            tell(&receiver, &seen, write, is_terminal);
+            drop(telling);
+        });
+        Display { shared: Some(shared), sender: Some(sender), told: spawned.is_ok().then_some(told) }
     }
 
     /// Sees the events of the run.
     pub fn handler(&self) -> Option<impl Fn(&Event) + Send + Sync + use<>> {
         let shared = self.shared.clone()?;
+        let sender = self.sender.clone().filter(|_| shared.verbose);
         Some(move |event: &Event| {
             shared.totals.lock().unwrap_or_else(PoisonError::into_inner).count(event);
-            if shared.verbose
+            if let Some(sender) = &sender
                 && let Some(text) = describe(event)
+                && sender.try_send(text).is_err()
             {
-                let _ = shared.sender.send(Told::Text(text));
+                shared.left_out.fetch_add(1, Ordering::Relaxed);
             }
         })
     }
 
-    /// Takes the line away.
+    /// Takes the line away. A terminal that stands still is not waited for.
     pub fn end(self) {
         if let Some(shared) = self.shared {
-            let _ = shared.sender.send(Told::End);
+            shared.ended.store(true, Ordering::Relaxed);
         }
-        if let Some(thread) = self.thread {
-            let _ = thread.join();
+        // Wakes the thread; where there is no room, it is awake.
+        if let Some(sender) = self.sender {
+            let _ = sender.try_send(String::new());
+        }
+        if let Some(told) = self.told {
+            let _ = told.recv_timeout(LAST);
         }
     }
 }
 
 /// Writes what is sent, and the line under it.
-fn tell(receiver: &Receiver<Told>, totals: &Mutex<Totals>, is_terminal: bool) {
+fn tell(receiver: &Receiver<String>, shared: &Shared, write: impl Fn(&str), is_terminal: bool) {
     let began = Instant::now();
     let bar = is_terminal.then(|| {
         let style = ProgressStyle::with_template("{spinner} {wide_msg}");
@@ -89,22 +111,36 @@ fn tell(receiver: &Receiver<Told>, totals: &Mutex<Totals>, is_terminal: bool) {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar
     });
+    let write = |text: &str| match &bar {
+        Some(bar) => bar.suspend(|| write(text)),
+        None => write(text),
+    };
     loop {
-        match receiver.recv_timeout(REDRAW) {
-            Ok(Told::Text(text)) => {
-                let write = || drop(output::write(Stream::Stderr, text.as_bytes()));
-                match &bar {
-                    Some(bar) => bar.suspend(write),
-                    None => write(),
+        // Read before the channel is found empty, so that all of it is told.
+        let mut ended = shared.ended.load(Ordering::Relaxed);
+        let wait = if ended { Duration::ZERO } else { REDRAW };
+        match receiver.recv_timeout(wait) {
+            Ok(text) => {
+                if !text.is_empty() {
+                    write(&text);
                 }
+                continue;
             }
-            Err(RecvTimeoutError::Timeout) => {
-                let Some(bar) = &bar else { continue };
-                let line = totals.lock().unwrap_or_else(PoisonError::into_inner).line();
-                bar.set_message(format!("{line} · {} s", began.elapsed().as_secs()));
-                bar.tick();
-            }
-            Ok(Told::End) | Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => ended = true,
+        }
+        let left_out = shared.left_out.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            let events = show_number_of(left_out, "event");
+            write(&format!("[…] {events} came faster than they could be shown\n"));
+        }
+        if ended {
+            break;
+        }
+        if let Some(bar) = &bar {
+            let line = shared.totals.lock().unwrap_or_else(PoisonError::into_inner).line();
+            bar.set_message(format!("{line} · {} s", began.elapsed().as_secs()));
+            bar.tick();
         }
     }
     if let Some(bar) = bar {
@@ -141,7 +177,7 @@ impl Totals {
     }
 
     fn spend(&mut self, usage: &Spent) {
-        self.tokens += usage.input_tokens + usage.output_tokens;
+        self.tokens = self.tokens.saturating_add(usage.input_tokens).saturating_add(usage.output_tokens);
         self.cost = match (self.cost, usage.cost) {
             (None, cost) | (cost, None) => cost,
             (Some(sum), Some(cost)) => Some(sum + cost),
@@ -215,5 +251,59 @@ fn told(error: &Failure) -> String {
 }
 
 fn indented(text: &str) -> String {
-    escaped(text).lines().map(|line| format!("    {line}\n")).collect()
+    let (text, chars) = agentkernel::rlm::cut(text, TOLD);
+    let more = chars.saturating_sub(TOLD as u64);
+    let mut shown: String = escaped(text).lines().map(|line| format!("    {line}\n")).collect();
+    if more > 0 {
+        shown += &format!("    … and {}\n", show_number_of(more, "character"));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(text: &str) -> Event {
+        Event::Note { node: "0".into(), iteration: 1, text: text.into() }
+    }
+
+    /// Tells `events`, and then ends; gives what was written when `go` is let go, and how long it took.
+    fn told(events: usize, hangs: bool) -> (String, Duration) {
+        let (go, stopped) = mpsc::channel::<()>();
+        let (sender, written) = mpsc::channel();
+        let display = Display::to(
+            move |text| {
+                let _ = if hangs { stopped.recv().ok() } else { None };
+                let _ = sender.send(text.to_owned());
+            },
+            false,
+            true,
+        );
+        let began = Instant::now();
+        let handler = display.handler().unwrap();
+        (0..events).for_each(|number| handler(&note(&format!("note {number}"))));
+        display.end();
+        let took = began.elapsed();
+        drop(go);
+        (written.iter().collect(), took)
+    }
+
+    #[test]
+    fn a_terminal_that_stands_still_is_not_waited_for() {
+        let (text, took) = told(10_000, true);
+        assert!((LAST..LAST * 4).contains(&took), "{took:?}");
+        let lines: Vec<&str> = text.lines().collect();
+        let (last, notes) = lines.split_last().unwrap();
+        assert!((WAITING..=WAITING + 1).contains(&notes.len()), "{}", notes.len());
+        assert!(last.ends_with("events came faster than they could be shown"), "{last}");
+    }
+
+    #[test]
+    fn all_is_told_at_the_end() {
+        let (text, took) = told(100, false);
+        assert_eq!(text.lines().count(), 100);
+        assert!(text.ends_with("[0] note 99\n"), "{text}");
+        assert!(took < LAST, "{took:?}");
+    }
 }

@@ -19,6 +19,9 @@ const KEPT: usize = 100;
 /// Bytes of a first or last line that are read.
 const LINE_BYTES: u64 = 1 << 20;
 
+/// Lines at the end among which that of the end is: calls that were given up may come after it.
+const LAST_LINES: usize = 64;
+
 /// Characters of a question that `list` shows.
 const SHOWN: usize = 60;
 
@@ -90,7 +93,7 @@ struct Summary {
 }
 
 impl Summary {
-    /// Reads the first and the last line; what is not there stays empty.
+    /// Reads the first line and the last ones; what is not there stays empty.
     fn read(path: &Path) -> io::Result<Self> {
         let mut summary = Summary { ending: "unfinished".into(), ..Summary::default() };
         let mut file = File::open(path)?;
@@ -105,8 +108,13 @@ impl Summary {
         file.seek(SeekFrom::Start(length.saturating_sub(LINE_BYTES)))?;
         let mut end = Vec::new();
         file.take(LINE_BYTES).read_to_end(&mut end)?;
-        let last = end.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        if let Ok(Record { event: Event::End { ending, totals, .. }, .. }) = serde_json::from_slice(last) {
+        let lines = end.trim_ascii_end().rsplit(|byte| *byte == b'\n').take(LAST_LINES);
+        let last =
+            lines.filter_map(|line| serde_json::from_slice(line).ok()).find_map(|record| match record {
+                Record { event: Event::End { ending, totals, .. }, .. } => Some((ending, totals)),
+                _ => None,
+            });
+        if let Some((ending, totals)) = last {
             let name = serde_json::to_value(ending)?;
             summary.ending = name.as_str().unwrap_or_default().to_owned();
             summary.cost = totals.values().filter_map(|total| total.cost).reduce(|sum, cost| sum + cost);

@@ -168,6 +168,7 @@ fn json_is_what_the_schema_says() {
         assert_eq!(report["best_effort"], ending == "limit");
         assert_eq!(report["answer"].is_null(), ending == "failed");
         assert_eq!(report["message"].is_null(), ending == "answered");
+        assert!(report["trajectory_problem"].is_null(), "{report}");
         assert!(Path::new(report["trajectory"].as_str().unwrap()).is_file());
         let asked = report["usage"]["large"].as_object().unwrap();
         assert!(asked.keys().eq(schema["$defs"]["asked"]["properties"].as_object().unwrap().keys()));
@@ -250,6 +251,13 @@ fn runs_are_listed_and_made_pages_of() {
     assert!(lines[2].contains(&name(&runs[0])) && lines[2].ends_with("How many?"), "{text}");
     let told: Value = serde_json::from_str(&list(&["list", "--json"])).unwrap();
     assert_eq!((&told[1]["ending"], &told[1]["question"]), (&"answered".into(), &"How many?".into()));
+    // Calls that were given up may be told after the end.
+    let mut file = fs::OpenOptions::new().append(true).open(&runs[0]).unwrap();
+    for _ in 0..8 {
+        writeln!(file, r#"{{"at":9e9,"event":"note","node":"0","iteration":1,"text":"late"}}"#).unwrap();
+    }
+    let told: Value = serde_json::from_str(&list(&["list", "--json"])).unwrap();
+    assert_eq!(told[1]["ending"], "answered");
 
     let page = |path: &Path| fs::read_to_string(path).unwrap();
     // The newest, one by its name, and one by its path.

@@ -66,11 +66,19 @@ impl Recording {
         Recorder::create(path.as_ref()).map(|recorder| Recording(Arc::new(recorder)))
     }
 
+    /// Records at most `bytes`. A run that has more goes on, but nothing more of it is recorded, and
+    /// [`finish`](Recording::finish) fails. Default: 1 GiB.
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        self.0.limit(bytes);
+        self
+    }
+
     /// Ends the cassette, once the runs are over. What is dropped without is ended as well.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Replay`] when something of it could not be written: it cannot be replayed then.
+    /// [`ErrorKind::Replay`] when something of it could not be written, or would have been over its
+    /// limit: it cannot be replayed then.
     pub fn finish(&self) -> Result<()> {
         self.0.finish()
     }

@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::line::{Line, VERSION};
 use crate::{Error, ErrorKind, Result};
 
+/// Bytes that a cassette may have where nobody says.
+const MOST: u64 = 1 << 30;
+
 /// A cassette that is being written.
 pub struct Recorder {
     path: PathBuf,
@@ -19,6 +22,8 @@ struct State {
     /// Nothing once the end is written.
     file: Option<File>,
     lines: u64,
+    bytes: u64,
+    most: u64,
     error: Option<io::Error>,
     places: HashSet<String>,
     sessions: u64,
@@ -40,7 +45,7 @@ impl Recorder {
             .and_then(|file| file.persist(path).map_err(|error| error.error))
             .map_err(cannot)?;
         let (places, error) = (HashSet::new(), None);
-        let state = State { file: Some(file), lines: 0, error, places, sessions: 0 };
+        let state = State { file: Some(file), lines: 0, bytes: 0, most: MOST, error, places, sessions: 0 };
         let recorder = Recorder { path: path.to_owned(), state: Mutex::new(state) };
         let agentkernel = env!("CARGO_PKG_VERSION").to_owned();
         recorder.write(&Line::Cassette { version: VERSION, agentkernel });
@@ -50,6 +55,11 @@ impl Recorder {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Limits the bytes of the cassette.
+    pub fn limit(&self, bytes: u64) {
+        self.lock().most = bytes;
     }
 
     /// Makes a place known, or names the next session.
@@ -89,6 +99,11 @@ impl State {
         let (Some(file), None) = (&mut self.file, &self.error) else { return };
         let written = serde_json::to_vec(line).map_err(io::Error::other).and_then(|mut bytes| {
             bytes.push(b'\n');
+            self.bytes += bytes.len() as u64;
+            if self.bytes > self.most {
+                let message = format!("it would have more than {} bytes, its limit", self.most);
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+            }
             file.write_all(&bytes)
         });
         match written {

@@ -46,6 +46,7 @@ mod run;
 mod service;
 mod trajectory;
 mod view;
+mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,9 +64,10 @@ use node::{Done, Node, Place, Task};
 use run::{OnEvent, Run, Settings};
 pub use trajectory::{
     AnswerKind, CallKind, ContextPart, Event, Failure, ModelTotals, PromptMessage, PromptRole, Raised,
-    Record, RunEnding, Spent, TRAJECTORY_VERSION, Trajectory, cut, timestamp,
+    Record, RunEnding, Spent, TRAJECTORY_VERSION, cut, timestamp,
 };
 pub use view::{Viewed, view};
+pub use writer::Trajectory;
 
 /// How long it is waited for the thread of a turn that was interrupted.
 const LET_GO: Duration = Duration::from_secs(2);
@@ -342,6 +344,13 @@ impl RlmBuilder {
             Err(error) => (RunEnding::Failed, Some(error.to_string())),
         };
         run.record(|| Event::End { ending, totals: totals(&usage), message: message.clone() });
+        // It may wait for a disk.
+        let written = Arc::clone(&run);
+        let finished = tokio::task::spawn_blocking(move || written.trajectory.finish()).await;
+        let problem = match finished {
+            Ok(finished) => finished.err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
         let done = done?;
         if let Some(track) = &track {
             track.check()?;
@@ -353,7 +362,7 @@ impl RlmBuilder {
             message,
             iterations: done.iterations,
             usage,
-            trajectory_problem: run.trajectory.finish().err().map(|error| error.to_string()),
+            trajectory_problem: problem,
             wall: began.elapsed(),
         })
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::trajectory::{Event, Trajectory};
+use super::trajectory::Event;
+use super::writer::Trajectory;
 use crate::Kernel;
 use crate::llm::Llm;
 use crate::replay::Plan;
@@ -56,7 +57,8 @@ impl Run {
         if self.on_event.is_none() && !self.trajectory.is_on() {
             return;
         }
-        let event = event();
+        let mut event = event();
+        event.shorten();
         if let Some(on_event) = &self.on_event {
             on_event(&event);
         }

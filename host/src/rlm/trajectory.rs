@@ -1,15 +1,9 @@
 //! The trajectory of a run: one JSON object a line, described in `docs/trajectory.md`.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, ErrorKind, Result};
 
 /// The version of the format, as `start` events name it.
 pub const TRAJECTORY_VERSION: u32 = 1;
@@ -337,155 +331,40 @@ fn is_nothing(value: &f64) -> bool {
     *value == 0.0
 }
 
-/// Writes the trajectory of one run, from any number of threads.
-///
-/// Each event is one whole line, written at once: a crash leaves whole lines. Recording never fails;
-/// the first error is kept, nothing is written after it, and [`finish`](Trajectory::finish) tells.
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::fs::File;
-/// use std::io::BufReader;
-///
-/// use agentkernel::rlm::{Event, Trajectory, view};
-///
-/// # let directory = tempfile::tempdir()?;
-/// # let directory = directory.path();
-/// let trajectory = Trajectory::create(directory.join("run.jsonl"))?;
-/// trajectory.record(Event::Note { node: "0".into(), iteration: 1, text: "half of the tokens are used".into() });
-/// trajectory.finish()?;
-///
-/// let jsonl = BufReader::new(File::open(directory.join("run.jsonl"))?);
-/// let viewed = view(jsonl, File::create(directory.join("run.html"))?)?;
-/// assert_eq!((viewed.events, viewed.problems), (1, 0));
-/// # Ok(())
-/// # }
-/// ```
-pub struct Trajectory {
-    began: Instant,
-    sink: Option<Mutex<Sink>>,
-}
+/// Characters of a name or a message that events keep.
+const KEPT: usize = 1000;
 
-struct Sink {
-    out: Box<dyn Write + Send>,
-    error: Option<io::Error>,
-    lost: u64,
-}
-
-impl Trajectory {
-    /// Writes to a new file that only its owner can read, as it will hold prompts.
-    ///
-    /// # Errors
-    ///
-    /// When there is a file already, or none can be made.
-    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(path) {
-            Ok(file) => Ok(Trajectory::to(file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let message = format!("the trajectory `{}` exists already", path.display());
-                Err(Error::new(ErrorKind::System, message).hint("name another file, or remove it first"))
+impl Event {
+    /// Shortens names and messages that programs made up: they may be of any length.
+    pub(super) fn shorten(&mut self) {
+        let shorten = |text: &mut String| {
+            // Nothing is counted where there are no more bytes than that.
+            if text.len() > KEPT {
+                let length = cut(text, KEPT).0.len();
+                if length < text.len() {
+                    text.truncate(length);
+                    text.push('…');
+                }
             }
-            Err(error) => Err(cannot_write(path, error)),
-        }
-    }
-
-    /// As [`create`](Trajectory::create), in the place of a file that is there already.
-    ///
-    /// # Errors
-    ///
-    /// When what is there is no regular file, or none can be made.
-    pub fn replace(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Trajectory::create(path),
-            Err(error) => return Err(cannot_write(path, error)),
-            Ok(there) if !there.is_file() => {
-                let message =
-                    format!("the trajectory `{}` cannot replace what is no regular file", path.display());
-                return Err(Error::new(ErrorKind::System, message).hint("name another file"));
+        };
+        let fail =
+            |error: &mut Option<Failure>| error.iter_mut().for_each(|error| shorten(&mut error.message));
+        match self {
+            Event::Node { model, .. } | Event::Call { model, .. } => shorten(model),
+            Event::Reply { model, error, .. } => {
+                shorten(model);
+                fail(error);
             }
-            Ok(_) => {}
-        }
-        // A new file put in its place has our mode, and whoever holds the old one open cannot read it.
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
-            .and_then(|file| file.persist(path).map_err(|error| error.error));
-        file.map(Trajectory::to).map_err(|error| cannot_write(path, error))
-    }
-
-    /// Writes to `out`, one call of `write_all` and one of `flush` for each event.
-    pub fn to(out: impl Write + Send + 'static) -> Self {
-        let sink = Sink { out: Box::new(out), error: None, lost: 0 };
-        Trajectory { began: Instant::now(), sink: Some(Mutex::new(sink)) }
-    }
-
-    /// Writes nothing.
-    pub fn none() -> Self {
-        Trajectory { began: Instant::now(), sink: None }
-    }
-
-    /// Whether events are written, for callers that would make them for nothing.
-    pub fn is_on(&self) -> bool {
-        self.sink.is_some()
-    }
-
-    /// Writes `event`, and waits until the operating system has it.
-    pub fn record(&self, event: Event) {
-        let Some(mut sink) = self.sink() else { return };
-        if sink.error.is_some() {
-            sink.lost += 1;
-            return;
-        }
-        // Taken with the lock held, so that lines are in the order of their times.
-        let micros = self.began.elapsed().as_micros() as f64;
-        let written = serde_json::to_vec(&Record { at: micros / 1000.0, event })
-            .map_err(io::Error::other)
-            .and_then(|mut line| {
-                line.push(b'\n');
-                sink.out.write_all(&line)?;
-                sink.out.flush()
-            });
-        if let Err(error) = written {
-            // The line may be there in part: another after it would be unreadable as well.
-            sink.error = Some(error);
-            sink.lost = 1;
+            Event::Returned { error, .. } => fail(error),
+            Event::Output { exception: Some(Raised { kind, message }), .. } => {
+                shorten(kind);
+                shorten(message);
+            }
+            Event::Note { text, .. } => shorten(text),
+            Event::End { message: Some(message), .. } => shorten(message),
+            _ => {}
         }
     }
-
-    /// Tells whether all events so far were written.
-    ///
-    /// # Errors
-    ///
-    /// When one was not, with the first reason and how many events are missing.
-    pub fn finish(&self) -> Result<()> {
-        let Some(mut sink) = self.sink() else { return Ok(()) };
-        let lost = sink.lost;
-        let Some(error) = &sink.error else { return Ok(()) };
-        // Another error of this kind takes its place, as nothing may be written after it.
-        let kept = io::Error::from(error.kind());
-        let error = sink.error.replace(kept).unwrap_or_else(|| io::ErrorKind::Other.into());
-        let message = format!("the trajectory misses its last {lost} events");
-        Err(Error::new(ErrorKind::System, message).source(error))
-    }
-
-    fn sink(&self) -> Option<MutexGuard<'_, Sink>> {
-        Some(self.sink.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl std::fmt::Debug for Trajectory {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Trajectory").field("is_on", &self.is_on()).finish_non_exhaustive()
-    }
-}
-
-fn cannot_write(path: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::System, format!("cannot write the trajectory `{}`", path.display())).source(error)
 }
 
 /// The first `most` characters of `text`, and how many it has.
@@ -532,6 +411,43 @@ mod tests {
             assert_eq!(timestamp(time), text);
         }
         assert_eq!(timestamp(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_programs_made_up_is_shortened() {
+        let long = "é".repeat(1_000_000);
+        let error = || Some(Failure { kind: "ValueError".into(), message: long.clone() });
+        let mut returned = Event::Returned {
+            call: "c1".into(),
+            node: "0".into(),
+            text: String::new(),
+            chars: 0,
+            usage: None,
+            cached: false,
+            ms: 0.0,
+            waited_ms: 0.0,
+            error: error(),
+        };
+        returned.shorten();
+        let Event::Returned { error: Some(Failure { message, .. }), .. } = &returned else { panic!() };
+        assert_eq!(*message, format!("{}…", "é".repeat(KEPT)));
+        let mut call = Event::Call {
+            call: "c1".into(),
+            node: "0".into(),
+            iteration: 1,
+            block: 1,
+            kind: CallKind::AskLlm,
+            model: long.clone(),
+            system: None,
+            prompt: String::new(),
+            prompt_chars: 0,
+        };
+        call.shorten();
+        assert!(serde_json::to_vec(&call).unwrap().len() < 3 * KEPT);
+        let text = "é".repeat(KEPT);
+        let mut note = Event::Note { node: "0".into(), iteration: 1, text: text.clone() };
+        note.shorten();
+        assert_eq!(note, Event::Note { node: "0".into(), iteration: 1, text });
     }
 
     #[test]
