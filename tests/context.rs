@@ -636,7 +636,7 @@ fn a_search_ends_with_its_turn() {
     for code in [
         r"context.count('.*[\x00\x01]|.')",
         r"len(list(context.search('.*[\x00\x01]|(.)')))",
-        "[context.count('(?:(?:a?){100}){100}[b]') for _ in range(100)]",
+        "[context.count('(?:(?:a?){100}){100}[^a]') for _ in range(100)]",
         "[context.count('a' * 60_000) for _ in range(10_000)]",
     ] {
         for _ in 0..5 {
@@ -664,7 +664,7 @@ fn text_that_lies_over_itself_is_counted_soon() {
 
 #[test]
 fn a_long_line_is_cut_for_a_large_expression() {
-    // It sees 4 KiB at once; what lies within is found, where it is, in many batches and in broken text.
+    // It sees a few KiB at once; what lies within is found, where it is, in many batches and in broken text.
     for bytes in [0, 2] {
         let data = [&b"\xc3\xa9\n"[..], &b"\xff".repeat(bytes), "é yx ".repeat(100_000).as_bytes()].concat();
         let mut session = of(Context::builder().bytes("t", data));
