@@ -513,23 +513,23 @@ fn memory_of_the_program_does_not_grow_with_the_context() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("large");
     let mut file = std::io::BufWriter::new(fs::File::create(&path).unwrap());
-    for number in 0..4_000_000u32 {
+    for number in 0..1_000_000u32 {
         writeln!(file, "{number:08} the quick brown fox jumps over the lazy dog").unwrap();
     }
     file.into_inner().unwrap();
     let context = Context::open([&path]).unwrap();
-    assert!(context.size() > 200_000_000);
+    assert!(context.size() > 50_000_000);
     let mut limits = limits();
     limits.timeout = Some(Duration::from_secs(120));
     let mut session = kernel().session().limits(limits).context(context).start().unwrap();
     session.run_blocking("from agentkernel import context\nlen(context[:2_000_000])").unwrap();
     let before = session.run_blocking("1").unwrap().usage.peak_memory_bytes;
-    holds(&mut session, "sum(1 for _ in context.lines()) == 4_000_000");
-    holds(&mut session, "sum(1 for _ in context.search('fox')) == 4_000_000");
+    holds(&mut session, "sum(1 for _ in context.lines()) == 1_000_000");
+    holds(&mut session, "sum(1 for _ in context.search('fox')) == 1_000_000");
     holds(&mut session, "sum(map(len, context.chunks(500_000, by='char'))) == len(context)");
     holds(
         &mut session,
-        "len(context.search('[a-z]+')) == 9 * 4_000_000 and context.count('o') == 4 * 4_000_000",
+        "len(context.search('[a-z]+')) == 9 * 1_000_000 and context.count('o') == 4 * 1_000_000",
     );
     holds(&mut session, "type(context[5:]).__name__ == 'Context' and len(context[5:]) == len(context) - 5");
     let after = session.run_blocking("1").unwrap().usage.peak_memory_bytes;
