@@ -618,7 +618,7 @@ fn is_let_go(path: &std::path::Path, code: &str) {
         open.any(|entry| fs::read_link(entry.path()).is_ok_and(|link| link == path))
     };
     while open() {
-        assert!(begun.elapsed() < Duration::from_secs(1), "{code}: it is still searched");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{code}: it is still searched");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -636,7 +636,7 @@ fn a_search_ends_with_its_turn() {
     for code in [
         r"context.count('.*[\x00\x01]|.')",
         r"len(list(context.search('.*[\x00\x01]|(.)')))",
-        "[context.count('(?:(?:a?){100}){100}[^a]') for _ in range(100)]",
+        "[context.count('(?:a?){2000}[^a]') for _ in range(100)]",
         "[context.count('a' * 60_000) for _ in range(10_000)]",
     ] {
         for _ in 0..5 {
