@@ -154,7 +154,9 @@ class Matches:
             if place is None or len(found) >= self._limit:
                 self._length = len(found)
             else:
-                count = _unpack("<Q", _ask(_COUNT, self._view, self._flags, text=self._pattern))[0]
+                # Plain text that is empty is counted across lines, as by str.count; an expression with a flag is not.
+                flags = self._flags if self._pattern else _FLAGS[_re.VERBOSE]
+                count = _unpack("<Q", _ask(_COUNT, self._view, flags, text=self._pattern))[0]
                 self._length = min(count, self._limit)
         return self._length
 

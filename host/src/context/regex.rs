@@ -24,10 +24,10 @@ const DEPTH: u32 = 100;
 const KEPT: usize = 8;
 
 /// Steps of one match at worst: a tenth of a second's work, as one cannot be stopped.
-const STEPS: usize = 16 << 20;
+const STEPS: usize = 32 << 20;
 
 /// Bytes that are searched at once, however large the expression is.
-const LEAST_WINDOW: usize = 4 << 10;
+const LEAST_WINDOW: usize = 1 << 10;
 
 pub const IGNORE_CASE: u8 = 1;
 pub const VERBOSE: u8 = 2;
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(window(r"(\w+)@(\w+)\.com"), 1 << 20);
         assert_eq!(window(r".*[\x00\x01]|."), 1 << 20);
         assert!((4 << 10..16 << 10).contains(&window("(a?){1000}b")));
-        assert_eq!(window("(?:(?:a?){100}){100}b"), LEAST_WINDOW);
+        assert_eq!(window("(?:(?:a?){100}){200}b"), LEAST_WINDOW);
     }
 
     #[test]
