@@ -575,7 +575,7 @@ fn a_recording_over_its_limit_stops_and_tells() {
     let mut session = builder().build().unwrap().session().record(&recording).start().unwrap();
     let outcome =
         session.run_blocking("import time\nfor _ in range(1000): time.sleep(0)\nprint('on')").unwrap();
-    assert_eq!(outcome.stdout, "on\n");
+    assert_eq!(outcome.stdout, b"on\n");
     let error = recording.finish().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Replay);
     assert!(error.to_string().ends_with("it would have more than 20000 bytes, its limit"), "{error}");
