@@ -563,7 +563,9 @@ fn a_provider_that_fails_late_leaves_what_is_known() {
 
 #[test]
 fn texts_that_the_host_reads_for_calls_are_bounded() {
-    let kernel = steps(&["```python
+    let kernel = with(
+        |step, last, _| match step {
+            0 => "```python
 import asyncio
 part = context.view(0, 12_000_000)
 async def main():
@@ -575,8 +577,13 @@ try:
     ask_llm('n', context=context)
 except ValueError as error:
     print(error)
-FINAL(len(replies))
-```"]);
+FINAL(len([reply for reply in replies if reply == 'yes']))
+```"
+            .into(),
+            _ => panic!("{last}"),
+        },
+        |_| "yes".into(),
+    );
     let context = Context::builder().text("a", "x".repeat(20_000_000)).build().unwrap();
     let outcome = ask(&kernel, |rlm| rlm.context(context).budget(Budget::new(LlmLimits::none())));
     assert_eq!(outcome.answer.as_deref(), Some("80"), "{outcome:?}");

@@ -517,8 +517,10 @@ impl Node {
         let began = Instant::now();
         let result = self.ask_within(&self.task.budget, request).await?;
         self.record_reply(&result, iteration + 1, began);
-        let last = result.ok().and_then(|answer| reply::read(&answer.text).into_text());
-        Ok(last.or_else(|| self.best_known()))
+        let last = result.ok().map(|answer| answer.text).filter(|text| !text.trim().is_empty());
+        let plain = last.as_ref().and_then(|text| reply::read(text).into_text());
+        // Code alone is better than nothing.
+        Ok(plain.or_else(|| self.best_known()).or(last))
     }
 
     /// Keeps what is known so far: a reply, or content of the answer, which is better.
