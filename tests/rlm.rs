@@ -396,7 +396,7 @@ FINAL(total)
     let outcome = ask(&kernel, |rlm| rlm.context(context).trajectory(Trajectory::to(events.clone())));
     assert_eq!(outcome.answer.as_deref(), Some("4000"), "{outcome:?}");
     // All are counted in the run.
-    assert!(outcome.usage.models["root"].calls >= 1 + 4 * 2 + 1);
+    assert!(outcome.usage.models["root"].calls >= 10);
     let events = events.all();
     let nodes: Vec<(&str, u32)> = events
         .iter()

@@ -51,6 +51,9 @@ pub struct Around {
 /// Bytes that are read for the lines before or after a place.
 const AROUND_BYTES: u64 = 256 << 10;
 
+/// Where a chunk begins and ends, in bytes.
+type Ends = (u64, u64);
+
 impl Context {
     /// The text from a byte on, to another at most, no more than is given at once and none of the next
     /// file. Gives where to go on, and whether the file ends there.
@@ -79,7 +82,7 @@ impl Context {
         mut covered: u64,
         cut: &Cut,
         run: &Run,
-    ) -> Result<(Vec<(u64, u64)>, Option<u64>)> {
+    ) -> Result<(Vec<Ends>, Option<u64>)> {
         if cut.size == 0 || cut.overlap >= cut.size {
             return Err(failure("value", "a chunk must be larger than 0 and than the overlap"));
         }

@@ -146,7 +146,7 @@ impl Trajectory {
             Event::End { .. } => true,
             _ => false,
         };
-        if state.is_crowded() && !state.hangs && !(state.full && !is_last) {
+        if state.is_crowded() && !state.hangs && (is_last || !state.full) {
             let waited = queue.changed.wait_timeout_while(state, PATIENCE, |state| state.is_crowded());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.hangs = state.is_crowded();
