@@ -85,7 +85,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Passes output on as the program writes it, in place of collecting it in the [`Outcome`]. The
+    /// Passes output on as the program writes it, in place of collecting it in the [`Outcome`](crate::Outcome). The
     /// handler runs on the turn's thread; while it blocks, so does the program.
     pub fn on_output(mut self, handler: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
         self.output = Some(Box::new(handler));
@@ -121,7 +121,7 @@ impl SessionBuilder {
 
     /// Replays a session: nothing is asked of models, tools or standard input, nothing is waited for, and
     /// the same programs do the same. What goes another way ends the session with an error of
-    /// [`ErrorKind::Replay`]. Files are read and written again. Default: it is no replay.
+    /// [`ErrorKind::Replay`](crate::ErrorKind::Replay). Files are read and written again. Default: it is no replay.
     pub fn replay(mut self, replaying: &Replaying) -> Self {
         self.plan.replay(replaying);
         self
@@ -167,8 +167,8 @@ impl SessionBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Grant`] when a directory cannot be opened or a limit makes no sense, and
-    /// [`ErrorKind::System`] when the system has no memory or address space left.
+    /// [`ErrorKind::Grant`](crate::ErrorKind::Grant) when a directory cannot be opened or a limit makes no sense, and
+    /// [`ErrorKind::System`](crate::ErrorKind::System) when the system has no memory or address space left.
     pub fn start(self) -> Result<Session> {
         Session::start(self)
     }

@@ -42,7 +42,7 @@ impl Canceller {
         self.0.is_stopping()
     }
 
-    /// Stops the current turn, or the next one if none runs. It ends in [`Ending::Cancelled`].
+    /// Stops the current turn, or the next one if none runs. It ends in [`Ending::Cancelled`](crate::Ending::Cancelled).
     pub fn cancel(&self) {
         self.0.fire(Reason::Cancelled);
     }
