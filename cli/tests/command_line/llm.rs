@@ -305,3 +305,55 @@ fn a_new_interpreter_has_no_new_budget() {
     let output = child.wait_with_output().unwrap();
     assert!(stdout(&output).contains("left 999"), "{}\n{}", stdout(&output), stderr(&output));
 }
+
+#[test]
+fn a_run_is_recorded_and_replayed_without_its_provider() {
+    let directory = with_script();
+    let code = "import time, random, uuid\nprint(ask_llm('a'), time.time(), random.random(), uuid.uuid4(), budget().calls)";
+    let first = granted(directory.path(), &["--record", "run.jsonl"], code);
+    assert!(stdout(&first).starts_with("a? "), "{}", stderr(&first));
+    fs::remove_file(directory.path().join("script.toml")).unwrap();
+    let replay = |code: &str| {
+        let arguments = ["run", "--replay", "run.jsonl", "-c", &format!("{ASK}{code}")];
+        agentkernel(directory.path()).args(arguments).output().unwrap()
+    };
+    assert_eq!(stdout(&replay(code)), stdout(&first));
+    refused(&replay("print(1)"), "the replay diverged at host call 1");
+}
+
+#[test]
+fn equal_requests_are_asked_once_with_a_cache() {
+    let directory = with_script();
+    let code = "print(ask_llm('a').cached, budget().calls)";
+    let cache = ["--llm-cache", "answers.db"];
+    assert_eq!(stdout(&granted(directory.path(), &cache, code)), "False 999\n");
+    assert_eq!(stdout(&granted(directory.path(), &cache, code)), "True 1000\n");
+}
+
+#[test]
+fn data_of_any_size_is_given_to_a_program() {
+    let directory = with_script();
+    fs::write(directory.path().join("data.txt"), "one\ntwo\nthree\n").unwrap();
+    let code =
+        "from agentkernel import context\nprint(len(context), [m.text for m in context.search('t[a-z]+')])";
+    let output = agentkernel(directory.path()).args(["run", "-C", "data.txt", "-c", code]).output().unwrap();
+    assert_eq!(stdout(&output), "14 ['two', 'three']\n", "{}", stderr(&output));
+}
+
+#[test]
+fn a_file_names_no_server_for_a_key_of_the_environment() {
+    let directory = with_script();
+    fs::write(directory.path().join(".env"), "OPENAI_BASE_URL=http://127.0.0.1:9/v1\n").unwrap();
+    let ask = |key: Option<&str>| {
+        let mut command = agentkernel(directory.path());
+        if let Some(key) = key {
+            command.env("OPENAI_API_KEY", key);
+        }
+        command.args(["run", "--model", "gpt-5", "-c", "1"]).output().unwrap()
+    };
+    refused(
+        &ask(Some(KEY)),
+        "says by OPENAI_BASE_URL to which server OPENAI_API_KEY of the environment is sent",
+    );
+    assert_eq!(ask(None).status.code(), Some(0));
+}
