@@ -127,13 +127,12 @@ fn question(given: Option<String>, file: Option<PathBuf>) -> Result<String> {
         |what: &str, error: io::Error| Failure::new(format!("cannot read the question from {what}: {error}"));
     let bytes = match (given, file) {
         (Some(given), _) if given == "-" => {
-            let mut bytes = Vec::new();
-            Input::default().read_to_end(&mut bytes).map_err(|error| cannot("standard input", error))?;
-            bytes
+            at_most(Input::default()).map_err(|error| cannot("standard input", error))?
         }
         (Some(given), _) => given.into_bytes(),
         (None, Some(file)) => {
-            std::fs::read(&file).map_err(|error| cannot(&format!("`{}`", file.display()), error))?
+            let opened = std::fs::File::open(&file).and_then(at_most);
+            opened.map_err(|error| cannot(&format!("`{}`", file.display()), error))?
         }
         (None, None) => {
             return Err(Failure::new("nothing is asked").hint(
@@ -142,11 +141,27 @@ fn question(given: Option<String>, file: Option<PathBuf>) -> Result<String> {
             ));
         }
     };
+    if bytes.len() as u64 > LONGEST_QUESTION {
+        return Err(Failure::new(format!(
+            "a question may have {LONGEST_QUESTION} bytes, and this one has more"
+        ))
+        .hint("give data with `--context`"));
+    }
     let question = String::from_utf8(bytes).map_err(|_| Failure::new("the question is not UTF-8"))?;
     match question.trim() {
         "" => Err(Failure::new("the question is empty")),
         question => Ok(question.to_owned()),
     }
+}
+
+/// Bytes of a question: it is part of every prompt.
+const LONGEST_QUESTION: u64 = 1 << 20;
+
+/// Reads no more than tells that it is too much.
+fn at_most(reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(LONGEST_QUESTION + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn exit_code(outcome: &RlmOutcome) -> i32 {
