@@ -303,3 +303,11 @@ fn a_terminal_is_shown_the_answer_escaped() {
     terminal.see("\\u{1b}[31mColours\r\n");
     assert_eq!(terminal.exit_code(), Some(0));
 }
+
+#[test]
+fn a_question_is_read_up_to_its_limit() {
+    let directory = script();
+    let output = rlm(directory.path(), &["--question-file", "/dev/zero"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("a question may have 1048576 bytes"), "{}", stderr(&output));
+}
