@@ -14,6 +14,8 @@ _open, _stat, _lstat, _fstat, _entry_stat = io.open, os.stat, os.lstat, os.fstat
 
 # Weak references to the files that were opened for writing and may still be open.
 opened: set[weakref.ref] = set()
+# Those to all files that may still be open, and where they were opened: a file and a line.
+places: dict[weakref.ref, tuple[str, int]] = {}
 
 
 # Like a built-in function these do not become methods of a class that holds them, hence `staticmethod`.
@@ -21,9 +23,20 @@ opened: set[weakref.ref] = set()
 @functools.wraps(_open)
 def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
     stream = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+    reference = weakref.ref(stream, _forget)
+    frame = sys._getframe(1)
+    # Of a library's function that opens a file for the program, the program's line is of use.
+    while frame.f_code.co_filename.startswith(("/python/", "<frozen ")) and frame.f_back is not None:
+        frame = frame.f_back
+    places[reference] = frame.f_code.co_filename, frame.f_lineno
     if "r" not in mode or "+" in mode:
-        opened.add(weakref.ref(stream, opened.discard))
+        opened.add(reference)
     return stream
+
+
+def _forget(reference) -> None:
+    places.pop(reference, None)
+    opened.discard(reference)
 
 
 def flush() -> None:

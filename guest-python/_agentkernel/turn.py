@@ -9,6 +9,7 @@ import linecache
 import os
 import random
 import sys
+import tempfile
 import types
 from collections import OrderedDict
 
@@ -37,16 +38,34 @@ _turns = 0
 _MAX_SOURCES = 256
 
 
+# What the last settings added.
+_environment: dict[str, str] = {}
+_import_paths: list[str] = []
+
+
 def _configure(settings) -> None:
-    """What a session fixes before its first turn."""
+    """What a session fixes before its first turn, or before the first one in another instance."""
     waiting.begin()
-    if settings.environment:
-        os.environ.update(settings.environment)
+    if settings.environment or _environment:
+        for name, value in _environment.items():
+            if os.environ.get(name) == value:
+                del os.environ[name]
+        _environment.clear()
+        _environment.update(settings.environment)
+        os.environ.update(_environment)
     if settings.line_buffered != streams._line_buffered:
+        streams.flush_all()
         streams.install(settings.line_buffered)
-    sys.path[:0] = settings.import_paths
+    for path in _import_paths:
+        if path in sys.path:
+            sys.path.remove(path)
+    _import_paths[:] = settings.import_paths
+    sys.path[:0] = _import_paths
+    provided.names.clear()
     provided.names.update(settings.modules)
     random.seed(int.from_bytes(os.urandom(32)))
+    # It draws from a generator of its own.
+    tempfile._name_sequence = None
 
 
 def _remember(code: str, file: str) -> None:

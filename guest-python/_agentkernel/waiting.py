@@ -8,6 +8,7 @@ import asyncio.tasks
 import os
 import posix
 import time
+import weakref
 
 from wit_world.imports import operations
 
@@ -51,9 +52,9 @@ _began = 0
 
 
 def begin() -> None:
-    """Start the clocks of the process."""
+    """Start the clocks of the process, if they do not run yet."""
     global _began
-    _began = time.monotonic_ns()
+    _began = _began or time.monotonic_ns()
 
 
 def process_time_ns():
@@ -84,6 +85,10 @@ def times():
     return posix.times_result((process_time(), 0.0, 0.0, 0.0, _times().elapsed))
 
 
+# Loops that may still have something to wait for.
+loops: "weakref.WeakSet[EventLoop]" = weakref.WeakSet()
+
+
 class EventLoop(asyncio.base_events.BaseEventLoop):
     """An event loop that waits with `operations.wait`: no selector, no self-pipe, no threads."""
 
@@ -91,6 +96,7 @@ class EventLoop(asyncio.base_events.BaseEventLoop):
         super().__init__()
         self._selector = self
         self._pending: dict = {}
+        loops.add(self)
 
     def wait_for_operation(self, operation):
         """A future of the operation's bytes. Cancelling it cancels the operation."""

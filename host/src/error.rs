@@ -15,8 +15,13 @@ pub enum ErrorKind {
     Tool,
     /// The compilation cache cannot be used where the caller insisted on it.
     Cache,
-    /// The session has ended: a turn was stopped by a limit, a trap or a cancellation.
+    /// The session has ended: a turn was stopped by a limit, a trap or a cancellation, and there was no state to
+    /// go back to.
     SessionEnded,
+    /// The session holds what cannot be kept with its memory: an open file, a task that waits for a host call.
+    Held,
+    /// An image cannot be written or read, was damaged, or does not fit this kernel.
+    Image,
     /// The model's provider cannot be used as it is configured.
     Model,
     /// A cassette cannot be written or read, or a replay went another way than its recording.

@@ -28,6 +28,7 @@
 #![warn(missing_docs)]
 
 mod bindings;
+mod clock;
 #[cfg(feature = "compose")]
 mod compose;
 mod console;
@@ -39,11 +40,13 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 mod grant;
+mod image;
 mod kernel;
 pub mod llm;
 mod modules;
 mod operations;
 mod outcome;
+mod pool;
 mod replay;
 pub mod rlm;
 mod service;
@@ -61,8 +64,10 @@ pub use context::{Context, ContextBuilder};
 pub use engine::{CacheEntry, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};
+pub use image::{Image, ImageBuilder};
 pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
+pub use pool::PoolStats;
 pub use replay::{Recording, Replaying};
 pub use session::{Canceller, Session, SessionBuilder};
 pub use tool::{

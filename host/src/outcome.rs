@@ -35,6 +35,9 @@ pub struct Outcome {
     pub stderr: Vec<u8>,
     /// What the turn used.
     pub usage: Usage,
+    /// Whether the turn was stopped and the session was put back to where it was before it
+    /// ([`SessionBuilder::rollback`](crate::SessionBuilder::rollback)).
+    pub rolled_back: bool,
 }
 
 /// How a turn ended. Whatever guest code does ends in one of these, never in an error.

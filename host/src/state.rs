@@ -1,25 +1,31 @@
 //! What a session's store holds, and the interfaces linked to it.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use crate::console::{Console, Input, Stream, WasiOutput};
+use crate::clock::Clock;
+use crate::console::{Console, Input, Stdin, Stream, WasiOutput};
 use crate::engine::{Interrupt, Stopped, Watchdog};
+use crate::kernel::Inner;
 use crate::replay::{Asked, Given, Tape};
 use crate::service;
 use crate::tool::Instances;
 use crate::wasi::Waits;
-use crate::workspace::{FilesystemCtx, FilesystemCtxView, FilesystemView};
-use crate::{Limits, bindings};
+use crate::workspace::{
+    FilesystemCtx, FilesystemCtxView, FilesystemLimits, FilesystemView, is_granted_directory,
+};
+use crate::{Limits, Result, bindings};
 
 /// Handles of all kinds that a guest may hold: far more than any program needs, few enough to keep
 /// the host's memory small.
@@ -29,6 +35,7 @@ const MAX_HANDLES: usize = 16_384;
 pub(crate) struct State {
     pub table: ResourceTable,
     wasi: WasiCtx,
+    clock: Clock,
     pub filesystem: FilesystemCtx,
     pub console: Console,
     pub input: Input,
@@ -55,6 +62,7 @@ pub(crate) struct State {
 
 /// What a session has of its kernel.
 pub(crate) struct Shared {
+    pub clock: Clock,
     pub runtime: Handle,
     pub watchdog: Watchdog,
     pub tools: Instances,
@@ -71,19 +79,19 @@ impl State {
         interrupt: Arc<Interrupt>,
         shared: Shared,
     ) -> Self {
-        let Shared { runtime, watchdog, tools, services, tape } = shared;
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        let Shared { clock, runtime, watchdog, tools, services, tape } = shared;
         let output = |stream| WasiOutput { console: console.clone(), stream };
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(output(Stream::Stdout)).stderr(output(Stream::Stderr)).allow_tcp(false).allow_udp(false);
+        wasi.monotonic_clock(clock.clone());
         if let Some(tape) = &tape {
             tape.set(&mut wasi);
         }
         let wasi = wasi.build();
         State {
-            table,
+            table: handles(),
             wasi,
+            clock,
             filesystem,
             console,
             input,
@@ -104,6 +112,58 @@ impl State {
         }
     }
 
+    /// That of an instance which is nobody's yet.
+    ///
+    /// # Errors
+    ///
+    /// None that is expected.
+    pub fn without_session(kernel: &Inner) -> Result<Self> {
+        let limits = Limits::default();
+        let files = FilesystemLimits { open_files: 0, write_bytes: 0, new_entries: 0, path_bytes: 0 };
+        let shared = Shared {
+            clock: Clock::at(Duration::ZERO),
+            runtime: kernel.runtime.handle().clone(),
+            watchdog: kernel.watchdog.clone(),
+            tools: Instances::default(),
+            services: service::Services::default(),
+            tape: None,
+        };
+        let (console, interrupt) = (Console::new(None, 0), Interrupt::new());
+        let filesystem = FilesystemCtx::new(Vec::new(), files)?;
+        Ok(State::new(limits, filesystem, console, Input::from(Stdin::Empty), interrupt, shared))
+    }
+
+    /// Whether programs can pass something large to the host: there are tools, or a model.
+    pub fn hands_over(&self) -> bool {
+        self.tools.toolbox().is_some() || self.services.has(service::Kind::Llm)
+    }
+
+    /// What its monotonic clock shows.
+    pub fn now(&self) -> Duration {
+        self.tape.as_ref().map_or_else(|| self.clock.now(), |tape| tape.now())
+    }
+
+    /// What the instance holds of the host.
+    pub fn holdings(&mut self) -> Holdings {
+        let mut holdings = Holdings::default();
+        for entry in self.table.iter_mut() {
+            match is_own(entry) {
+                true => holdings.own = true,
+                false => holdings.programs += 1,
+            }
+        }
+        holdings
+    }
+
+    /// Makes it that of another instance: nothing of the one before is held any more.
+    pub fn leave_instance(&mut self) {
+        self.end_started();
+        self.table = handles();
+        self.operations_in_flight = 0;
+        self.answer = Arc::default();
+        self.memory_refused = false;
+    }
+
     /// An error if this is a replay that goes another way than its recording.
     pub fn check_replay(&self) -> wasmtime::Result<()> {
         match &self.tape {
@@ -114,7 +174,10 @@ impl State {
 
     /// Waits on this thread for `future`, for less if the turn is sent a signal: then there is no
     /// result. The future is not lost.
-    pub fn block_on_until_signal<T>(&self, future: impl Future<Output = T>) -> Result<Option<T>, Stopped> {
+    pub fn block_on_until_signal<T>(
+        &self,
+        future: impl Future<Output = T>,
+    ) -> std::result::Result<Option<T>, Stopped> {
         let mut signalled = pin!(self.interrupt.signalled());
         let mut future = pin!(future);
         self.runtime.block_on(poll_fn(|context| {
@@ -126,9 +189,34 @@ impl State {
     }
 
     /// Waits on this thread for `future`, unless the turn is stopped first.
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> std::result::Result<T, Stopped> {
         self.interrupt.block_on(&self.runtime, future)
     }
+}
+
+/// What an instance holds of the host.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Holdings {
+    /// Whether there is something that it acquires anew when it needs it: directories that were granted,
+    /// the standard streams.
+    pub own: bool,
+    /// How many handles the program holds: open files, listings, host calls in flight.
+    pub programs: usize,
+}
+
+fn handles() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HANDLES);
+    table
+}
+
+/// Whether the interpreter's library holds this for itself. (Of a file there is a descriptor beside its
+/// streams.)
+fn is_own(entry: &(dyn Any + Send)) -> bool {
+    is_granted_directory(entry)
+        || entry.is::<DynOutputStream>()
+        || entry.is::<DynInputStream>()
+        || entry.is::<DynPollable>()
 }
 
 impl WasiView for State {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use wasmtime::{Caller, Engine, Instance, Linker, Memory, Module, Store, TypedFunc, Val};
 
-use super::fuse::BUILD_FUNCTIONS;
+use super::fuse::{FORGET_DIRECTORIES, SET_INTERRUPT};
 
 /// The memory, and what is known about it.
 pub struct Warm {
@@ -196,7 +196,7 @@ impl Guest {
 
     /// Makes libc ask for the granted directories anew, at the session's first use of one.
     fn forget_directories(&mut self) -> Result<()> {
-        let forget: TypedFunc<(), ()> = self.instance.get_typed_func(&mut self.store, BUILD_FUNCTIONS[1])?;
+        let forget: TypedFunc<(), ()> = self.instance.get_typed_func(&mut self.store, FORGET_DIRECTORIES)?;
         Ok(forget.call(&mut self.store, ())?)
     }
 
@@ -217,7 +217,7 @@ impl Guest {
 
     /// The words that a pending signal changes, and how. The memory is left as it was.
     fn trip(&mut self, signal: i32, stack_top: u32) -> Result<Vec<(u32, u32)>> {
-        let set: TypedFunc<i32, i32> = self.instance.get_typed_func(&mut self.store, BUILD_FUNCTIONS[0])?;
+        let set: TypedFunc<i32, i32> = self.instance.get_typed_func(&mut self.store, SET_INTERRUPT)?;
         let before = self.memory.data(&self.store).to_vec();
         ensure!(set.call(&mut self.store, signal)? == 0, "signal {signal} is not known to Python");
         let after = self.memory.data_mut(&mut self.store);

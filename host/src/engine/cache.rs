@@ -252,8 +252,8 @@ fn check(root: &Path, directory: &Path) -> Result<(), Problem> {
             return Err(Problem::Length(listed.name.clone()));
         }
     }
-    if index.files.iter().all(|listed| listed.name != COMPILED) {
-        return Err(Problem::Index(format!("it does not list `{COMPILED}`")));
+    if index.files.iter().all(|listed| listed.name == NOTES) {
+        return Err(Problem::Index(format!("it lists neither `{COMPILED}` nor `{IMAGE}`")));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
+use super::frozen::Frozen;
 use super::interrupt::{Control, Raised, Signal};
 use super::pending;
 use super::slot::{INSIDE, Image, Pool, RAISING, SAFEPOINT_BYTES, Slot};
@@ -34,6 +35,16 @@ impl Lease {
     fn with_slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> T {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         act(slot.as_mut().expect("a lease holds its slot until it is dropped"))
+    }
+}
+
+impl LeaseControl {
+    /// Keeps the memory as it is, while no turn runs. Nothing if the instance is gone.
+    pub fn freeze(&self) -> Option<Frozen> {
+        let lease = self.lease.upgrade()?;
+        let size = lease.size.load(Ordering::Relaxed);
+        // SAFETY: no turn runs, so neither the guest nor the host writes to the memory.
+        Some(lease.with_slot(|slot| unsafe { Frozen::capture(slot, &self.image, size) }))
     }
 }
 
@@ -164,16 +175,24 @@ thread_local! {
 
 struct Handoff {
     image: Arc<Image>,
+    /// What is laid over it.
+    kept: Option<Arc<Frozen>>,
     lease: Option<Arc<Lease>>,
 }
 
-/// Instantiates with memories that start as `image`: `instantiate` must create one instance of the
-/// interpreter on this thread. Returns what controls it from other threads.
+/// Instantiates with memories that start as `kept`, or else as `base`: `instantiate` must create one
+/// instance of the interpreter on this thread. Returns what controls it from other threads.
 pub(crate) fn instantiate<T>(
-    image: &Arc<Image>,
+    base: &Arc<Image>,
+    kept: Option<&Arc<Frozen>>,
     instantiate: impl FnOnce() -> wasmtime::Result<T>,
 ) -> wasmtime::Result<(T, LeaseControl)> {
-    HANDOFF.set(Some(Handoff { image: Arc::clone(image), lease: None }));
+    let (image, kept) = match kept.map(|kept| (kept, kept.start())) {
+        None => (base, None),
+        Some((_, (image, None))) => (image, None),
+        Some((kept, (image, Some(_)))) => (image, Some(Arc::clone(kept))),
+    };
+    HANDOFF.set(Some(Handoff { image: Arc::clone(image), kept, lease: None }));
     let instance = instantiate();
     let handoff = HANDOFF.take();
     let instance = instance?;
@@ -186,7 +205,8 @@ pub(crate) fn instantiate<T>(
 pub(super) struct Creator(pub Arc<Pool>);
 
 // SAFETY: a memory's reservation covers `reserved + guard` bytes from its start and never moves;
-// beyond its size nothing is accessible. It is not zeroed but holds the image, which stands for the
+// beyond its size nothing is accessible. Its size is at least the module's minimum, and wasmtime asks for it
+// when it sets the instance up. It is not zeroed but holds the image, which stands for the
 // data segments that were taken out of the module, so the module observes its own initial data.
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
@@ -205,19 +225,27 @@ unsafe impl MemoryCreator for Creator {
                 return Ok(Box::new(Safepoint(lease)) as Box<dyn LinearMemory>);
             }
             let image = &handoff.image;
-            if minimum != image.bytes {
+            if minimum > image.bytes {
                 return Err(format!("the memory starts with {minimum} bytes, its image has {}", image.bytes));
             }
-            let slot = self
-                .0
-                .take(image, reserved + guard)
-                .map_err(|error| format!("cannot reserve address space for another session: {error}"))?;
+            let no_space =
+                |error: io::Error| format!("cannot reserve address space for another session: {error}");
+            let mut slot = self.0.take(image, reserved + guard).map_err(no_space)?;
+            let mut size = image.bytes;
+            if let Some(kept) = &handoff.kept {
+                // A slot that was written to goes back to its pool, which resets it.
+                if let Err(error) = kept.lay_into(&mut slot) {
+                    self.0.put(slot);
+                    return Err(no_space(error));
+                }
+                size = kept.size();
+            }
             let lease = Arc::new(Lease {
                 start: slot.memory.start,
                 safepoint: slot.safepoint.start,
                 slot: Mutex::new(Some(slot)),
                 pool: Arc::clone(&self.0),
-                size: AtomicUsize::new(minimum),
+                size: AtomicUsize::new(size),
                 reserved,
             });
             if handoff.lease.replace(Arc::clone(&lease)).is_some() {

@@ -6,6 +6,11 @@
 
 mod cache;
 mod dynamic;
+#[cfg(target_os = "linux")]
+mod frozen;
+#[cfg(not(target_os = "linux"))]
+#[path = "frozen_elsewhere.rs"]
+mod frozen;
 mod guest;
 mod image;
 mod interrupt;
@@ -34,6 +39,7 @@ use wasmtime::{Config, OptLevel, Store, UpdateDeadline};
 pub(crate) use cache::Cache;
 pub use cache::CacheEntry;
 pub(crate) use dynamic::{Handles, Malformed, call, call_async};
+pub(crate) use frozen::Frozen;
 pub(crate) use guest::{Source, hex, manifest};
 pub(crate) use interrupt::{Control, Interrupt, Raised, Reason, Signal, Stopped, Watchdog};
 pub(crate) use stack::Stacks;
@@ -183,8 +189,12 @@ impl Engine {
         self.memory_at_start
     }
 
-    /// Creates an instance on this thread, and what controls it from others.
-    pub fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<(Python, Arc<dyn Control>)> {
+    /// Creates an instance on this thread, whose memory starts as `kept` if that is given.
+    pub fn instantiate(
+        &self,
+        store: &mut Store<State>,
+        kept: Option<&Arc<Frozen>>,
+    ) -> wasmtime::Result<Instance> {
         match self.mode {
             Mode::Portable { .. } => {
                 // Ringing moves the epoch on for every session; those that were not meant go on.
@@ -195,15 +205,123 @@ impl Engine {
                     }
                     Ok(UpdateDeadline::Continue(1))
                 });
+                if kept.is_some() {
+                    wasmtime::bail!("memory was kept that is not the host's own");
+                }
                 let control = Arc::new(Epochs(self.wasmtime().clone()));
-                Ok((self.pre.instantiate(store)?, control))
+                let python = self.pre.instantiate(store)?;
+                Ok(Instance { python, control, memory: Memory::Wasmtimes })
             }
             #[cfg(target_os = "linux")]
             Mode::Owned => {
                 let image = self.image.as_ref().expect("loaded with the component");
-                let (instance, control) = memory::instantiate(image, || self.pre.instantiate(store))?;
-                Ok((instance, Arc::new(control)))
+                let (python, control) = memory::instantiate(image, kept, || self.pre.instantiate(store))?;
+                let control = Arc::new(control);
+                Ok(Instance { python, control: Arc::clone(&control) as _, memory: Memory::Owned(control) })
             }
+        }
+    }
+
+    /// Whether memories of its instances can be kept.
+    pub fn owns_memory(&self) -> bool {
+        !matches!(self.mode, Mode::Portable { .. })
+    }
+
+    /// Whether a kept memory is one of its own instances'.
+    pub fn owns(&self, kept: &Frozen) -> bool {
+        #[cfg(target_os = "linux")]
+        return self.image.as_ref().is_some_and(|image| kept.is_over(image));
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
+
+    /// A memory and its notes from the cache, or as `build` makes them.
+    pub fn kept(
+        &self,
+        cache: &Cache,
+        key: &str,
+        build: impl Fn() -> Result<Kept>,
+    ) -> Result<(std::fs::File, Vec<u8>)> {
+        let unusable = |error: std::io::Error| {
+            Error::new(ErrorKind::Image, "the image cannot be kept in a file").source(error)
+        };
+        let build = || {
+            let Kept { memory, notes } = build()?;
+            Ok(cache::Built { compiled: Vec::new(), image: memory, notes })
+        };
+        cache.get(
+            key,
+            || {},
+            build,
+            |artefact| match artefact {
+                cache::Artefact::Stored(entry) => {
+                    let notes = std::fs::read(entry.notes()).map_err(unusable)?;
+                    Ok((std::fs::File::open(entry.image()).map_err(unusable)?, notes))
+                }
+                cache::Artefact::Fresh(built) => {
+                    use std::io::Write;
+                    let mut file = tempfile::tempfile().map_err(unusable)?;
+                    file.write_all(&built.image).map_err(unusable)?;
+                    Ok((file, built.notes.clone()))
+                }
+            },
+        )
+    }
+
+    /// A whole memory in a file as one to start from; `runs` are where it may differ from the
+    /// interpreter's image.
+    pub fn map(&self, file: std::fs::File, runs: &[(u64, u64)]) -> std::io::Result<Frozen> {
+        #[cfg(target_os = "linux")]
+        if let Some(image) = &self.image {
+            return Frozen::from_whole(image, file, runs);
+        }
+        let _ = (file, runs);
+        Err(std::io::Error::other("the memory is not the host's own"))
+    }
+
+    /// Pages over the interpreter's image as a memory to start from, if they can be one.
+    pub fn thaw(&self, size: usize, pages: &[u32], data: Vec<u8>) -> Option<Frozen> {
+        #[cfg(target_os = "linux")]
+        return Frozen::from_flat(self.image.as_ref()?, size, pages, data);
+        #[cfg(not(target_os = "linux"))]
+        return None;
+    }
+}
+
+/// A memory as a whole, and what is known about it.
+pub(crate) struct Kept {
+    pub memory: Vec<u8>,
+    pub notes: Vec<u8>,
+}
+
+/// An instance of the interpreter.
+pub(crate) struct Instance {
+    pub python: Python,
+    /// What controls it from other threads.
+    pub control: Arc<dyn Control>,
+    pub memory: Memory,
+}
+
+/// The memory of an instance.
+pub(crate) enum Memory {
+    /// It cannot be kept.
+    Wasmtimes,
+    #[cfg(target_os = "linux")]
+    Owned(Arc<memory::LeaseControl>),
+}
+
+impl Memory {
+    /// Whether it can be kept.
+    pub fn is_owned(&self) -> bool {
+        !matches!(self, Memory::Wasmtimes)
+    }
+
+    /// Keeps it as it is, while no turn runs.
+    pub fn freeze(&self) -> Option<Frozen> {
+        match self {
+            Memory::Wasmtimes => None,
+            #[cfg(target_os = "linux")]
+            Memory::Owned(control) => control.freeze(),
         }
     }
 }

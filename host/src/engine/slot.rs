@@ -138,15 +138,21 @@ impl Drop for Reservation {
 
 /// A frozen memory: a file that is never written again, and a read-only view of it.
 pub(crate) struct Image {
-    file: File,
+    pub(super) file: File,
     pub bytes: usize,
     view: Reservation,
     pub notes: Notes,
+    /// Of one that was made of another: that one, and where they differ.
+    pub(super) origin: Option<(Arc<Image>, Vec<Pages>)>,
 }
 
 impl Image {
     /// Maps a file of the compilation cache. Its length is a multiple of the page size.
     pub fn from_file(file: File, notes: Notes) -> io::Result<Arc<Self>> {
+        Self::open(file, notes).map(Arc::new)
+    }
+
+    pub(super) fn open(file: File, notes: Notes) -> io::Result<Self> {
         let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         if bytes == 0 || !bytes.is_multiple_of(65536) {
             return Err(io::Error::other("a memory image is whole WebAssembly pages"));
@@ -156,10 +162,17 @@ impl Image {
             return Err(io::Error::other("a note on the memory image points outside of it"));
         }
         let view = Reservation::new(bytes)?;
-        let image = Image { file, bytes, view, notes };
+        let image = Image { file, bytes, view, notes, origin: None };
         image.view.map(&image)?;
         image.view.protect(0, bytes, libc::PROT_READ)?;
-        Ok(Arc::new(image))
+        Ok(image)
+    }
+
+    /// The whole content.
+    pub fn content(&self) -> &[u8] {
+        // SAFETY: the view is `bytes` long, readable, and a private mapping of a file that nobody writes
+        // again; it lives as long as the image.
+        unsafe { std::slice::from_raw_parts(self.view.start.as_ptr(), self.bytes) }
     }
 
     /// An image in memory alone, where there is no cache.
@@ -214,9 +227,29 @@ impl Slot {
         Ok(())
     }
 
+    /// The first `bytes` bytes of the memory, while no instance runs in it.
+    ///
+    /// # Safety
+    ///
+    /// Nothing may write to the memory as long as the slice is used.
+    pub(super) unsafe fn content(&self, bytes: usize) -> &[u8] {
+        assert!(bytes <= self.accessible);
+        // SAFETY: that much is accessible, as just checked; the caller keeps writers out.
+        unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr(), bytes) }
+    }
+
+    /// Writes to the memory before an instance runs in it.
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.accessible));
+        let target = self.memory.at(offset, bytes.len());
+        // SAFETY: the range is accessible, as just checked, and the slot is this caller's alone; what is
+        // copied lies in memory of Rust's.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.cast(), bytes.len()) };
+    }
+
     /// Makes the memory equal to the image again.
     fn reset(&mut self) -> io::Result<()> {
-        let Some(image) = &self.image else {
+        let Some(image) = self.image.clone() else {
             return Ok(());
         };
         self.safepoint.protect(0, SAFEPOINT_BYTES, libc::PROT_READ | libc::PROT_WRITE)?;
@@ -240,12 +273,7 @@ impl Slot {
                 continue;
             }
             kept += bytes;
-            let source = image.view.at(offset, bytes);
-            let target = self.memory.at(offset, bytes);
-            // SAFETY: both ranges were checked by `at`; the source is the image's own read-only view,
-            // the target is memory that no instance uses and that is accessible (it is below
-            // `image.bytes`); two mappings never overlap.
-            unsafe { std::ptr::copy_nonoverlapping(source.cast::<u8>(), target.cast(), bytes) };
+            self.write(offset, &image.content()[offset..offset + bytes]);
         }
         Ok(())
     }
@@ -264,7 +292,12 @@ impl Pool {
 
     /// A slot whose reservations have `bytes` bytes, the memory laid out as `image`.
     pub fn take(&self, image: &Arc<Image>, bytes: usize) -> io::Result<Slot> {
-        let recycled = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let recycled = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = |slot: &Slot| slot.image.as_ref().is_some_and(|mapped| Arc::ptr_eq(mapped, image));
+            let position = idle.iter().rposition(same).or_else(|| idle.len().checked_sub(1));
+            position.map(|position| idle.swap_remove(position))
+        };
         let mut slot = match recycled {
             Some(slot) if slot.memory.bytes == bytes => slot,
             _ => Slot::new(bytes)?,
@@ -303,9 +336,7 @@ mod tests {
     }
 
     fn is_clean(slot: &mut Slot, image: &Image) -> bool {
-        // SAFETY: the image's view is mapped and never written.
-        let original = unsafe { std::slice::from_raw_parts(image.view.start.as_ptr(), image.bytes) };
-        slot.accessible == image.bytes && memory(slot) == original
+        slot.accessible == image.bytes && memory(slot) == image.content()
     }
 
     /// Whatever an instance wrote, and wherever, the next one finds the image and nothing else: below

@@ -32,6 +32,11 @@ impl Clock {
         self.now.store(now.saturating_add(nanoseconds), Ordering::Relaxed);
     }
 
+    /// Nanoseconds since the session's start, without moving it.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.now.load(Ordering::Relaxed))
+    }
+
     fn read(&self) -> u64 {
         self.pass(STEP);
         self.now.load(Ordering::Relaxed)

@@ -183,6 +183,11 @@ impl Plan {
         matches!(self.side, Side::Replay(_))
     }
 
+    /// Whether it is given a seed.
+    pub fn is_deterministic(&self) -> bool {
+        self.seed.is_some()
+    }
+
     fn is_off(&self) -> bool {
         matches!(self.side, Side::Neither) && self.seed.is_none()
     }
@@ -217,6 +222,11 @@ struct Inner {
 const DETERMINISTIC_START: u64 = 1_767_225_600 * 1_000_000_000;
 
 impl Track {
+    /// Whether what enters is recorded, or comes from a recording.
+    pub fn is_kept(&self) -> bool {
+        !matches!(self.0.side, Side::Neither)
+    }
+
     /// Where the clocks and random numbers of a session begin.
     fn start(&self, guest: impl FnOnce() -> Result<String>, llm: Option<&Llm>) -> Result<Start> {
         let Inner { side, at, seed, .. } = &*self.0;

@@ -69,6 +69,16 @@ impl Tape {
         self.clock.set(wasi, self.seed);
     }
 
+    /// What its monotonic clock shows.
+    pub fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// Lets its clocks begin later, where those of the session that its memory is of were.
+    pub fn begin_at(&self, clock: Duration) {
+        self.clock.pass(u64::try_from(clock.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     /// What came next in the recording, if this is a replay. Then the clock is moved on, and what tools
     /// wrote is written.
     pub fn replayed(

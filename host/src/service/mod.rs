@@ -69,6 +69,11 @@ impl Services {
         self.0.push(service);
     }
 
+    /// Whether there is one of a kind.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.0.iter().any(|service| service.kind() == kind)
+    }
+
     /// Begins the call, if the number is that of a service's function.
     pub fn call(&self, number: u32, head: &[u8], tail: &[u8]) -> Option<Called> {
         let kind = kind(number)?;

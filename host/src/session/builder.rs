@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::kernel::Inner;
 use crate::llm::{Budget, Llm, Watch};
 use crate::replay::{Plan, Recording, Replaying};
-use crate::{Grants, Limits, Result, Workspace, service};
+use crate::{Grants, Image, Limits, Result, Workspace, service};
 
 /// A session to be started; see [`Kernel::session`](crate::Kernel::session).
 ///
@@ -30,52 +30,78 @@ use crate::{Grants, Limits, Result, Workspace, service};
 /// ```
 pub struct SessionBuilder {
     pub(super) kernel: Arc<Inner>,
-    pub(super) grants: Grants,
+    pub(super) recipe: Recipe,
     pub(super) stdin: Stdin,
     pub(super) output: Option<OutputHandler>,
-    pub(super) llm: Option<Llm>,
-    pub(super) budget: Option<Budget>,
-    pub(super) watch: Option<Arc<dyn Watch>>,
-    pub(super) services: service::Services,
-    pub(super) contexts: Vec<(String, Context)>,
-    pub(super) plan: Plan,
-    pub(super) at: Option<String>,
+}
+
+/// What a fork of a session is started with as well.
+#[derive(Clone)]
+pub(super) struct Recipe {
+    pub grants: Grants,
+    pub llm: Option<Llm>,
+    pub budget: Option<Budget>,
+    pub watch: Option<Arc<dyn Watch>>,
+    pub services: service::Services,
+    pub contexts: Vec<(String, Context)>,
+    pub plan: Plan,
+    pub at: Option<String>,
+    pub image: Option<Image>,
+    pub rollback: bool,
 }
 
 impl SessionBuilder {
     pub(crate) fn new(kernel: Arc<Inner>) -> Self {
-        let llm = kernel.llm.clone();
-        let (grants, stdin) = (Grants::default(), Stdin::Empty);
-        SessionBuilder {
-            kernel,
-            grants,
-            stdin,
-            output: None,
-            llm,
+        let recipe = Recipe {
+            grants: Grants::default(),
+            llm: kernel.llm.clone(),
             budget: None,
             watch: None,
             services: Default::default(),
             contexts: Vec::new(),
             plan: Plan::default(),
             at: None,
-        }
+            image: None,
+            rollback: true,
+        };
+        SessionBuilder { kernel, recipe, stdin: Stdin::Empty, output: None }
+    }
+
+    pub(super) fn again(kernel: &Arc<Inner>, recipe: Recipe) -> Self {
+        SessionBuilder { kernel: Arc::clone(kernel), recipe, stdin: Stdin::Empty, output: None }
+    }
+
+    /// What the session starts from, in place of an interpreter that has run nothing. Default: none.
+    pub fn image(mut self, image: &Image) -> Self {
+        self.recipe.image = Some(image.clone());
+        self
+    }
+
+    /// Whether a turn that is stopped (a time-out, out of memory, a trap, a cancellation) puts the
+    /// session back to where it was before that turn; otherwise it ends the session. Before each turn
+    /// from the second on, what the turns before have changed is kept, which takes some 0.05 ms and
+    /// the changed memory once more. Files are not put back. Without effect where the host does not own the
+    /// guest's memory ([`KernelInfo::host_owned_memory`](crate::KernelInfo::host_owned_memory)). Default: yes.
+    pub fn rollback(mut self, rollback: bool) -> Self {
+        self.recipe.rollback = rollback;
+        self
     }
 
     /// What the session may touch. Default: [`Grants::default`].
     pub fn grants(mut self, grants: Grants) -> Self {
-        self.grants = grants;
+        self.recipe.grants = grants;
         self
     }
 
     /// The directory at `/workspace`, read and written. Default: an empty temporary one.
     pub fn workspace(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
-        self.grants.workspace = Workspace::Directory(directory.into());
+        self.recipe.grants.workspace = Workspace::Directory(directory.into());
         self
     }
 
     /// The limits. Default: [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.grants.limits = limits;
+        self.recipe.grants.limits = limits;
         self
     }
 
@@ -95,19 +121,19 @@ impl SessionBuilder {
     /// What the session may ask of models. Sessions may share one, or have a part of it each
     /// ([`Budget::child`]). Default: one with the limits of the kernel's [`Llm`].
     pub fn budget(mut self, budget: Budget) -> Self {
-        self.budget = Some(budget);
+        self.recipe.budget = Some(budget);
         self
     }
 
     /// Grants no model, though the kernel has one.
     pub fn without_llm(mut self) -> Self {
-        self.llm = None;
+        self.recipe.llm = None;
         self
     }
 
     /// Sees the calls of models that the session's programs make. Default: nobody does.
     pub fn watch(mut self, watch: Arc<dyn Watch>) -> Self {
-        self.watch = Some(watch);
+        self.recipe.watch = Some(watch);
         self
     }
 
@@ -115,7 +141,7 @@ impl SessionBuilder {
     /// asks of the host alone, and its random numbers come from a seed: they are no secret. Each line is
     /// passed on by itself. Default: nothing is recorded.
     pub fn record(mut self, recording: &Recording) -> Self {
-        self.plan.record(recording);
+        self.recipe.plan.record(recording);
         self
     }
 
@@ -123,7 +149,7 @@ impl SessionBuilder {
     /// the same programs do the same. What goes another way ends the session with an error of
     /// [`ErrorKind::Replay`](crate::ErrorKind::Replay). Files are read and written again. Default: it is no replay.
     pub fn replay(mut self, replaying: &Replaying) -> Self {
-        self.plan.replay(replaying);
+        self.recipe.plan.replay(replaying);
         self
     }
 
@@ -131,19 +157,19 @@ impl SessionBuilder {
     /// readings and sleeps, which take no time, random numbers come from `seed`, and operations end in the
     /// order in which they were begun. Default: no.
     pub fn deterministic(mut self, seed: u64) -> Self {
-        self.plan.deterministic(seed);
+        self.recipe.plan.deterministic(seed);
         self
     }
 
     /// As the session of a run does.
     pub(crate) fn plan(mut self, plan: &Plan, at: String) -> Self {
-        (self.plan, self.at) = (plan.clone(), Some(at));
+        (self.recipe.plan, self.recipe.at) = (plan.clone(), Some(at));
         self
     }
 
     /// Adds what else the host offers its programs.
     pub(crate) fn service(mut self, service: Arc<dyn service::Service>) -> Self {
-        self.services.add(service);
+        self.recipe.services.add(service);
         self
     }
 
@@ -156,9 +182,9 @@ impl SessionBuilder {
     /// the main one; a name that is given again takes the place of the one before.
     pub fn named_context(mut self, name: impl Into<String>, context: Context) -> Self {
         let name = name.into();
-        match self.contexts.iter_mut().find(|(given, _)| *given == name) {
+        match self.recipe.contexts.iter_mut().find(|(given, _)| *given == name) {
             Some((_, given)) => *given = context,
-            None => self.contexts.push((name, context)),
+            None => self.recipe.contexts.push((name, context)),
         }
         self
     }

@@ -79,8 +79,9 @@ impl Live {
             file: turn.file,
             argv: turn.arguments,
             options,
-            settings: self.settings.take(),
+            settings: (!self.is_configured).then(|| self.settings.clone()),
         };
+        self.is_configured = true;
         if let Some(llm) = &self.llm {
             llm.begin_turn(turn_llm_limits);
         }
@@ -120,7 +121,7 @@ impl Live {
             ..usage
         };
         let (stdout, stderr) = (captured.stdout, captured.stderr);
-        Ok((Outcome { ending, stdout, stderr, usage }, alive))
+        Ok((Outcome { ending, stdout, stderr, usage, rolled_back: false }, alive))
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod builder;
 mod canceller;
+mod fork;
+mod keep;
 mod live;
 mod start;
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 use wasmtime::Store;
 
 use crate::bindings::{Python, guest};
-use crate::engine::Interrupt;
+use crate::engine::{Interrupt, Memory};
 use crate::kernel::Inner;
 use crate::llm::{Budget, LlmService};
 use crate::outcome::Outcome;
@@ -21,6 +23,7 @@ use crate::{Error, ErrorKind, Result};
 pub use builder::SessionBuilder;
 pub use canceller::Canceller;
 use canceller::StopOnDrop;
+use keep::After;
 
 /// What a question beside the turns may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,15 +51,26 @@ pub struct Session {
     interrupt: Arc<Interrupt>,
     budget: Option<Budget>,
     live: Option<Box<Live>>,
+    recipe: builder::Recipe,
+    /// How often it was forked.
+    forks: u32,
+    /// What the program held when the session ended, if that is why it could not go back.
+    held: Vec<String>,
 }
 
 /// What moves to the thread that runs a turn.
 struct Live {
     store: Store<State>,
     python: Python,
-    /// Given to the guest with its first turn.
-    settings: Option<guest::Settings>,
+    memory: Memory,
+    /// Given to the guest with the first turn of an instance.
+    settings: guest::Settings,
+    is_configured: bool,
     llm: Option<Arc<LlmService>>,
+    /// Whether it goes back when a turn was stopped.
+    rollback: bool,
+    /// Where it goes back to: the state before the last turn.
+    point: keep::Point,
 }
 
 impl Session {
@@ -72,21 +86,39 @@ impl Session {
     /// temporary workspace cannot be made. Whatever the code itself does is an [`Outcome`].
     pub async fn run(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
         let turn = turn.into();
-        let mut live = self.live.take().ok_or_else(ended)?;
+        let live = self.live.take().ok_or_else(|| self.ended())?;
         let stop = StopOnDrop(Some(Arc::clone(&self.interrupt)));
         let kernel = Arc::clone(&self.kernel);
         let interrupt = Arc::clone(&self.interrupt);
-        let task = self.kernel.runtime.handle().spawn_blocking(move || {
-            let (outcome, alive) = live.run(&kernel, &interrupt, turn)?;
-            Ok((outcome, alive.then_some(live)))
-        });
-        let (outcome, live) = task
+        let task = self.kernel.runtime.handle().spawn_blocking(move || live.turn(&kernel, &interrupt, turn));
+        let (outcome, after) = task
             .await
             .map_err(|error| Error::new(ErrorKind::System, "the turn's thread failed").source(error))
             .flatten()?;
         stop.disarm();
-        self.live = live;
+        self.take_up(after);
         Ok(outcome)
+    }
+
+    fn take_up(&mut self, after: After) {
+        match after {
+            After::Live(live) => self.live = Some(live),
+            After::Ended(held) => self.held = held,
+        }
+    }
+
+    fn ended(&self) -> Error {
+        match self.held.is_empty() {
+            true => ended(),
+            false => Error::new(
+                ErrorKind::SessionEnded,
+                format!(
+                    "the session has ended: a turn was stopped before it could finish, and the state before it could not be kept while the program held {}",
+                    self.held.join(", ")
+                ),
+            )
+            .hint("start a new session; close files (use `with`) and await tasks before a turn ends"),
+        }
     }
 
     /// Runs one turn on this thread, which is the fastest way for a program without an executor.
@@ -97,9 +129,9 @@ impl Session {
     ///
     /// As [`Session::run`].
     pub fn run_blocking(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
-        let mut live = self.live.take().ok_or_else(ended)?;
-        let (outcome, alive) = live.run(&self.kernel, &self.interrupt, turn.into())?;
-        self.live = alive.then_some(live);
+        let live = self.live.take().ok_or_else(|| self.ended())?;
+        let (outcome, after) = live.turn(&self.kernel, &self.interrupt, turn.into())?;
+        self.take_up(after);
         Ok(outcome)
     }
 
@@ -127,7 +159,7 @@ impl Session {
         &mut self,
         question: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T> + Send,
     ) -> Result<T> {
-        let mut live = self.live.take().ok_or_else(ended)?;
+        let mut live = self.live.take().ok_or_else(|| self.ended())?;
         let limit = live.store.data().limits.timeout.map_or(ASK_TIMEOUT, |limit| limit.min(ASK_TIMEOUT));
         let answer = live.limited(&self.kernel, &self.interrupt, Some(limit), question)?;
         let answer = answer.map_err(|_| ended())?;

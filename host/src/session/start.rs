@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
+use super::builder::Recipe;
+use super::keep::Point;
 use super::{Live, Session, SessionBuilder};
-use crate::bindings::guest;
+use crate::bindings::{Python, guest};
+use crate::clock::Clock;
 use crate::console::{Console, Input};
 use crate::context::Contexts;
-use crate::engine::Interrupt;
+use crate::engine::{Frozen, Instance, Interrupt, Memory};
+use crate::kernel::Inner;
 use crate::llm::LlmService;
+use crate::pool::{self, Ready};
 use crate::replay::Tape;
 use crate::state::{Shared, State};
 use crate::tool::{Instances, Package};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
-use crate::{Error, ErrorKind, Grants, Limits, Result, Workspace, service};
+use crate::{Error, ErrorKind, Grants, Image, Limits, Result, Workspace, service};
 
 /// Bytes that the guest may hand over in one call, and that the host then holds for a while.
 const HANDOVER_BYTES: usize = 32 << 20;
@@ -24,20 +29,12 @@ const WORKSPACE: &str = "/workspace";
 
 impl Session {
     pub(super) fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder {
-            kernel,
-            grants,
-            stdin,
-            output,
-            llm,
-            budget,
-            watch,
-            mut services,
-            contexts,
-            plan,
-            at,
-        } = builder;
-        grants.check(kernel.engine.memory_at_start())?;
+        let SessionBuilder { kernel, recipe, stdin, output } = builder;
+        let Recipe { grants, llm, budget, watch, mut services, contexts, plan, at, image, rollback } =
+            recipe.clone();
+        let kept = image.as_ref().map(|image| image.memory_for(&kernel)).transpose()?;
+        let at_start = kept.as_ref().map_or(0, |kept| kept.size() as u64);
+        grants.check(kernel.engine.memory_at_start().max(at_start))?;
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
                 ("this kernel meters fuel, and no fuel limit is given", "set `Limits::fuel`")
@@ -93,6 +90,10 @@ impl Session {
         }
         let interrupt = Interrupt::new();
         let is_taped = tape.is_some();
+        let clock = image.as_ref().map(Image::clock).unwrap_or_default();
+        if let Some(tape) = &tape {
+            tape.begin_at(clock);
+        }
         if is_taped {
             interrupt.set_quiet();
         }
@@ -103,6 +104,7 @@ impl Session {
             Input::from(stdin),
             Arc::clone(&interrupt),
             Shared {
+                clock: Clock::at(clock),
                 runtime: kernel.runtime.handle().clone(),
                 watchdog: kernel.watchdog.clone(),
                 tools: Instances::new(kernel.tools.clone()),
@@ -110,17 +112,7 @@ impl Session {
                 tape,
             },
         );
-        let mut store = Store::new(kernel.engine.wasmtime(), state);
-        store.limiter(|state| state);
-        // What programs pass to tools and models may be large.
-        let handover = if kernel.tools.is_some() || llm.is_some() { limits.memory_bytes } else { 0 };
-        store.set_hostcall_fuel(HANDOVER_BYTES.max(usize::try_from(handover).unwrap_or(usize::MAX)));
-        if kernel.metered {
-            // Instantiation runs no guest code of ours, but wasmtime wants fuel to be there.
-            store.set_fuel(u64::MAX).map_err(cannot_start)?;
-        }
-        let (python, control) = kernel.engine.instantiate(&mut store).map_err(cannot_start)?;
-        interrupt.set_control(control);
+        let (store, python, memory) = instantiate(&kernel, &interrupt, state, kept.as_ref())?;
         let settings = guest::Settings {
             environment: environment.into_iter().collect(),
             import_paths,
@@ -130,17 +122,50 @@ impl Session {
                 .collect(),
             line_buffered: is_taped || !kernel.engine.flushes(),
         };
+        let kernel_owns_memory = memory.is_owned();
         Ok(Session {
             kernel,
             interrupt,
             budget: llm.as_ref().map(|llm| llm.budget().clone()),
-            live: Some(Box::new(Live { store, python, settings: Some(settings), llm })),
+            live: Some(Box::new(Live {
+                store,
+                python,
+                memory,
+                settings,
+                is_configured: false,
+                llm,
+                rollback: rollback && kernel_owns_memory,
+                point: Point::Kept(kept),
+            })),
+            recipe,
+            forks: 0,
+            held: Vec::new(),
         })
     }
 }
 
-fn cannot_start(error: wasmtime::Error) -> Error {
-    Error::new(ErrorKind::System, "cannot start the interpreter").source(error)
+/// A store and an instance in it, whose memory starts as `kept` if that is given.
+pub(super) fn instantiate(
+    kernel: &Inner,
+    interrupt: &Interrupt,
+    mut state: State,
+    kept: Option<&Arc<Frozen>>,
+) -> Result<(Store<State>, Python, Memory)> {
+    let at_start = kept.map_or(kernel.engine.memory_at_start(), |kept| kept.size() as u64);
+    state.peak_memory_bytes = state.peak_memory_bytes.max(at_start);
+    // What programs pass to tools and models may be large.
+    let handover = if state.hands_over() { state.limits.memory_bytes } else { 0 };
+    let Ready { mut store, instance } = match kernel.pool.take(kept) {
+        Some(mut ready) => {
+            *ready.store.data_mut() = state;
+            ready
+        }
+        None => pool::instantiate(kernel, state, kept)?,
+    };
+    store.set_hostcall_fuel(HANDOVER_BYTES.max(usize::try_from(handover).unwrap_or(usize::MAX)));
+    let Instance { python, control, memory } = instance;
+    interrupt.set_control(control);
+    Ok((store, python, memory))
 }
 
 fn filesystem(preopens: Vec<Preopen>, limits: &Limits) -> Result<FilesystemCtx> {

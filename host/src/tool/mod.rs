@@ -49,7 +49,7 @@ pub(crate) use package::Package;
 #[cfg(feature = "compose")]
 pub(crate) use read::without_docs;
 pub(crate) use state::ToolState;
-pub(crate) use toolbox::Toolbox;
+pub(crate) use toolbox::{ToolMark, Toolbox};
 
 use crate::{Error, ErrorKind, Result};
 

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::component::Component;
 use super::constraints::Rules;
@@ -11,7 +13,7 @@ use super::function::{self, Closure};
 use super::package::Package;
 use super::python::{self, Item};
 use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, json, link, names};
-use crate::engine::{Cache, Progress, ToolEngines};
+use crate::engine::{Cache, Progress, ToolEngines, hex};
 use crate::{Error, ErrorKind, Result};
 
 /// Names in `tools` that are not tools'.
@@ -28,6 +30,17 @@ pub(crate) const INDEX: &str = "tools._index";
 pub(crate) struct Toolbox {
     pub tools: Vec<Loaded>,
     pub network: Arc<Network>,
+    marks: OnceLock<Arc<[ToolMark]>>,
+}
+
+/// What modules of a tool depend on that a program has imported: equal marks, equal modules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ToolMark {
+    pub name: String,
+    /// Its functions are called by number.
+    first_function: u32,
+    /// SHA-256 of its description.
+    description: String,
 }
 
 /// A tool, whose component is compiled, or is what else is made of one.
@@ -71,7 +84,17 @@ impl Toolbox {
             Component::load(name, &bytes, grants, &engines, cache, progress)
         })?;
         link::link(&mut tools)?;
-        Ok(Toolbox { tools, network: Arc::new(network) })
+        Ok(Toolbox { tools, network: Arc::new(network), marks: OnceLock::new() })
+    }
+
+    /// A mark of each tool.
+    pub fn marks(&self) -> Arc<[ToolMark]> {
+        let mark = |tool: &Loaded| ToolMark {
+            name: tool.name.clone(),
+            first_function: tool.first_function,
+            description: hex(&Sha256::digest(serde_json::to_vec(&tool.description).unwrap_or_default())),
+        };
+        Arc::clone(self.marks.get_or_init(|| self.tools.iter().map(mark).collect()))
     }
 
     /// Whether a tool may use the network.

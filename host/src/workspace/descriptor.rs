@@ -1,5 +1,6 @@
 //! An open file or directory of the guest.
 
+use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,6 +30,11 @@ pub struct Descriptor {
 pub(super) enum Node {
     File(Arc<File>),
     Directory(Arc<Dir>),
+}
+
+/// Whether an entry of a table of handles is a granted directory itself, and not something opened in it.
+pub(crate) fn is_granted_directory(entry: &(dyn Any + Send)) -> bool {
+    entry.downcast_ref::<Descriptor>().is_some_and(|descriptor| descriptor.opened.is_none())
 }
 
 impl Descriptor {

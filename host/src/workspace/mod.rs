@@ -7,6 +7,7 @@
 //!
 //! It is ours and not wasmtime-wasi's because that one has no limits and hides its directories.
 
+mod copy;
 mod descriptor;
 mod error;
 mod files;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
+pub(crate) use descriptor::is_granted_directory;
 pub use preopen::Access;
 pub(crate) use preopen::{Preopen, open_preopen};
 
@@ -130,6 +132,19 @@ impl FilesystemCtx {
             missing(format!("cannot open `{}` in the workspace", below.display())).source(error)
         })?;
         Ok(Arc::new(opened))
+    }
+
+    /// Copies a temporary workspace, if it was made by now.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or written.
+    pub fn copy_workspace(&self, to: &FilesystemCtx) -> Result<()> {
+        let Some(from) = self.preopens.first().and_then(Preopen::made) else { return Ok(()) };
+        let to = to.workspace("".as_ref())?;
+        copy::copy_all(&from, &to).map_err(|error| {
+            Error::new(ErrorKind::System, "cannot copy the temporary workspace").source(error)
+        })
     }
 
     /// What the guest asked for since this was called last and was not granted: the path of a directory

@@ -52,6 +52,14 @@ impl Preopen {
         Ok(Self::shared(self.directory()?, &self.guest_path, self.access))
     }
 
+    /// The directory, if there is one by now.
+    pub(super) fn made(&self) -> Option<Arc<Dir>> {
+        match &self.place {
+            Place::Directory(directory) => Some(Arc::clone(directory)),
+            Place::Temporary(made) => made.get().map(|(directory, _)| Arc::clone(directory)),
+        }
+    }
+
     pub(super) fn directory(&self) -> Result<Arc<Dir>> {
         match &self.place {
             Place::Directory(directory) => Ok(Arc::clone(directory)),

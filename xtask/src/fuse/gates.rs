@@ -11,6 +11,7 @@ use wasm_encoder as we;
 use wasm_encoder::reencode::Reencode;
 use wasmparser as wp;
 
+use super::link::FORGET_DIRECTORIES;
 use super::rewrite::copy;
 
 /// 1 while the interpreter runs, 0 while the host does. The host knows this address too.
@@ -18,12 +19,17 @@ const INSIDE: u64 = 4;
 /// 1 while the host sets a signal. The host knows this address too.
 const RAISING: u64 = 8;
 
+/// Ends the name of the export that is libc's function `__wasilibc_reset_preopens`, whatever the component
+/// had there: no Python can let go of the handles that libc holds.
+const REST: &str = "/guest@0.1.0#rest";
+
 /// Puts a gate around every import, and around every export that runs programs.
 pub fn add_gates(module: &[u8]) -> Result<Vec<u8>> {
     let mut types: Vec<wp::FuncType> = Vec::new();
     let mut imports: Vec<u32> = Vec::new();
     let mut functions: Vec<u32> = Vec::new();
-    let mut exports: Vec<u32> = Vec::new();
+    let mut exports: Vec<(String, u32)> = Vec::new();
+    let mut reset = None;
     for payload in wp::Parser::new(0).parse_all(module) {
         match payload? {
             wp::Payload::TypeSection(section) => {
@@ -47,12 +53,18 @@ pub fn add_gates(module: &[u8]) -> Result<Vec<u8>> {
                 for export in section {
                     let export = export?;
                     if runs_programs(&export) {
-                        exports.push(export.index);
+                        exports.push((export.name.to_owned(), export.index));
+                    }
+                    if export.name == FORGET_DIRECTORIES {
+                        reset = Some(export.index);
                     }
                 }
             }
             _ => {}
         }
+    }
+    if let Some((_, rest)) = exports.iter_mut().find(|(name, _)| name.ends_with(REST)) {
+        *rest = reset.ok_or_else(|| anyhow!("the module does not export `{}`", FORGET_DIRECTORIES))?;
     }
     let defined = u32::try_from(imports.len() + functions.len())?;
     let mut gates = Gates { imports: u32::try_from(imports.len())?, defined };
@@ -62,7 +74,7 @@ pub fn add_gates(module: &[u8]) -> Result<Vec<u8>> {
     };
     let gated: Vec<(u32, bool)> = (0..gates.imports)
         .map(|index| (index, true))
-        .chain(exports.iter().map(|index| (*index, false)))
+        .chain(exports.iter().map(|(_, index)| (*index, false)))
         .collect();
 
     let mut output = we::Module::new();
@@ -85,11 +97,14 @@ pub fn add_gates(module: &[u8]) -> Result<Vec<u8>> {
                 let mut rewritten = we::ExportSection::new();
                 for export in section.clone() {
                     let export = export?;
-                    let index = match exports.iter().position(|index| *index == export.index) {
-                        Some(position) if runs_programs(&export) => {
-                            defined + gates.imports + u32::try_from(position)?
-                        }
-                        _ => export.index,
+                    // What follows a call of Python would undo what was not done.
+                    let follows = export.name.starts_with("cabi_post_") && export.name.ends_with(REST);
+                    if export.name == FORGET_DIRECTORIES || follows {
+                        continue;
+                    }
+                    let index = match exports.iter().position(|(name, _)| name == export.name) {
+                        Some(position) => defined + gates.imports + u32::try_from(position)?,
+                        None => export.index,
                     };
                     rewritten.export(export.name, export.kind.into(), index);
                 }
@@ -204,5 +219,30 @@ mod tests {
             let run = instance.get_typed_func::<i32, i32>(&mut store, name).unwrap();
             assert_eq!(run.call(&mut store, 41).unwrap(), 42, "{name}");
         }
+    }
+
+    #[test]
+    fn libc_takes_the_place_of_rest() {
+        let module = wat::parse_str(
+            r#"(module
+                (memory 1) (memory 1 1)
+                (global $reset (export "was reset") (mut i32) (i32.const 0))
+                (func $python unreachable)
+                (func $libc (global.set $reset (i32.const 1)))
+                (export "agentkernel:kernel/guest@0.1.0#rest" (func $python))
+                (export "cabi_post_agentkernel:kernel/guest@0.1.0#rest" (func $python))
+                (export "__wasilibc_reset_preopens" (func $libc))
+                (export "memory" (memory 0)))"#,
+        )
+        .unwrap();
+        let module = add_gates(&module).unwrap();
+        let engine = wasmtime::Engine::default();
+        let module = wasmtime::Module::new(&engine, module).unwrap();
+        let mut store = wasmtime::Store::new(&engine, ());
+        let instance = wasmtime::Linker::<()>::new(&engine).instantiate(&mut store, &module).unwrap();
+        let rest = instance.get_typed_func::<(), ()>(&mut store, "agentkernel:kernel/guest@0.1.0#rest");
+        rest.unwrap().call(&mut store, ()).unwrap();
+        assert!(instance.get_func(&mut store, "cabi_post_agentkernel:kernel/guest@0.1.0#rest").is_none());
+        assert_eq!(instance.get_global(&mut store, "was reset").unwrap().get(&mut store).i32(), Some(1));
     }
 }

@@ -9,7 +9,12 @@ use super::component::{BUILD_EXPORTS, Component, Import, Instance, Item, Referen
 use super::leak::Leaks;
 
 /// Functions of CPython and libc that the build calls; the finished component does not export them.
-pub const BUILD_FUNCTIONS: [&str; 2] = ["PyErr_SetInterruptEx", "__wasilibc_reset_preopens"];
+pub const BUILD_FUNCTIONS: [&str; 2] = [SET_INTERRUPT, FORGET_DIRECTORIES];
+
+/// CPython's way to make a signal pending.
+pub const SET_INTERRUPT: &str = "PyErr_SetInterruptEx";
+/// libc's way to let go of all file descriptors; the granted directories are asked for anew.
+pub const FORGET_DIRECTORIES: &str = "__wasilibc_reset_preopens";
 
 /// An item that a module instance defines: the instance, and the index in its module.
 pub type Definition = (usize, u32);

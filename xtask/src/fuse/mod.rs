@@ -31,7 +31,7 @@ use anyhow::{Context, Result, bail};
 use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding};
 
 pub use gates::add_gates;
-pub use link::BUILD_FUNCTIONS;
+pub use link::{FORGET_DIRECTORIES, SET_INTERRUPT};
 pub use rewrite::{add_safepoints, replace_memory};
 
 /// A component's one module.

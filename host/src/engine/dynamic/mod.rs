@@ -42,19 +42,32 @@ use super::Interrupt;
 pub(crate) struct Malformed(pub &'static str);
 
 /// Resources of one component instance that the caller has handles of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Handles {
+    /// The first handle. It is another one in each instance, so that a handle which a program kept over
+    /// the end of an instance, in a fork for example, is unknown and not that of something else.
+    first: u32,
     slots: Vec<Option<ResourceAny>>,
     free: Vec<u32>,
+}
+
+impl Default for Handles {
+    fn default() -> Self {
+        Handles { first: fastrand::u32(..), slots: Vec::new(), free: Vec::new() }
+    }
 }
 
 /// A caller cannot make the host hold more.
 const MAX_HANDLES: usize = 65_536;
 
 impl Handles {
+    fn position(&self, handle: u32) -> usize {
+        handle.wrapping_sub(self.first) as usize
+    }
+
     fn get(&self, handle: u32) -> Result<ResourceAny, Malformed> {
         self.slots
-            .get(handle as usize)
+            .get(self.position(handle))
             .copied()
             .flatten()
             .ok_or(Malformed("a handle that is closed or unknown"))
@@ -63,21 +76,23 @@ impl Handles {
     /// Forgets a handle, whose resource the caller then owns.
     pub fn take(&mut self, handle: u32) -> Result<ResourceAny, Malformed> {
         let resource = self.get(handle)?;
-        self.slots[handle as usize] = None;
+        let position = self.position(handle);
+        self.slots[position] = None;
         self.free.push(handle);
         Ok(resource)
     }
 
     fn add(&mut self, resource: ResourceAny) -> wasmtime::Result<u32> {
         if let Some(handle) = self.free.pop() {
-            self.slots[handle as usize] = Some(resource);
+            let position = self.position(handle);
+            self.slots[position] = Some(resource);
             return Ok(handle);
         }
         if self.slots.len() >= MAX_HANDLES {
             wasmtime::bail!("{MAX_HANDLES} resources are open, which is the limit");
         }
         self.slots.push(Some(resource));
-        Ok((self.slots.len() - 1) as u32)
+        Ok(self.first.wrapping_add((self.slots.len() - 1) as u32))
     }
 }
 

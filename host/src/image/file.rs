@@ -1,0 +1,162 @@
+//! Images in files.
+//!
+//! A file is a magic number, a version, a header in JSON with its length and SHA-256, and the pages that
+//! differ from the interpreter's own image, compressed with zstd: their numbers, then their content. The
+//! hashes find damage. They do not make a file of somebody else's safe to start from, and need not: what
+//! an image can do is what any program in the sandbox can do.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Content, Image, check_guest, check_tools, no_memory};
+use crate::engine::hex;
+use crate::kernel::Inner;
+use crate::tool::ToolMark;
+use crate::{Error, ErrorKind, Result};
+
+const MAGIC: &[u8; 8] = b"\x89AKIMG\r\n";
+const VERSION: u32 = 1;
+
+/// A longer header is none of ours.
+const HEADER_BYTES: u32 = 16 << 20;
+
+/// Bytes of a page and of its number.
+const PAGE: u64 = 4096 + 4;
+
+/// Speed matters more than the last percent.
+const LEVEL: i32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    guest: String,
+    memory_bytes: u64,
+    clock_ns: u64,
+    tools: Vec<ToolMark>,
+    pages: u64,
+    body_bytes: u64,
+    body_sha256: String,
+}
+
+pub(super) fn save(content: &Content, path: &Path) -> Result<()> {
+    let cannot = |error: io::Error| {
+        Error::new(ErrorKind::Image, format!("cannot write the image `{}`", path.display()))
+            .hint("check that its directory is there, can be written, and has space left")
+            .source(error)
+    };
+    let (pages, data) = content.memory.flat();
+    let mut body = zstd::Encoder::new(Vec::new(), LEVEL).map_err(cannot)?;
+    for page in &pages {
+        body.write_all(&page.to_le_bytes()).map_err(cannot)?;
+    }
+    body.write_all(&data).map_err(cannot)?;
+    let body = body.finish().map_err(cannot)?;
+    let header = Header {
+        guest: content.guest.clone(),
+        memory_bytes: content.memory.size() as u64,
+        clock_ns: u64::try_from(content.clock.as_nanos()).unwrap_or(u64::MAX),
+        tools: content.tools.to_vec(),
+        pages: pages.len() as u64,
+        body_bytes: body.len() as u64,
+        body_sha256: hex(&Sha256::digest(&body)),
+    };
+    let header = serde_json::to_vec(&header).map_err(|error| cannot(error.into()))?;
+    write(path, &header, &body).map_err(cannot)
+}
+
+fn write(path: &Path, header: &[u8], body: &[u8]) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".akimg-").tempfile_in(directory)?;
+    file.write_all(MAGIC)?;
+    file.write_all(&VERSION.to_le_bytes())?;
+    file.write_all(&u32::try_from(header.len()).map_err(io::Error::other)?.to_le_bytes())?;
+    file.write_all(&Sha256::digest(header))?;
+    file.write_all(header)?;
+    file.write_all(body)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+pub(super) fn load(kernel: &Inner, path: &Path) -> Result<Image> {
+    if !kernel.engine.owns_memory() {
+        return Err(no_memory(kernel));
+    }
+    let name = path.display();
+    let damaged = |what: &str| {
+        Error::new(ErrorKind::Image, format!("the image `{name}` {what}"))
+            .hint("make it anew; it was damaged, or is no image")
+    };
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged("is cut short"),
+        io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::Image, format!("there is no image `{name}`")).hint("check the path")
+        }
+        _ => Error::new(ErrorKind::Image, format!("cannot read the image `{name}`")).source(error),
+    };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut start = [0; 48];
+    file.read_exact(&mut start).map_err(unreadable)?;
+    let (magic, rest) = start.split_at(8);
+    let (version, rest) = rest.split_at(4);
+    let (length, sha256) = rest.split_at(4);
+    let number = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    if magic != MAGIC {
+        return Err(damaged("is not an image"));
+    }
+    if number(version) != VERSION {
+        let message =
+            format!("the image `{name}` has format {}, and this version reads {VERSION}", number(version));
+        return Err(Error::new(ErrorKind::Image, message).hint("use the version of AgentKernel that made it"));
+    }
+    if number(length) > HEADER_BYTES {
+        return Err(damaged("has a header that is too long"));
+    }
+    let mut header = vec![0; number(length) as usize];
+    file.read_exact(&mut header).map_err(unreadable)?;
+    if Sha256::digest(&header)[..] != *sha256 {
+        return Err(damaged("has another header than was written"));
+    }
+    let header: Header =
+        serde_json::from_slice(&header).map_err(|_| damaged("has a header that cannot be read"))?;
+    check_guest(kernel, &header.guest)?;
+    check_tools(kernel, &header.tools)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    if header.body_bytes > length
+        || header.memory_bytes > 1 << 32
+        || header.pages > header.memory_bytes / 4096
+    {
+        return Err(damaged("is cut short"));
+    }
+    let mut body = vec![0; header.body_bytes as usize];
+    file.read_exact(&mut body).map_err(unreadable)?;
+    if file.read(&mut [0]).map_err(unreadable)? != 0 {
+        return Err(damaged("is longer than was written"));
+    }
+    if hex(&Sha256::digest(&body)) != header.body_sha256 {
+        return Err(damaged("does not hold what was written"));
+    }
+    let (pages, data) = unpack(&body, header.pages).ok_or_else(|| damaged("cannot be decompressed"))?;
+    let memory = kernel.engine.thaw(header.memory_bytes as usize, &pages, data);
+    let memory = Arc::new(memory.ok_or_else(|| damaged("does not fit the interpreter's memory"))?);
+    let clock = Duration::from_nanos(header.clock_ns);
+    Ok(Image(Arc::new(Content { memory, clock, guest: header.guest, tools: header.tools.into() })))
+}
+
+/// The pages' numbers and their content, if there are as many as there should be.
+fn unpack(body: &[u8], pages: u64) -> Option<(Vec<u32>, Vec<u8>)> {
+    let mut decoder = zstd::Decoder::with_buffer(body).ok()?.take(pages * PAGE + 1);
+    let mut numbers = vec![0; pages as usize * 4];
+    decoder.read_exact(&mut numbers).ok()?;
+    let numbers =
+        numbers.chunks_exact(4).map(|one| u32::from_le_bytes([one[0], one[1], one[2], one[3]])).collect();
+    let mut data = Vec::with_capacity(pages as usize * 4096);
+    decoder.read_to_end(&mut data).ok()?;
+    (data.len() as u64 == pages * 4096).then_some((numbers, data))
+}

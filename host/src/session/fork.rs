@@ -1,0 +1,133 @@
+//! Copies of a session, and the way back to where it was.
+
+use super::keep::Point;
+use super::{Live, Session, SessionBuilder};
+use crate::image::Image;
+use crate::{Error, ErrorKind, Result, Workspace};
+
+impl Session {
+    /// The state of the interpreter as it is between two turns, to start other sessions from
+    /// ([`SessionBuilder::image`]) or to be written to a file. Its files are not part of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Held`] when the program holds what ends with its instance: an open file (named with
+    /// the line that opened it), a task that waits for a host call (named). [`ErrorKind::Image`] where the
+    /// host does not own the guest's memory, and in sessions that are recorded or replayed.
+    /// [`ErrorKind::SessionEnded`] when there is no state.
+    pub fn snapshot(&mut self) -> Result<Image> {
+        let Some(live) = &mut self.live else { return Err(self.ended()) };
+        live.check_keepable()?;
+        match live.let_go(&self.kernel, &self.interrupt) {
+            Ok(Ok(())) => {}
+            Ok(Err(held)) => return Err(is_held(&held)),
+            Err(error) => {
+                self.live = None;
+                return Err(error);
+            }
+        }
+        Image::new(&self.kernel, live.freeze()?, live.store.data().now())
+    }
+
+    /// A session of its own in the same state, with the same grants and limits. Both go on from here and
+    /// never see of each other what they do in memory.
+    ///
+    /// A temporary workspace is copied; a granted directory is the same for both. A budget of models is
+    /// shared. Random numbers begin anew in the fork, time goes on. Resources of tools are closed in it:
+    /// using one raises `ToolClosed`. Standard input is empty, and output is collected in the outcomes.
+    ///
+    /// ```
+    /// # fn main() -> agentkernel::Result<()> {
+    /// # let kernel = agentkernel::Kernel::new()?;
+    /// # if !kernel.info().host_owned_memory { return Ok(()) }
+    /// let mut session = kernel.session().start()?;
+    /// session.run_blocking("words = ['a']")?;
+    /// let mut fork = session.fork()?;
+    /// fork.run_blocking("words.append('b')")?;
+    /// assert_eq!(session.run_blocking("print(words)")?.stdout, b"['a']\n");
+    /// assert_eq!(fork.run_blocking("print(words)")?.stdout, b"['a', 'b']\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::snapshot`] and [`SessionBuilder::start`].
+    pub fn fork(&mut self) -> Result<Session> {
+        let image = self.snapshot()?;
+        let mut recipe = self.recipe.clone();
+        recipe.image = Some(image);
+        recipe.budget = self.budget.clone();
+        if recipe.plan.is_deterministic() {
+            self.forks += 1;
+            let place = recipe.at.as_deref().unwrap_or("1");
+            recipe.at = Some(format!("{place}/fork-{}", self.forks));
+        }
+        let is_temporary = matches!(recipe.grants.workspace, Workspace::Temporary);
+        let fork = SessionBuilder::again(&self.kernel, recipe).start()?;
+        if is_temporary && let (Some(from), Some(to)) = (&self.live, &fork.live) {
+            from.store.data().filesystem.copy_workspace(&to.store.data().filesystem)?;
+        }
+        Ok(fork)
+    }
+
+    /// Puts the session back to where it was before its last turn. Files, budgets and what tools have
+    /// done are not put back.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Held`] when there is nothing to go back to: no turn has run, the last one was taken back already, the
+    /// session was started without [`SessionBuilder::rollback`], or the program held open files before
+    /// its last turn.
+    pub fn rollback(&mut self) -> Result<()> {
+        let live = self.live.take().ok_or_else(|| self.ended())?;
+        let refused = match &live.point {
+            _ if !live.rollback => Some(live.cannot_go_back()),
+            _ if !live.is_configured => Some(nothing("no turn has run since it was there")),
+            Point::Lost(held) => Some(is_held(held)),
+            Point::Kept(_) => None,
+        };
+        if let Some(error) = refused {
+            self.live = Some(live);
+            return Err(error);
+        }
+        self.live = Some(live.go_back(&self.kernel, &self.interrupt)?);
+        Ok(())
+    }
+}
+
+impl Live {
+    fn check_keepable(&self) -> Result<()> {
+        if !self.memory.is_owned() {
+            return Err(Error::new(
+                ErrorKind::Image,
+                "the state of a session cannot be kept here: its memory is not the host's own",
+            )
+            .hint("this needs Linux, and a kernel without `metered` and `portable`"));
+        }
+        if self.store.data().tape.as_ref().is_some_and(|tape| tape.track.is_kept()) {
+            return Err(Error::new(
+                ErrorKind::Image,
+                "the state of a session that is recorded or replayed cannot be kept",
+            )
+            .hint("fork a session that is neither"));
+        }
+        Ok(())
+    }
+
+    fn cannot_go_back(&self) -> Error {
+        match self.check_keepable() {
+            Err(error) if !self.memory.is_owned() => error,
+            _ => nothing("it was started with `rollback(false)`"),
+        }
+    }
+}
+
+fn nothing(why: &str) -> Error {
+    Error::new(ErrorKind::Held, format!("the session cannot be put back: {why}"))
+}
+
+fn is_held(held: &[String]) -> Error {
+    let message = format!("the state cannot be kept while the program holds {}", held.join(", "));
+    Error::new(ErrorKind::Held, message).hint("close files (use `with`) and await tasks before the turn ends")
+}
