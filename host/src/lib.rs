@@ -70,6 +70,9 @@ pub use tool::{
     ToolItem, ToolKind, ToolLimits,
 };
 pub use turn::{Mode, Turn};
+pub use workspace::{
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -11,6 +11,8 @@ mod descriptor;
 mod error;
 mod files;
 mod listing;
+mod node;
+mod overlay;
 mod preopen;
 mod stream;
 mod temporary;
@@ -22,6 +24,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
+pub use overlay::{
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
+};
 pub use preopen::Access;
 pub(crate) use preopen::{Preopen, open_preopen};
 
@@ -119,17 +124,16 @@ impl FilesystemCtx {
     /// # Errors
     ///
     /// When it is not there.
-    pub fn workspace(&self, below: &std::path::Path) -> Result<Arc<cap_std::fs::Dir>> {
+    pub fn workspace(&self, below: &std::path::Path) -> Result<node::DirectoryNode> {
         let missing = |message: String| Error::new(ErrorKind::Grant, message);
         let workspace = self.preopens.first().ok_or_else(|| missing("there is no workspace".into()))?;
         let directory = workspace.directory()?;
         if below.as_os_str().is_empty() {
             return Ok(directory);
         }
-        let opened = directory.open_dir(below).map_err(|error| {
+        directory.directory(&below.to_string_lossy()).map_err(|error| {
             missing(format!("cannot open `{}` in the workspace", below.display())).source(error)
-        })?;
-        Ok(Arc::new(opened))
+        })
     }
 
     /// What the guest asked for since this was called last and was not granted: the path of a directory
