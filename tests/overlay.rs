@@ -76,7 +76,8 @@ fn over(files: &[(&str, &str)]) -> (TempDir, Overlay, Session) {
 
 #[test]
 fn the_directory_stays_as_it_is_until_changes_are_applied() {
-    let (directory, overlay, mut session) = over(&[("kept", "1\n"), ("changed", "a\nb\n"), ("gone/file", "x")]);
+    let (directory, overlay, mut session) =
+        over(&[("kept", "1\n"), ("changed", "a\nb\n"), ("gone/file", "x")]);
     fs::set_permissions(directory.path().join("root/changed"), fs::Permissions::from_mode(0o751)).unwrap();
     let before = snapshot(directory.path(), Path::new(""));
     let code = "
@@ -114,7 +115,10 @@ os.symlink('kept', 'link')
     assert!(overlay.diff().unwrap().changes.is_empty());
     assert_eq!(overlay.held_bytes(), 0);
     // The session goes on.
-    assert_eq!(answer(&mut session, "write('kept', '2'); [read('kept'), read('new/deep/file')]"), json!(["2", "y"]));
+    assert_eq!(
+        answer(&mut session, "write('kept', '2'); [read('kept'), read('new/deep/file')]"),
+        json!(["2", "y"])
+    );
     overlay.discard().unwrap();
     assert_eq!(answer(&mut session, "read('kept')"), json!("1\n"));
 }
@@ -132,7 +136,8 @@ fn what_changed_meanwhile_is_not_overwritten() {
     ] {
         let files = [("changed", "a"), ("gone/file", "x"), ("moved", "m"), ("kept", "k")];
         let (directory, overlay, mut session) = over(&files);
-        let code = "write('changed', 'b'); shutil.rmtree('gone'); write('new', 'n'); os.rename('moved', 'there'); 0";
+        let code =
+            "write('changed', 'b'); shutil.rmtree('gone'); write('new', 'n'); os.rename('moved', 'there'); 0";
         answer(&mut session, code);
         let root = directory.path().join("root");
         // What the overlay does not change may change.
@@ -218,7 +223,10 @@ fn forks_and_checkpoints_keep_and_drop_changes_together() {
     let inner = overlay.checkpoint();
     answer(&mut session, "os.rename('file', 'moved'); shutil.rmtree('d', True); os.mkdir('d'); 0");
     inner.roll_back();
-    assert_eq!(answer(&mut session, "[read('file'), sorted(os.listdir('.'))]"), json!(["1px", ["file", "one"]]));
+    assert_eq!(
+        answer(&mut session, "[read('file'), sorted(os.listdir('.'))]"),
+        json!(["1px", ["file", "one"]])
+    );
     overlay.apply().unwrap_err();
     overlay.discard().unwrap_err();
     drop(outer);
@@ -457,7 +465,12 @@ round((time.monotonic() - begun) * 1e6 / 5000, 2)";
             *time = time.min(answer(session, code).as_f64().unwrap());
         }
     }
-    println!("open and read a file: plain {} µs, overlay {} µs, {:.2}", times[0], times[1], times[1] / times[0]);
+    println!(
+        "open and read a file: plain {} µs, overlay {} µs, {:.2}",
+        times[0],
+        times[1],
+        times[1] / times[0]
+    );
     assert!(times[1] < times[0] * 2.5, "{times:?}");
     let begun = Instant::now();
     overlay.apply().unwrap();
@@ -476,8 +489,11 @@ write('a\\n+++ b', 'x\\n')
 0";
     answer(&mut session, code);
     let diff = overlay.diff().unwrap();
-    let told: Vec<_> =
-        diff.changes.iter().map(|change| (change.path.as_str(), change.text.is_some(), change.is_binary)).collect();
+    let told: Vec<_> = diff
+        .changes
+        .iter()
+        .map(|change| (change.path.as_str(), change.text.is_some(), change.is_binary))
+        .collect();
     let expected =
         [("a\n+++ b", true, false), ("binary", false, true), ("latin", false, true), ("long", false, false)];
     assert_eq!(told, expected);

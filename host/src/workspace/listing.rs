@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use cap_std::fs::ReadDir;
 
-use super::{Opened, overlay};
 use super::bindings::wasi::filesystem::types::{DescriptorType, DirectoryEntry};
 use super::descriptor::kind;
 use super::error::Result;
+use super::{Opened, overlay};
 
 /// A directory being listed.
 pub struct Listing {

@@ -77,14 +77,14 @@ impl Times {
 }
 
 impl FileNode {
-    pub fn len(&self) -> io::Result<u64> {
+    pub(super) fn len(&self) -> io::Result<u64> {
         Ok(match self {
             FileNode::Plain(file) => file.metadata()?.len(),
             FileNode::Overlaid(file) => file.metadata()?.len(),
         })
     }
 
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             FileNode::Plain(file) => file.read_at(buffer, offset),
             FileNode::Overlaid(file) => file.read_at(buffer, offset),
@@ -92,7 +92,7 @@ impl FileNode {
     }
 
     /// Writes at `offset`, or at the end.
-    pub fn write_at(&self, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
+    pub(super) fn write_at(&self, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
         match (self, offset) {
             (FileNode::Plain(file), Some(offset)) => file.write_at(bytes, offset),
             (FileNode::Plain(file), None) => files::append(file, bytes),
@@ -100,21 +100,21 @@ impl FileNode {
         }
     }
 
-    pub fn set_len(&self, size: u64) -> io::Result<()> {
+    pub(super) fn set_len(&self, size: u64) -> io::Result<()> {
         match self {
             FileNode::Plain(file) => file.set_len(size),
             FileNode::Overlaid(file) => file.set_len(size),
         }
     }
 
-    pub fn set_times(&self, times: Times) -> io::Result<()> {
+    pub(super) fn set_times(&self, times: Times) -> io::Result<()> {
         match self {
             FileNode::Plain(file) => file.try_clone()?.into_std().set_times(times.of_file()),
             FileNode::Overlaid(file) => file.set_times(times.of_file()),
         }
     }
 
-    pub fn sync(&self, data_only: bool) -> io::Result<()> {
+    pub(super) fn sync(&self, data_only: bool) -> io::Result<()> {
         match self {
             FileNode::Plain(file) if data_only => file.sync_data(),
             FileNode::Plain(file) => file.sync_all(),
@@ -122,7 +122,7 @@ impl FileNode {
         }
     }
 
-    pub fn status(&self) -> io::Result<Status> {
+    pub(super) fn status(&self) -> io::Result<Status> {
         match self {
             FileNode::Plain(file) => Ok(Status::of(&file.metadata()?)),
             FileNode::Overlaid(file) => file.status().map(Into::into),
@@ -144,7 +144,7 @@ fn metadata_at(directory: &Dir, path: &str, follow: bool) -> Result<Metadata> {
 }
 
 impl DirectoryNode {
-    pub fn open(&self, path: &str, how: &How, budget: &Budget) -> Result<Node> {
+    pub(super) fn open(&self, path: &str, how: &How, budget: &Budget) -> Result<Node> {
         match self {
             DirectoryNode::Plain(directory) => open(directory, path, how, budget),
             DirectoryNode::Overlaid(directory) => Ok(match directory.open(path, how, budget)? {
@@ -155,35 +155,35 @@ impl DirectoryNode {
     }
 
     /// A directory below it.
-    pub fn directory(&self, path: &str) -> io::Result<Self> {
+    pub(super) fn directory(&self, path: &str) -> io::Result<Self> {
         Ok(match self {
             DirectoryNode::Plain(directory) => DirectoryNode::Plain(Arc::new(directory.open_dir(path)?)),
             DirectoryNode::Overlaid(directory) => DirectoryNode::Overlaid(directory.directory(path)?),
         })
     }
 
-    pub fn create_directory(&self, path: &str) -> io::Result<()> {
+    pub(super) fn create_directory(&self, path: &str) -> io::Result<()> {
         match self {
             DirectoryNode::Plain(directory) => directory.create_dir(path),
             DirectoryNode::Overlaid(directory) => directory.create_directory(path),
         }
     }
 
-    pub fn remove_directory(&self, path: &str) -> io::Result<()> {
+    pub(super) fn remove_directory(&self, path: &str) -> io::Result<()> {
         match self {
             DirectoryNode::Plain(directory) => directory.remove_dir(path),
             DirectoryNode::Overlaid(directory) => directory.remove_directory(path),
         }
     }
 
-    pub fn remove_file(&self, path: &str) -> io::Result<()> {
+    pub(super) fn remove_file(&self, path: &str) -> io::Result<()> {
         match self {
             DirectoryNode::Plain(directory) => directory.remove_file_or_symlink(path),
             DirectoryNode::Overlaid(directory) => directory.remove_file(path),
         }
     }
 
-    pub fn read_link(&self, path: &str) -> Result<String> {
+    pub(super) fn read_link(&self, path: &str) -> Result<String> {
         match self {
             DirectoryNode::Plain(directory) => {
                 let target = directory.read_link(path)?.into_os_string();
@@ -194,21 +194,21 @@ impl DirectoryNode {
     }
 
     /// Where a link leads as far as that is told, if there is one.
-    pub fn link_target(&self, path: &str) -> Option<PathBuf> {
+    pub(super) fn link_target(&self, path: &str) -> Option<PathBuf> {
         match self {
             DirectoryNode::Plain(directory) => directory.read_link(path).ok(),
             DirectoryNode::Overlaid(directory) => directory.read_link(path).ok().map(PathBuf::from),
         }
     }
 
-    pub fn symlink(&self, target: &str, path: &str) -> io::Result<()> {
+    pub(super) fn symlink(&self, target: &str, path: &str) -> io::Result<()> {
         match self {
             DirectoryNode::Plain(directory) => directory.symlink(target, path),
             DirectoryNode::Overlaid(directory) => directory.symlink(target, path),
         }
     }
 
-    pub fn rename(&self, old: &str, to: &Self, new: &str) -> io::Result<()> {
+    pub(super) fn rename(&self, old: &str, to: &Self, new: &str) -> io::Result<()> {
         match (self, to) {
             (DirectoryNode::Plain(from), DirectoryNode::Plain(to)) => from.rename(old, to, new),
             (DirectoryNode::Overlaid(from), DirectoryNode::Overlaid(to)) => from.rename(old, to, new),
@@ -216,7 +216,7 @@ impl DirectoryNode {
         }
     }
 
-    pub fn hard_link(&self, old: &str, to: &Self, new: &str) -> io::Result<()> {
+    pub(super) fn hard_link(&self, old: &str, to: &Self, new: &str) -> io::Result<()> {
         match (self, to) {
             (DirectoryNode::Plain(from), DirectoryNode::Plain(to)) => from.hard_link(old, to, new),
             (DirectoryNode::Overlaid(from), DirectoryNode::Overlaid(to)) => from.hard_link(old, to, new),
@@ -224,28 +224,28 @@ impl DirectoryNode {
         }
     }
 
-    pub fn entries(&self) -> io::Result<Entries> {
+    pub(super) fn entries(&self) -> io::Result<Entries> {
         Ok(match self {
             DirectoryNode::Plain(directory) => Entries::Plain(directory.entries()?),
             DirectoryNode::Overlaid(directory) => Entries::Overlaid(directory.entries()?),
         })
     }
 
-    pub fn status(&self) -> io::Result<Status> {
+    pub(super) fn status(&self) -> io::Result<Status> {
         match self {
             DirectoryNode::Plain(directory) => Ok(Status::of(&directory.dir_metadata()?)),
             DirectoryNode::Overlaid(directory) => directory.status().map(Into::into),
         }
     }
 
-    pub fn status_at(&self, path: &str, follow: bool) -> Result<Status> {
+    pub(super) fn status_at(&self, path: &str, follow: bool) -> Result<Status> {
         Ok(match self {
             DirectoryNode::Plain(directory) => Status::of(&metadata_at(directory, path, follow)?),
             DirectoryNode::Overlaid(directory) => directory.status_at(path, follow)?.into(),
         })
     }
 
-    pub fn set_times(&self, times: Times) -> io::Result<()> {
+    pub(super) fn set_times(&self, times: Times) -> io::Result<()> {
         match self {
             DirectoryNode::Plain(directory) => {
                 directory.try_clone()?.into_std_file().set_times(times.of_file())
@@ -256,7 +256,7 @@ impl DirectoryNode {
         }
     }
 
-    pub fn set_times_at(&self, path: &str, follow: bool, times: Times) -> Result<()> {
+    pub(super) fn set_times_at(&self, path: &str, follow: bool, times: Times) -> Result<()> {
         let directory = match self {
             DirectoryNode::Plain(directory) => directory,
             DirectoryNode::Overlaid(directory) => {
@@ -276,7 +276,7 @@ impl DirectoryNode {
     }
 
     /// An overlay writes nothing that a sync could wait for.
-    pub fn sync(&self, data_only: bool) -> io::Result<()> {
+    pub(super) fn sync(&self, data_only: bool) -> io::Result<()> {
         match self {
             DirectoryNode::Plain(directory) if data_only => {
                 directory.try_clone()?.into_std_file().sync_data()

@@ -196,11 +196,9 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn sync_data(&mut self, handle: Handle) -> Settled<()> {
-        settle((|| {
-            match &self.get(&handle)?.node {
-                Node::File(file) => Ok(file.sync(true)?),
-                Node::Directory(directory) => Ok(directory.sync(true)?),
-            }
+        settle((|| match &self.get(&handle)?.node {
+            Node::File(file) => Ok(file.sync(true)?),
+            Node::Directory(directory) => Ok(directory.sync(true)?),
         })())
     }
 
@@ -257,11 +255,9 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn sync(&mut self, handle: Handle) -> Settled<()> {
-        settle((|| {
-            match &self.get(&handle)?.node {
-                Node::File(file) => Ok(file.sync(false)?),
-                Node::Directory(directory) => Ok(directory.sync(false)?),
-            }
+        settle((|| match &self.get(&handle)?.node {
+            Node::File(file) => Ok(file.sync(false)?),
+            Node::Directory(directory) => Ok(directory.sync(false)?),
         })())
     }
 

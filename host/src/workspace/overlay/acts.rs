@@ -140,7 +140,7 @@ impl OpenDirectory {
         self.overlay.node(inner, parent, name, &found).map(drop)
     }
 
-    pub fn open(&self, path: &str, how: &How, budget: &Budget) -> Result<Opened> {
+    pub(in super::super) fn open(&self, path: &str, how: &How, budget: &Budget) -> Result<Opened> {
         let overlay = &self.overlay;
         let mut inner = overlay.lock();
         let exclusive = how.create && how.exclusive;
@@ -312,7 +312,11 @@ impl OpenDirectory {
     pub fn read_link(&self, path: &str) -> io::Result<String> {
         let inner = self.overlay.lock();
         let target = self.walk(&inner, path, false)?;
-        let link = match self.at(&target)? {
+        let found = self.at(&target)?;
+        if target.slash && self.overlay.kind(&inner, &found)? != Kind::Directory {
+            return errno(Errno::NOTDIR);
+        }
+        let link = match found {
             Found::Lower(path, metadata) if metadata.is_symlink() => self.overlay.lower.link(&path)?,
             Found::Node(id) => match inner.state.nodes.get(&id).map(|node| &**node) {
                 Some(Node::Link(link)) => link.target.clone(),

@@ -42,7 +42,8 @@ impl Overlay {
         let shared = &self.0;
         let mut inner = shared.lock();
         shared.no_checkpoint(&inner, "applied")?;
-        let cannot = |error| failed(&format!("change the directory `{}`", shared.lower.path.display()), error);
+        let cannot =
+            |error| failed(&format!("change the directory `{}`", shared.lower.path.display()), error);
         let _lock = shared.lower.lock().map_err(cannot)?;
         recover_locked(&shared.lower).map_err(cannot)?;
         let plan = shared.plan(&inner)?;
@@ -68,7 +69,9 @@ impl Overlay {
             Some(log) => log.applying(&journal.name),
             None => Ok(()),
         };
-        let done = begun.and_then(|()| stage.begin(&journal)).and_then(|()| stage.perform(&shared.lower, &journal.steps));
+        let done = begun
+            .and_then(|()| stage.begin(&journal))
+            .and_then(|()| stage.perform(&shared.lower, &journal.steps));
         if let Err(error) = done {
             stage.undo(&shared.lower, &journal.steps).map_err(cannot)?;
             if let Some(log) = &mut inner.log {
@@ -118,11 +121,15 @@ impl Shared {
         let directory = &stage.directory;
         for (path, make) in &plan.make {
             match make {
-                Make::Directory(_) => directory.create_dir(path)?,
+                Make::Directory => directory.create_dir(path)?,
                 Make::Same(first) => directory.hard_link(first, directory, path)?,
                 Make::Link(link) => {
                     directory.symlink_contents(&link.target, path)?;
-                    directory.set_symlink_times(path, Some(time(link.accessed)), Some(time(link.modified)))?;
+                    directory.set_symlink_times(
+                        path,
+                        Some(time(link.accessed)),
+                        Some(time(link.modified)),
+                    )?;
                 }
                 Make::File(file) => self.prepare_file(inner, stage, path, file)?,
             }

@@ -201,7 +201,8 @@ impl Looking<'_> {
                     Data::Lower(path) => path,
                     Data::Blob(number) => {
                         let blob = self.state.blobs.get(number);
-                        let size = blob.map(|blob| blob.metadata()).transpose()?.map_or(0, |found| found.len());
+                        let size =
+                            blob.map(|blob| blob.metadata()).transpose()?.map_or(0, |found| found.len());
                         return Ok(Some(Object { kind: ObjectKind::File, size }));
                     }
                 },
@@ -243,7 +244,9 @@ impl Looking<'_> {
                 self.changes.push(change(ChangeKind::Added, None));
                 self.text(&None, &view)?;
             }
-            (Some(one), Some(other)) if one.kind != other.kind => self.changes.push(change(ChangeKind::TypeChanged, None)),
+            (Some(one), Some(other)) if one.kind != other.kind => {
+                self.changes.push(change(ChangeKind::TypeChanged, None))
+            }
             (Some(one), Some(_)) => {
                 if base.is_some() && base == below {
                     return self.entries(&path, base.as_ref(), &view);

@@ -53,7 +53,14 @@ impl Drop for OpenFile {
 
 impl OpenFile {
     /// A file with a content, which may be written only if it `is_owned`.
-    pub fn new(overlay: &Arc<Shared>, id: Id, file: File, blob: Option<u64>, is_owned: bool, of: Identity) -> Self {
+    pub fn new(
+        overlay: &Arc<Shared>,
+        id: Id,
+        file: File,
+        blob: Option<u64>,
+        is_owned: bool,
+        of: Identity,
+    ) -> Self {
         let generation = overlay.generation.load(Ordering::Relaxed);
         let written = if is_owned { generation } else { u64::MAX };
         let file = Arc::new(file);

@@ -70,7 +70,8 @@ pub fn now() -> Time {
 }
 
 pub fn time_of(time: io::Result<cap_std::time::SystemTime>) -> Time {
-    let since = time.ok().and_then(|time| time.into_std().duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    let since =
+        time.ok().and_then(|time| time.into_std().duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     Time(since.as_secs(), since.subsec_nanos())
 }
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::temporary::flatten;
-use super::lower::{Lower, STAGE};
+use super::lower::{Lower, STAGE, options};
 use super::plan::Step;
 use super::store::tell_applied;
 use crate::{Error, ErrorKind, Result};
@@ -45,7 +45,7 @@ pub struct DirectoryLock(#[allow(dead_code)] std::fs::File);
 
 impl Lower {
     pub fn lock(&self) -> io::Result<DirectoryLock> {
-        let file = self.directory.open_dir(".")?.into_std_file();
+        let file = self.read("")?.into_std();
         file.lock()?;
         Ok(DirectoryLock(file))
     }
@@ -70,7 +70,9 @@ impl Lower {
 fn exists(directory: &Dir, path: &str) -> io::Result<Option<Metadata>> {
     match directory.symlink_metadata(path) {
         Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -210,7 +212,7 @@ impl Stage {
 
 /// Directories are synced where the system can.
 fn sync(directory: &Dir, path: &str) {
-    let _ = directory.open_dir(path).and_then(|directory| directory.into_std_file().sync_all());
+    let _ = directory.open_with(path, &options(true, false)).and_then(|directory| directory.sync_all());
 }
 
 /// Finishes or undoes what a killed process left half done in the directory.
@@ -223,7 +225,8 @@ pub fn recover(lower: &Lower) -> Result<()> {
         return Ok(());
     }
     let failed = |error: io::Error| {
-        let message = format!("an unfinished change of `{}` can neither be finished nor undone", lower.path.display());
+        let message =
+            format!("an unfinished change of `{}` can neither be finished nor undone", lower.path.display());
         Error::new(ErrorKind::System, message)
             .hint("make its directories writable, and put back what was moved meanwhile")
             .source(error)

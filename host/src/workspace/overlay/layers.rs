@@ -148,7 +148,9 @@ impl Checkpoint {
         let mut inner = overlay.lock();
         let Some(at) = inner.checkpoints.iter().position(|saved| saved.serial == self.serial) else {
             let message = "the checkpoint is over: one before it was committed or rolled back";
-            return Err(Error::new(ErrorKind::Grant, message).hint("end checkpoints in the order of their nesting"));
+            return Err(
+                Error::new(ErrorKind::Grant, message).hint("end checkpoints in the order of their nesting")
+            );
         };
         let Inner { log, buffer, overflowed, state, .. } = &mut *inner;
         if at == 0

@@ -4,7 +4,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use cap_fs_ext::{DirExt, FollowSymlinks, MetadataExt, OpenOptionsFollowExt, OpenOptionsMaybeDirExt};
+use cap_fs_ext::{
+    DirExt, FollowSymlinks, MetadataExt, OpenOptionsFollowExt, OpenOptionsMaybeDirExt, OpenOptionsSyncExt,
+};
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, ReadDir};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -116,7 +118,11 @@ impl Lower {
     }
 
     pub fn list(&self, path: &str) -> io::Result<ReadDir> {
-        if path.is_empty() { self.directory.entries() } else { self.directory.open_dir_nofollow(path)?.entries() }
+        if path.is_empty() {
+            self.directory.entries()
+        } else {
+            self.directory.open_dir_nofollow(path)?.entries()
+        }
     }
 
     /// Where a link leads; an absolute path too.

@@ -30,13 +30,13 @@ use std::sync::{Arc, Mutex};
 
 pub(super) use acts::Opened;
 pub use diff::{Change, ChangeKind, Diff, Object, ObjectKind};
-pub(super) use handles::{OpenDirectory, OpenFile};
 use handles::Place;
+pub(super) use handles::{OpenDirectory, OpenFile};
 use inner::{Inner, Shared};
 pub use layers::Checkpoint;
-pub use plan::{Conflict, ConflictKind};
 pub(super) use listing::Entries;
 use lower::Lower;
+pub use plan::{Conflict, ConflictKind};
 use state::{Node, ROOT, State};
 use store::{Loaded, Log, Store};
 
@@ -82,7 +82,10 @@ impl Eq for Overlay {}
 
 impl fmt::Debug for Overlay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overlay").field("directory", &self.0.lower.path).field("layers", &self.0.layers).finish()
+        f.debug_struct("Overlay")
+            .field("directory", &self.0.lower.path)
+            .field("layers", &self.0.layers)
+            .finish()
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inner::Shared;
 use super::lower::{STAGE, Seen};
-use super::state::{Data, Directory, File, Id, Link, Node, ROOT, State, join};
+use super::state::{Data, File, Id, Link, Node, ROOT, State, join};
 
 /// A path that is longer cannot be named at once.
 const PATH_BYTES: usize = 4000;
@@ -29,7 +29,7 @@ pub enum Step {
 
 /// Something new, which is made in the stage first.
 pub enum Make {
-    Directory(Directory),
+    Directory,
     File(File),
     Link(Link),
     /// Another name of what was made before.
@@ -161,7 +161,8 @@ impl Planner<'_> {
             let base = child.and_then(|child| state.base(child));
             let is_here = base.is_some() && base == below.as_deref();
             if let (Some(below), false) = (&below, is_here) {
-                let replaced = child.is_some() && *below == path;
+                let takes_its_place = child.is_some_and(|child| state.directory(child).is_none());
+                let replaced = takes_its_place && *below == path;
                 self.out(below, replaced)?;
             }
             let Some(child) = *child else { continue };
@@ -191,10 +192,7 @@ impl Planner<'_> {
                     };
                     let make = match (&**node, self.made.get(&child)) {
                         (_, Some(first)) => Make::Same(first.clone()),
-                        (Node::Directory(directory), _) => Make::Directory(Directory {
-                            entries: BTreeMap::new(),
-                            ..directory.clone()
-                        }),
+                        (Node::Directory(_), _) => Make::Directory,
                         (Node::File(file), _) => Make::File(file.clone()),
                         (Node::Link(link), _) => Make::Link(link.clone()),
                     };

@@ -276,10 +276,6 @@ impl Log {
         Ok(Log { directory, file, header, length, needed: length, _lock: lock })
     }
 
-    pub fn name(&self) -> &str {
-        &self.header.name
-    }
-
     /// Replaces the log by one that only has this state.
     pub fn rewrite(&mut self, state: &State) -> io::Result<()> {
         let (directory, lock) = (self.directory.try_clone()?, self._lock.try_clone()?);

@@ -258,7 +258,8 @@ impl Shared {
         for entry in self.lower.list(base)? {
             let name = entry?.file_name();
             let is_gone = name.to_str().is_some_and(|name| {
-                entries.is_some_and(|entries| entries.contains_key(name)) || join(base, name) == super::lower::STAGE
+                entries.is_some_and(|entries| entries.contains_key(name))
+                    || join(base, name) == super::lower::STAGE
             });
             if !is_gone {
                 return Ok(false);
