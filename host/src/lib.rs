@@ -83,6 +83,10 @@ struct Readme;
 struct Replay;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/overlays.md")]
+struct Overlays;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/embedding.md")]
 struct Embedding;
 
