@@ -11,8 +11,8 @@ use super::Overlay;
 use super::inner::{Inner, Shared, copy};
 use super::journal::{Journal, Stage, recover_locked};
 use super::layers::failed;
-use super::plan::{Conflict, ConflictKind, Make, Plan, is_lower};
-use super::state::{self, Data, Time};
+use super::plan::{Conflict, ConflictKind, Make, Plan, Step, is_lower};
+use super::state::{self, Data, Op, Time};
 use crate::{Error, ErrorKind, Result};
 
 /// Conflicts that an error names.
@@ -77,6 +77,7 @@ impl Overlay {
             if let Some(log) = &mut inner.log {
                 log.not_applied().map_err(cannot)?;
             }
+            shared.look_again(&mut inner, &journal.steps).map_err(cannot)?;
             stage.remove();
             return Err(cannot(error));
         }
@@ -112,12 +113,25 @@ impl Overlay {
 }
 
 impl Shared {
-    fn plan(&self, inner: &Inner) -> Result<Plan> {
+    pub fn plan(&self, inner: &Inner) -> Result<Plan> {
         Plan::new(self, &inner.state).map_err(|error| failed("compare the overlay with its directory", error))
     }
 
+    /// Notes how objects look that were taken out and put back, which changed their status.
+    pub fn look_again(&self, inner: &mut Inner, steps: &[Step]) -> io::Result<()> {
+        let mut ops = Vec::new();
+        for step in steps {
+            if let Step::Out { path, .. } = step
+                && let Some(found) = self.lower.stat(path)?
+            {
+                ops.push(Op::Seen(path.clone(), self.lower.look(path, &found)?));
+            }
+        }
+        inner.change(ops)
+    }
+
     /// Makes all that is new in the stage.
-    fn prepare(&self, inner: &Inner, stage: &Stage, plan: &Plan) -> io::Result<()> {
+    pub fn prepare(&self, inner: &Inner, stage: &Stage, plan: &Plan) -> io::Result<()> {
         let directory = &stage.directory;
         for (path, make) in &plan.make {
             match make {

@@ -19,10 +19,12 @@ use super::plan::Step;
 use super::store::tell_applied;
 use crate::{Error, ErrorKind, Result};
 
-const JOURNAL: &str = "journal";
+pub const JOURNAL: &str = "journal";
 const NEW_JOURNAL: &str = "journal.new";
 /// A journal whose steps are to be undone.
-const UNDO: &str = "undo";
+pub const UNDO: &str = "undo";
+/// There as soon as all is taken out.
+const ALL_OUT: &str = "all-out";
 
 #[derive(Serialize, Deserialize)]
 pub struct Journal {
@@ -117,11 +119,25 @@ impl Stage {
 
     /// Does all steps that are not done.
     pub fn perform(&self, lower: &Lower, steps: &[Step]) -> io::Result<()> {
-        for step in steps {
-            self.step(lower, step)?;
-        }
+        self.perform_first(lower, steps, usize::MAX)?;
         self.sync(lower, steps);
         Ok(())
+    }
+
+    /// Does the first steps. Nothing is put in before all is taken out and that is noted: what has left
+    /// the stage again could not be told from what was never there.
+    pub fn perform_first(&self, lower: &Lower, steps: &[Step], count: usize) -> io::Result<()> {
+        let outs = steps.iter().take_while(|step| matches!(step, Step::Out { .. })).count();
+        if exists(&self.directory, ALL_OUT)?.is_none() {
+            for step in &steps[..outs.min(count)] {
+                self.step(lower, step)?;
+            }
+            if count < outs {
+                return Ok(());
+            }
+            self.directory.create(ALL_OUT)?;
+        }
+        steps[outs..].iter().take(count.saturating_sub(outs)).try_for_each(|step| self.step(lower, step))
     }
 
     fn step(&self, lower: &Lower, step: &Step) -> io::Result<()> {
@@ -156,13 +172,19 @@ impl Stage {
             sync(&self.directory, ".");
         }
         let (directory, stage) = (&lower.directory, &self.directory);
+        if exists(stage, ALL_OUT)?.is_some() {
+            for step in steps.iter().rev() {
+                if let Step::In { from, path } = step
+                    && exists(stage, from)?.is_none()
+                {
+                    directory.rename(path, stage, from)?;
+                }
+            }
+            stage.remove_file(ALL_OUT)?;
+        }
         for step in steps.iter().rev() {
             match step {
-                Step::In { from, path } => {
-                    if exists(stage, from)?.is_none() {
-                        directory.rename(path, stage, from)?;
-                    }
-                }
+                Step::In { .. } => {}
                 Step::Out { path, to, .. } => {
                     let Some(kept) = exists(stage, to)? else { continue };
                     let there = exists(directory, path)?;

@@ -141,7 +141,8 @@ impl Lower {
         let changed = (metadata.ctime(), metadata.ctime_nsec());
         let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let recent = changed.0 >= (age.saturating_sub(RECENT).as_secs() as i64);
-        let sha256 = if recent && metadata.is_file() { Some(self.digest(path)?) } else { None };
+        let tells = metadata.is_symlink() || recent && metadata.is_file();
+        let sha256 = if tells { Some(self.digest(path, metadata)?) } else { None };
         Ok(Seen::Other {
             device,
             inode,
@@ -152,41 +153,39 @@ impl Lower {
         })
     }
 
-    /// Whether an object looks as it did.
+    /// Whether an object looks as it did. If only its status was changed, its content tells, where that is known.
     pub fn is_as_seen(&self, path: &str, seen: &Seen) -> io::Result<bool> {
-        let Some(metadata) = self.stat(path)? else { return Ok(false) };
-        let now = self.look(path, &metadata)?;
-        Ok(match (seen, now) {
-            (Seen::Other { sha256: Some(then), .. }, Seen::Other { sha256: None, .. }) => {
-                *then == self.digest(path)? && same_but_digest(seen, &self.look(path, &metadata)?)
-            }
-            (seen, now) => match seen {
-                Seen::Other { sha256: None, .. } => same_but_digest(seen, &now),
-                _ => *seen == now,
-            },
-        })
+        let Some(found) = self.stat(path)? else { return Ok(false) };
+        let (sha256, then) = match seen {
+            Seen::Directory { .. } => return Ok(*seen == self.look(path, &found)?),
+            Seen::Other { sha256, changed, .. } => (sha256, changed),
+        };
+        let Seen::Other { device, inode, size, modified, changed, .. } = self.look(path, &found)? else {
+            return Ok(false);
+        };
+        let now = Seen::Other { device, inode, size, modified, changed: *then, sha256: sha256.clone() };
+        Ok(now == *seen
+            && match sha256 {
+                Some(sha256) => *sha256 == self.digest(path, &found)?,
+                None => changed == *then,
+            })
     }
 
-    fn digest(&self, path: &str) -> io::Result<String> {
-        let mut file = self.read(path)?;
+    /// Of a file's content, or of where a link leads.
+    fn digest(&self, path: &str, found: &Metadata) -> io::Result<String> {
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                read => hash.update(&buffer[..read]),
+        if found.is_symlink() {
+            hash.update(self.link(path)?);
+        } else {
+            let mut file = self.read(path)?;
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => break,
+                    read => hash.update(&buffer[..read]),
+                }
             }
         }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
-}
-
-fn same_but_digest(one: &Seen, other: &Seen) -> bool {
-    let plain = |seen: &Seen| match seen.clone() {
-        Seen::Other { device, inode, size, modified, changed, .. } => {
-            Seen::Other { device, inode, size, modified, changed, sha256: None }
-        }
-        seen => seen,
-    };
-    plain(one) == plain(other)
 }

@@ -155,9 +155,7 @@ impl State {
                     directory.modified = Some(time);
                 }
             }
-            Op::Seen(path, seen) => {
-                self.seen.entry(path).or_insert(seen);
-            }
+            Op::Seen(path, seen) => drop(self.seen.insert(path, seen)),
         }
     }
 

@@ -317,13 +317,16 @@ impl Log {
     }
 }
 
-/// Tells the owner of layers, wherever it is, that its changes are in the directory.
+/// Tells the owner of layers, wherever it is, that its changes are in the directory. Nothing is written where
+/// no `apply` of that name was begun: a journal may be somebody's forgery.
 pub fn tell_applied(layers: &Path, name: &str) -> io::Result<()> {
     let directory = match Dir::open_ambient_dir(layers, cap_std::ambient_authority()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    if !directory.exists(LOG) {
+    let Ok(log) = directory.read(LOG) else { return Ok(()) };
+    let line = serde_json::to_vec(&Line::Applying(name.to_owned()))?;
+    if !log.split(|byte| *byte == b'\n').any(|there| there == line) {
         return Ok(());
     }
     let temporary = format!("{APPLIED}.new");

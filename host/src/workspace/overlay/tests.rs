@@ -446,3 +446,85 @@ proptest! {
         check(&steps);
     }
 }
+
+/// Changes of all kinds that `apply` knows.
+fn changed(lower: &Path) -> Overlay {
+    prepare(lower);
+    let overlay = Overlay::over(lower).unwrap();
+    let mut side = Side::over(&overlay);
+    let text = |path: &str| Step::Write(path.into(), "new".into());
+    let rename = |old: &str, new: &str| Step::Rename(old.into(), new.into());
+    for step in [
+        text("b"),
+        text("a/b/a"),
+        rename("c", "t"),
+        rename("a", "c"),
+        rename("t", "a"),
+        rename("c/b", "a/d/b"),
+        Step::Unlink("é".into()),
+        Step::MakeDirectory("é".into()),
+        Step::MakeDirectory("é/in".into()),
+        text("é/in/f"),
+        Step::HardLink("é/in/f".into(), "a/linked".into()),
+        rename("c/c", "é/c"),
+        Step::Symlink("b".into(), "é/link".into()),
+        Step::Unlink("in".into()),
+        text("in"),
+    ] {
+        side.perform(&step).unwrap_or_else(|error| panic!("{step:?}: {error:?}"));
+    }
+    overlay
+}
+
+/// An `apply` of which `count` steps are done, and what is to be done in all.
+fn stopped(overlay: &Overlay, count: usize) -> (journal::Stage, journal::Journal) {
+    let inner = overlay.0.lock();
+    let plan = overlay.0.plan(&inner).unwrap();
+    assert_eq!(plan.conflicts, []);
+    let stage = journal::Stage::new(&overlay.0.lower).unwrap();
+    overlay.0.prepare(&inner, &stage, &plan).unwrap();
+    let journal = journal::Journal { name: "0".into(), layers: None, steps: plan.steps };
+    stage.begin(&journal).unwrap();
+    stage.perform_first(&overlay.0.lower, &journal.steps, count).unwrap();
+    (stage, journal)
+}
+
+#[test]
+fn an_apply_that_stops_anywhere_is_finished_or_undone() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = |name: String| {
+        let path = parent.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let whole = directory("whole".into());
+    let overlay = changed(&whole);
+    let before = contents(&whole);
+    let steps = overlay.0.plan(&overlay.0.lock()).unwrap().steps.len();
+    overlay.apply().unwrap();
+    let after = contents(&whole);
+    assert!(steps > 10 && before != after);
+    for count in 0..=steps {
+        let finished = directory(format!("finished{count}"));
+        drop(stopped(&changed(&finished), count));
+        drop(Overlay::over(&finished).unwrap());
+        assert_eq!(contents(&finished), after, "{count} of {steps} steps");
+
+        let undone = directory(format!("undone{count}"));
+        let overlay = changed(&undone);
+        let (stage, journal) = stopped(&overlay, count);
+        stage.undo(&overlay.0.lower, &journal.steps).unwrap();
+        assert_eq!(contents(&undone), before, "{count} of {steps} steps");
+        // Killed while it undoes them, it goes on so.
+        stage.perform_first(&overlay.0.lower, &journal.steps, count / 2).unwrap();
+        assert!(stage.directory.exists(journal::UNDO) && !stage.directory.exists(journal::JOURNAL));
+        drop(stage);
+        drop(Overlay::over(&undone).unwrap());
+        assert_eq!(contents(&undone), before, "{count} of {steps} steps");
+        assert_eq!(overlay.conflicts().unwrap(), []);
+        overlay.apply().unwrap();
+        assert_eq!(contents(&undone), after, "{count} of {steps} steps");
+    }
+    let left = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().contains("apply")));
+}
