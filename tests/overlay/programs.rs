@@ -94,7 +94,8 @@ import zipfile, tarfile
 with zipfile.ZipFile('z.zip', 'w') as file: file.write('text'); file.write('a/one')
 shutil.unpack_archive('z.zip', 'out')
 with tarfile.open('t.tar', 'w') as file: file.add('a', filter=lambda info: info if info.isreg() or info.isdir() else None)
-[read('out/text'), read('out/a/one'), sorted(tarfile.open('t.tar').getnames())]"),
+names = sorted(tarfile.open('t.tar').getnames()); os.unlink('z.zip'); os.unlink('t.tar')
+[read('out/text'), read('out/a/one'), names]"),
 ];
 
 fn prepare(root: &Path) {
@@ -112,7 +113,6 @@ fn prepare(root: &Path) {
     }
     symlink("loop", root.join("loop")).unwrap();
     symlink("a/../text", root.join("inside")).unwrap();
-    symlink("../text", root.join("a/up")).unwrap();
 }
 
 #[test]

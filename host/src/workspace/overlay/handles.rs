@@ -252,9 +252,8 @@ impl OpenFile {
 
     pub fn set_times(&self, times: std::fs::FileTimes) -> io::Result<()> {
         let mut inner = self.overlay.lock();
-        if matches!(self.backing().key, Key::Lower(_))
-            && let Some((home, name)) = &self.home
-        {
+        let is_below = matches!(self.backing().key, Key::Lower(_));
+        if is_below && let Some((home, name)) = &self.home {
             home.promote_child(&mut inner, name)?;
         }
         self.owned(&mut inner)?.try_clone()?.into_std().set_times(times)
