@@ -14,6 +14,7 @@ mod journal;
 mod layers;
 mod listing;
 mod lower;
+mod moves;
 mod plan;
 mod state;
 mod status;

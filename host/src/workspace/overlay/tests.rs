@@ -361,6 +361,10 @@ fn agree(step: &Step, plain: &Done, over: &Done) {
         // Systems differ in which of several errors comes first.
         return;
     }
+    if matches!(step, Step::Stat(path, false) if path.ends_with('.')) && plain.is_ok() {
+        // cap-std takes `file/.` for the file.
+        return;
+    }
     assert_eq!(over, plain, "{step:?}");
 }
 
