@@ -20,6 +20,10 @@ pub fn hint(exception: &Exception, grants: &Grants, usage: &Usage, script: Optio
                 let shown = directory.display();
                 Some(format!("the program sees `{shown}` as /workspace, and nothing above it"))
             }
+            (Workspace::Overlay(overlay), _) => {
+                let shown = overlay.directory().display();
+                Some(format!("the program sees `{shown}` as /workspace, and nothing above it"))
+            }
             (Workspace::Temporary, false) => {
                 let seen: Vec<_> = grants.mounts.iter().map(|mount| mount.guest.as_str()).collect();
                 Some(format!("the program sees {} and an empty /workspace", seen.join(", ")))

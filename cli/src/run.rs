@@ -181,10 +181,11 @@ pub fn source(bytes: Vec<u8>, name: &str) -> Result<String> {
 fn directory_in_sandbox(script: &Path, grants: &Grants) -> Option<String> {
     let directory = script.canonicalize().ok()?.parent()?.to_owned();
     let workspace = match &grants.workspace {
-        Workspace::Directory(directory) => Some((directory, "/workspace")),
+        Workspace::Directory(directory) => Some((directory.as_path(), "/workspace")),
+        Workspace::Overlay(overlay) => Some((overlay.directory(), "/workspace")),
         Workspace::Temporary => None,
     };
-    let mounts = grants.mounts.iter().map(|mount| (&mount.host, mount.guest.as_str()));
+    let mounts = grants.mounts.iter().map(|mount| (mount.host.as_path(), mount.guest.as_str()));
     workspace.into_iter().chain(mounts).find_map(|(host, guest)| {
         let below = directory.strip_prefix(host.canonicalize().ok()?).ok()?;
         Some(match below.to_str()? {

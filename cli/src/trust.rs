@@ -76,6 +76,7 @@ fn readable(settings: &Settings) -> impl Iterator<Item = &Path> {
     let grants = &settings.grants;
     let workspace = match &grants.workspace {
         Workspace::Directory(directory) => Some(directory.as_path()),
+        Workspace::Overlay(overlay) => Some(overlay.directory()),
         Workspace::Temporary => None,
     };
     let tools = settings.tools.iter().flat_map(|tool| &tool.granted().mounts);
@@ -86,14 +87,16 @@ fn readable(settings: &Settings) -> impl Iterator<Item = &Path> {
 fn writable(settings: &Settings) -> impl Iterator<Item = &Path> {
     let grants = &settings.grants;
     let workspace = match &grants.workspace {
-        Workspace::Directory(directory) => Some(directory),
+        Workspace::Directory(directory) => Some(directory.as_path()),
+        // What it writes may be applied to the directory later.
+        Workspace::Overlay(overlay) => Some(overlay.directory()),
         Workspace::Temporary => None,
     };
     // The workspace that a tool may be granted is not a path of the host.
     let tools = settings.tools.iter().flat_map(|tool| &tool.granted().mounts);
     let tools = tools.filter(|mount| !mount.host.starts_with(ToolGrants::WORKSPACE));
     let mounts = grants.mounts.iter().chain(tools).filter(|mount| mount.access == Access::ReadWrite);
-    workspace.into_iter().chain(mounts.map(|mount| &mount.host)).map(PathBuf::as_path)
+    workspace.into_iter().chain(mounts.map(|mount| mount.host.as_path()))
 }
 
 /// The directories in which a name is looked up on the way to `path`, that of each link included, and

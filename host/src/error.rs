@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Model,
     /// A cassette cannot be written or read, or a replay went another way than its recording.
     Replay,
+    /// The directory below an overlay was changed where the overlay changes it.
+    Conflict,
     /// The operating system refused something the kernel itself needs.
     System,
 }

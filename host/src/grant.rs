@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use crate::workspace::Access;
+pub use crate::workspace::{Access, Overlay};
 use crate::{Error, ErrorKind, Result};
 
 /// Everything a session may touch. The default is an empty temporary workspace, the default
@@ -49,6 +49,8 @@ pub enum Workspace {
     Temporary,
     /// A directory of the host, read and written.
     Directory(PathBuf),
+    /// A directory of the host whose changes are kept apart from it.
+    Overlay(Overlay),
 }
 
 /// A directory of the host that the program sees.

@@ -75,6 +75,9 @@ pub use tool::{
     ToolItem, ToolKind, ToolLimits,
 };
 pub use turn::{Mode, Turn};
+pub use workspace::{
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -83,6 +86,10 @@ struct Readme;
 #[cfg(all(doctest, feature = "cache", feature = "providers"))]
 #[doc = include_str!("../../docs/replay.md")]
 struct Replay;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/overlays.md")]
+struct Overlays;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/embedding.md")]

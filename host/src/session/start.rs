@@ -77,6 +77,11 @@ impl Session {
                 kernel.check_writable(&directory)?;
                 workspace::open_preopen(&directory, WORKSPACE, crate::Access::ReadWrite)?
             }
+            Workspace::Overlay(overlay) => {
+                // What it writes may be applied to the directory later.
+                kernel.check_writable(overlay.directory())?;
+                Preopen::overlay(&overlay, WORKSPACE)
+            }
         });
         for mount in mounts {
             if mount.access == crate::Access::ReadWrite {

@@ -6,13 +6,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cap_fs_ext::{MetadataExt, SystemTimeSpec};
-use cap_std::fs::{Dir, File, FileType, FileTypeExt, Metadata};
+use cap_std::fs::{FileType, FileTypeExt, Metadata};
 
 use super::bindings::wasi::clocks::wall_clock::Datetime;
 use super::bindings::wasi::filesystem::types::{
     DescriptorFlags, DescriptorStat, DescriptorType, MetadataHashValue, NewTimestamp,
 };
 use super::error::{ErrorCode, Result};
+use super::node::{DirectoryNode, FileNode, Status};
 use super::{Access, Opened};
 
 /// An open file or directory.
@@ -28,8 +29,8 @@ pub struct Descriptor {
 }
 
 pub(super) enum Node {
-    File(Arc<File>),
-    Directory(Arc<Dir>),
+    File(FileNode),
+    Directory(DirectoryNode),
 }
 
 /// Whether an entry of a table of handles is a granted directory itself, and not something opened in it.
@@ -38,14 +39,14 @@ pub(crate) fn is_granted_directory(entry: &(dyn Any + Send)) -> bool {
 }
 
 impl Descriptor {
-    pub fn file(&self) -> Result<&Arc<File>> {
+    pub(super) fn file(&self) -> Result<&FileNode> {
         match &self.node {
             Node::File(file) => Ok(file),
             Node::Directory(_) => Err(ErrorCode::IsDirectory.into()),
         }
     }
 
-    pub fn readable(&self) -> Result<&Arc<File>> {
+    pub(super) fn readable(&self) -> Result<&FileNode> {
         let file = self.file()?;
         if !self.flags.contains(DescriptorFlags::READ) {
             return Err(ErrorCode::BadDescriptor.into());
@@ -53,7 +54,7 @@ impl Descriptor {
         Ok(file)
     }
 
-    pub fn writable(&self) -> Result<&Arc<File>> {
+    pub(super) fn writable(&self) -> Result<&FileNode> {
         let file = self.file()?;
         if !self.flags.contains(DescriptorFlags::WRITE) {
             return Err(ErrorCode::BadDescriptor.into());
@@ -61,7 +62,7 @@ impl Descriptor {
         Ok(file)
     }
 
-    pub fn directory(&self) -> Result<&Arc<Dir>> {
+    pub(super) fn directory(&self) -> Result<&DirectoryNode> {
         match &self.node {
             Node::Directory(directory) => Ok(directory),
             Node::File(_) => Err(ErrorCode::NotDirectory.into()),
@@ -69,7 +70,7 @@ impl Descriptor {
     }
 
     /// The directory, if the program may change what is in it.
-    pub fn mutable_directory(&self) -> Result<&Arc<Dir>> {
+    pub(super) fn mutable_directory(&self) -> Result<&DirectoryNode> {
         let directory = self.directory()?;
         match self.access {
             Access::ReadWrite => Ok(directory),
@@ -77,10 +78,10 @@ impl Descriptor {
         }
     }
 
-    pub fn metadata(&self) -> Result<Metadata> {
+    pub(super) fn status(&self) -> Result<Status> {
         Ok(match &self.node {
-            Node::File(file) => file.metadata()?,
-            Node::Directory(directory) => directory.dir_metadata()?,
+            Node::File(file) => file.status()?,
+            Node::Directory(directory) => directory.status()?,
         })
     }
 }
@@ -130,10 +131,9 @@ fn datetime(time: SystemTime) -> Option<Datetime> {
 
 /// A name for a file that is the same as long as it is the same file. It tells nothing of the host's
 /// devices and inodes, and differs from process to process.
-pub(super) fn identity(metadata: &Metadata) -> MetadataHashValue {
+pub(super) fn identity(device: u64, inode: u64) -> MetadataHashValue {
     static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-    let [lower, upper] =
-        KEYS.each_ref().map(|keys| keys.hash_one((MetadataExt::dev(metadata), MetadataExt::ino(metadata))));
+    let [lower, upper] = KEYS.each_ref().map(|keys| keys.hash_one((device, inode)));
     MetadataHashValue { lower, upper }
 }
 

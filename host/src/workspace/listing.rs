@@ -4,22 +4,31 @@ use std::sync::Arc;
 
 use cap_std::fs::ReadDir;
 
-use super::Opened;
 use super::bindings::wasi::filesystem::types::{DescriptorType, DirectoryEntry};
 use super::descriptor::kind;
 use super::error::Result;
+use super::{Opened, overlay};
 
 /// A directory being listed.
 pub struct Listing {
-    pub(super) entries: ReadDir,
+    pub(super) entries: Entries,
     pub(super) _opened: Arc<Opened>,
+}
+
+pub(super) enum Entries {
+    Plain(ReadDir),
+    Overlaid(overlay::Entries),
 }
 
 impl Listing {
     /// The next entry. Names that are not UTF-8 are left out: WASI has no way to say them, so the
     /// program could not open them either.
     pub(super) fn next(&mut self) -> Result<Option<DirectoryEntry>> {
-        for entry in &mut self.entries {
+        let entries = match &mut self.entries {
+            Entries::Plain(entries) => entries,
+            Entries::Overlaid(entries) => return Ok(entries.next()?),
+        };
+        for entry in entries {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;

@@ -12,6 +12,8 @@ mod descriptor;
 mod error;
 mod files;
 mod listing;
+mod node;
+mod overlay;
 mod preopen;
 mod stream;
 mod temporary;
@@ -24,6 +26,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
 pub(crate) use descriptor::is_granted_directory;
+pub use overlay::{
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
+};
 pub use preopen::Access;
 pub(crate) use preopen::{Preopen, open_preopen};
 
@@ -121,17 +126,16 @@ impl FilesystemCtx {
     /// # Errors
     ///
     /// When it is not there.
-    pub fn workspace(&self, below: &std::path::Path) -> Result<Arc<cap_std::fs::Dir>> {
+    pub fn workspace(&self, below: &std::path::Path) -> Result<node::DirectoryNode> {
         let missing = |message: String| Error::new(ErrorKind::Grant, message);
         let workspace = self.preopens.first().ok_or_else(|| missing("there is no workspace".into()))?;
         let directory = workspace.directory()?;
         if below.as_os_str().is_empty() {
             return Ok(directory);
         }
-        let opened = directory.open_dir(below).map_err(|error| {
+        directory.directory(&below.to_string_lossy()).map_err(|error| {
             missing(format!("cannot open `{}` in the workspace", below.display())).source(error)
-        })?;
-        Ok(Arc::new(opened))
+        })
     }
 
     /// Copies a temporary workspace, if it was made by now.
@@ -140,9 +144,10 @@ impl FilesystemCtx {
     ///
     /// When a file cannot be read or written.
     pub fn copy_workspace(&self, to: &FilesystemCtx) -> Result<()> {
-        let Some(from) = self.preopens.first().and_then(Preopen::made) else { return Ok(()) };
-        let to = to.workspace("".as_ref())?;
-        copy::copy_all(&from, &to).map_err(|error| {
+        let (Some(from), Some(to)) = (self.preopens.first(), to.preopens.first()) else { return Ok(()) };
+        let Some(from) = from.made() else { return Ok(()) };
+        let to = to.temporary_directory()?;
+        copy::copy_all(from, to).map_err(|error| {
             Error::new(ErrorKind::System, "cannot copy the temporary workspace").source(error)
         })
     }

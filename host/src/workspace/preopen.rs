@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
+use super::node::DirectoryNode;
+use super::overlay::Overlay;
 use super::temporary::TempWorkspace;
 use crate::{Error, ErrorKind, Result};
 
@@ -27,7 +29,7 @@ pub(crate) struct Preopen {
 }
 
 enum Place {
-    Directory(Arc<Dir>),
+    Open(DirectoryNode),
     /// Made when the program first looks at its directories: most never do.
     Temporary(OnceLock<(Arc<Dir>, TempWorkspace)>),
 }
@@ -42,9 +44,14 @@ impl Preopen {
         }
     }
 
+    /// A directory seen through an overlay.
+    pub fn overlay(overlay: &Overlay, guest: &str) -> Self {
+        Self::shared(DirectoryNode::Overlaid(overlay.top()), guest, Access::ReadWrite)
+    }
+
     /// A directory that is open already.
-    pub fn shared(directory: Arc<Dir>, guest: &str, access: Access) -> Self {
-        Preopen { place: Place::Directory(directory), guest_path: guest.to_owned(), access }
+    pub fn shared(directory: DirectoryNode, guest: &str, access: Access) -> Self {
+        Preopen { place: Place::Open(directory), guest_path: guest.to_owned(), access }
     }
 
     /// The same directory once more, for another store.
@@ -52,24 +59,30 @@ impl Preopen {
         Ok(Self::shared(self.directory()?, &self.guest_path, self.access))
     }
 
-    /// The directory, if there is one by now.
-    pub(super) fn made(&self) -> Option<Arc<Dir>> {
+    /// The temporary directory, if there is one by now.
+    pub(super) fn made(&self) -> Option<&Arc<Dir>> {
         match &self.place {
-            Place::Directory(directory) => Some(Arc::clone(directory)),
-            Place::Temporary(made) => made.get().map(|(directory, _)| Arc::clone(directory)),
+            Place::Open(_) => None,
+            Place::Temporary(made) => made.get().map(|(directory, _)| directory),
         }
     }
 
-    pub(super) fn directory(&self) -> Result<Arc<Dir>> {
+    /// The temporary directory, which is made if there is none yet.
+    pub(super) fn temporary_directory(&self) -> Result<&Arc<Dir>> {
+        self.directory()?;
+        self.made().ok_or_else(|| Error::new(ErrorKind::Grant, "the workspace is not a temporary one"))
+    }
+
+    pub(super) fn directory(&self) -> Result<DirectoryNode> {
         match &self.place {
-            Place::Directory(directory) => Ok(Arc::clone(directory)),
+            Place::Open(directory) => Ok(directory.clone()),
             Place::Temporary(made) => {
                 if made.get().is_none() {
                     let workspace = TempWorkspace::new()?;
                     // If another thread was faster, this one is removed again.
                     let _ = made.set((Arc::new(workspace.open()?), workspace));
                 }
-                Ok(Arc::clone(&made.get().expect("just made").0))
+                Ok(DirectoryNode::Plain(Arc::clone(&made.get().expect("just made").0)))
             }
         }
     }
@@ -97,5 +110,5 @@ pub(crate) fn open_preopen(host: &Path, guest: &str, access: Access) -> Result<P
         };
         grant(format!("cannot open the directory `{}`", host.display()), hint).source(error)
     })?;
-    Ok(Preopen { place: Place::Directory(Arc::new(directory)), guest_path: guest.to_owned(), access })
+    Ok(Preopen::shared(DirectoryNode::Plain(Arc::new(directory)), guest, access))
 }

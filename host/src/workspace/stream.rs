@@ -3,24 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cap_std::fs::File;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::error::{Fault, StreamFault};
+use super::node::FileNode;
 use super::{Budget, Opened, files};
 
 /// Bytes that one write may carry.
 const WRITE_BYTES: usize = 1 << 20;
 
 pub(super) struct Reader {
-    pub file: Arc<File>,
+    pub file: FileNode,
     pub position: u64,
     pub _opened: Option<Arc<Opened>>,
 }
 
 pub(super) struct Writer {
-    pub file: Arc<File>,
+    pub file: FileNode,
     /// `None` appends.
     pub position: Option<u64>,
     pub budget: Budget,

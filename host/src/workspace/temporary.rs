@@ -36,7 +36,9 @@ impl Drop for TempWorkspace {
         };
         let path = directory.keep();
         if std::fs::remove_dir(&path).is_err()
-            && let Err(error) = flatten(&path).and_then(|()| std::fs::remove_dir(&path))
+            && let Err(error) = Dir::open_ambient_dir(&path, cap_std::ambient_authority())
+                .and_then(|root| flatten(&root))
+                .and_then(|()| std::fs::remove_dir(&path))
         {
             tracing::warn!("cannot remove the temporary workspace `{}`: {error}", path.display());
         }
@@ -45,8 +47,7 @@ impl Drop for TempWorkspace {
 
 /// Empties a directory without recursion: a program can nest directories deeper than any stack or
 /// number of open files. Whatever lies in a subdirectory is moved up before that is removed.
-fn flatten(path: &Path) -> io::Result<()> {
-    let root = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
+pub(super) fn flatten(root: &Dir) -> io::Result<()> {
     // Names that no program could have taken before.
     let mut names = std::iter::repeat_with(|| format!(".agentkernel-{:016x}", fastrand::u64(..)));
     loop {
@@ -67,7 +68,7 @@ fn flatten(path: &Path) -> io::Result<()> {
                 let inner = inner?;
                 if inner.file_type()?.is_dir() {
                     let target = names.next().expect("there is always another");
-                    directory.rename(inner.file_name(), &root, target)?;
+                    directory.rename(inner.file_name(), root, target)?;
                 } else {
                     directory.remove_file(inner.file_name())?;
                 }

@@ -3,10 +3,6 @@
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use cap_fs_ext::{
-    DirExt, FollowSymlinks, OpenOptionsFollowExt, OpenOptionsMaybeDirExt, OpenOptionsSyncExt, SystemTimeSpec,
-};
-use cap_std::fs::{Dir, Metadata, OpenOptions};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, IoError};
 
@@ -15,9 +11,10 @@ use super::bindings::wasi::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, Host, HostDescriptor,
     HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
-use super::descriptor::{Descriptor, Node, absolute, identity, stat, timestamp};
+use super::descriptor::{Descriptor, Node, timestamp};
 use super::error::{ErrorCode, Result, StreamFault, settle};
 use super::listing::Listing;
+use super::node::{DirectoryNode, How, Times, asks_for_directory};
 use super::stream::{Reader, Writer};
 use super::{Access, FilesystemCtxView, Missed, Opened, files};
 
@@ -28,41 +25,13 @@ fn follows(flags: PathFlags) -> bool {
     flags.contains(PathFlags::SYMLINK_FOLLOW)
 }
 
-/// Whether a path asks for a directory, as one that ends with a slash does.
-fn asks_for_directory(path: &str) -> bool {
-    path.ends_with('/')
-}
-
-fn metadata_at(directory: &Dir, path: &str, flags: PathFlags) -> Result<Metadata> {
-    if asks_for_directory(path) {
-        let metadata = directory.metadata(path)?;
-        return if metadata.is_dir() { Ok(metadata) } else { Err(ErrorCode::NotDirectory.into()) };
-    }
-    Ok(if follows(flags) { directory.metadata(path)? } else { directory.symlink_metadata(path)? })
-}
-
-fn set_times(
-    file: &std::fs::File,
-    access: Option<SystemTimeSpec>,
-    modification: Option<SystemTimeSpec>,
-) -> Result<()> {
-    let mut times = std::fs::FileTimes::new();
-    if let Some(time) = access {
-        times = times.set_accessed(absolute(time));
-    }
-    if let Some(time) = modification {
-        times = times.set_modified(absolute(time));
-    }
-    Ok(file.set_times(times)?)
-}
-
 impl FilesystemCtxView<'_> {
     fn get(&self, handle: &Handle) -> Result<&Descriptor> {
         Ok(self.table.get(handle)?)
     }
 
     /// A directory that the program may change.
-    fn mutable(&self, handle: &Handle) -> Result<&Arc<Dir>> {
+    fn mutable(&self, handle: &Handle) -> Result<&DirectoryNode> {
         let descriptor = self.get(handle)?;
         if descriptor.access == Access::ReadOnly {
             self.ctx.missed.set(Some(Missed::Writing(descriptor.mount)));
@@ -94,7 +63,7 @@ impl FilesystemCtxView<'_> {
     ) -> Result<Handle> {
         let path = self.path(path)?;
         let base = self.get(handle)?;
-        let (directory, access, mount) = (Arc::clone(base.directory()?), base.access, base.mount);
+        let (directory, access, mount) = (base.directory()?.clone(), base.access, base.mount);
         let create = open_flags.contains(OpenFlags::CREATE);
         let truncate = open_flags.contains(OpenFlags::TRUNCATE);
         let write = flags.contains(DescriptorFlags::WRITE) || truncate;
@@ -104,60 +73,21 @@ impl FilesystemCtxView<'_> {
             return Err(ErrorCode::ReadOnly.into());
         }
         let opened = Some(self.opened()?);
-        let follow = match follows(path_flags) {
-            true => FollowSymlinks::Yes,
-            false => FollowSymlinks::No,
+        let how = How {
+            read: flags.contains(DescriptorFlags::READ) || !write,
+            write,
+            create,
+            exclusive: open_flags.contains(OpenFlags::EXCLUSIVE),
+            truncate,
+            follow: follows(path_flags),
+            directory: open_flags.contains(OpenFlags::DIRECTORY),
+            sync: flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC),
+            dsync: flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC),
         };
-        let wants_directory = open_flags.contains(OpenFlags::DIRECTORY);
-        if wants_directory && (create || truncate || open_flags.contains(OpenFlags::EXCLUSIVE)) {
+        if how.directory && (create || truncate || how.exclusive) {
             return Err(ErrorCode::Invalid.into());
         }
-        let mut options = OpenOptions::new();
-        options
-            .read(flags.contains(DescriptorFlags::READ) || !write)
-            .write(write)
-            .truncate(truncate)
-            .maybe_dir(true)
-            .follow(follow)
-            // A pipe would otherwise keep the host waiting for its other end.
-            .nonblock(true)
-            .sync(flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC))
-            .dsync(flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC));
-        let exclusive = open_flags.contains(OpenFlags::EXCLUSIVE);
-        // Without write access the file is made first and opened after.
-        let made = |directory: &Dir| {
-            if !create || write {
-                return Ok(());
-            }
-            let mut make = OpenOptions::new();
-            make.write(true).follow(follow).nonblock(true);
-            make.create(!exclusive).create_new(exclusive);
-            directory.open_with(path, &make).map(drop)
-        };
-        if create && write {
-            options.create(!exclusive).create_new(exclusive);
-        }
-        // (Made by somebody else in between, it is counted all the same.)
-        let there =
-            if follows(path_flags) { directory.metadata(path) } else { directory.symlink_metadata(path) };
-        let new = create && there.is_err();
-        let file = if new {
-            self.ctx.budget.entry(|| made(&directory).and_then(|()| directory.open_with(path, &options)))?
-        } else {
-            made(&directory)?;
-            directory.open_with(path, &options)?
-        };
-        let metadata = file.metadata()?;
-        let node = if metadata.is_dir() {
-            Node::Directory(Arc::new(Dir::from_std_file(file.into_std())))
-        } else if wants_directory {
-            return Err(ErrorCode::NotDirectory.into());
-        } else if metadata.is_file() {
-            Node::File(Arc::new(file))
-        } else {
-            // Pipes, devices and sockets reach beyond the directory they lie in.
-            return Err(ErrorCode::NotPermitted.into());
-        };
+        let node = directory.open(path, &how, &self.ctx.budget)?;
         Ok(self.table.push(Descriptor { node, flags, access, mount, opened })?)
     }
 
@@ -170,10 +100,10 @@ impl FilesystemCtxView<'_> {
             return Err(ErrorCode::CrossDevice.into());
         }
         if asks_for_directory(old) || asks_for_directory(new) {
-            metadata_at(source, &format!("{}/", old.trim_end_matches('/')), PathFlags::empty())?;
+            source.status_at(&format!("{}/", old.trim_end_matches('/')), false)?;
         }
         // A link that leads nowhere it should not from here may do so from there.
-        if source.read_link(old).is_ok_and(|target| may_lead_out(&target)) {
+        if leads_up(source, old) {
             return Err(ErrorCode::NotPermitted.into());
         }
         match rename {
@@ -197,6 +127,10 @@ impl FilesystemCtxView<'_> {
 /// might. A path that only goes down never leads out.
 fn may_lead_out(target: &Path) -> bool {
     !target.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+fn leads_up(directory: &DirectoryNode, path: &str) -> bool {
+    directory.link_target(path).is_some_and(|target| may_lead_out(&target))
 }
 
 impl preopens::Host for FilesystemCtxView<'_> {
@@ -240,7 +174,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         settle((|| {
             let descriptor = self.get(&handle)?;
             let reader = Reader {
-                file: Arc::clone(descriptor.readable()?),
+                file: descriptor.readable()?.clone(),
                 position: offset,
                 _opened: descriptor.opened.clone(),
             };
@@ -262,12 +196,9 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn sync_data(&mut self, handle: Handle) -> Settled<()> {
-        settle((|| {
-            let _: () = match &self.get(&handle)?.node {
-                Node::File(file) => file.sync_data()?,
-                Node::Directory(directory) => directory.try_clone()?.into_std_file().sync_data()?,
-            };
-            Ok(())
+        settle((|| match &self.get(&handle)?.node {
+            Node::File(file) => Ok(file.sync(true)?),
+            Node::Directory(directory) => Ok(directory.sync(true)?),
         })())
     }
 
@@ -292,11 +223,11 @@ impl HostDescriptor for FilesystemCtxView<'_> {
             if descriptor.access == Access::ReadOnly {
                 return Err(ErrorCode::ReadOnly.into());
             }
-            let file = match &descriptor.node {
-                Node::File(file) => file.try_clone()?.into_std(),
-                Node::Directory(directory) => directory.try_clone()?.into_std_file(),
-            };
-            set_times(&file, timestamp(access)?, timestamp(modification)?)
+            let times = Times { access: timestamp(access)?, modification: timestamp(modification)? };
+            match &descriptor.node {
+                Node::File(file) => Ok(file.set_times(times)?),
+                Node::Directory(directory) => Ok(directory.set_times(times)?),
+            }
         })())
     }
 
@@ -324,30 +255,27 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn sync(&mut self, handle: Handle) -> Settled<()> {
-        settle((|| {
-            let _: () = match &self.get(&handle)?.node {
-                Node::File(file) => file.sync_all()?,
-                Node::Directory(directory) => directory.try_clone()?.into_std_file().sync_all()?,
-            };
-            Ok(())
+        settle((|| match &self.get(&handle)?.node {
+            Node::File(file) => Ok(file.sync(false)?),
+            Node::Directory(directory) => Ok(directory.sync(false)?),
         })())
     }
 
     fn create_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
             let (directory, path) = (self.mutable(&handle)?, self.path(&path)?);
-            self.ctx.budget.entry(|| directory.create_dir(path))
+            self.ctx.budget.entry(|| directory.create_directory(path))
         })())
     }
 
     fn stat(&mut self, handle: Handle) -> Settled<DescriptorStat> {
-        settle((|| Ok(stat(&self.get(&handle)?.metadata()?)))())
+        settle((|| Ok(self.get(&handle)?.status()?.stat))())
     }
 
     fn stat_at(&mut self, handle: Handle, flags: PathFlags, path: String) -> Settled<DescriptorStat> {
         settle((|| {
             let directory = self.get(&handle)?.directory()?;
-            Ok(stat(&metadata_at(directory, self.path(&path)?, flags)?))
+            Ok(directory.status_at(self.path(&path)?, follows(flags))?.stat)
         })())
     }
 
@@ -362,17 +290,8 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         settle((|| {
             let directory = self.mutable(&handle)?;
             let path = self.path(&path)?;
-            let (access, modification) = (timestamp(access)?, timestamp(modification)?);
-            if !follows(flags) && !asks_for_directory(path) {
-                return Ok(directory.set_symlink_times(path, access, modification)?);
-            }
-            // Opened here, because cap-std's own way would wait for the other end of a pipe.
-            let mut options = OpenOptions::new();
-            let file = directory.open_with(path, options.read(true).maybe_dir(true).nonblock(true))?;
-            if !file.metadata()?.is_file() && !file.metadata()?.is_dir() {
-                return Err(ErrorCode::NotPermitted.into());
-            }
-            set_times(&file.into_std(), access, modification)
+            let times = Times { access: timestamp(access)?, modification: timestamp(modification)? };
+            directory.set_times_at(path, follows(flags), times)
         })())
     }
 
@@ -402,16 +321,13 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn readlink_at(&mut self, handle: Handle, path: String) -> Settled<String> {
-        settle((|| {
-            let target = self.get(&handle)?.directory()?.read_link(self.path(&path)?)?;
-            Ok(target.into_os_string().into_string().map_err(|_| ErrorCode::IllegalByteSequence)?)
-        })())
+        settle((|| self.get(&handle)?.directory()?.read_link(self.path(&path)?))())
     }
 
     fn remove_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
             let (directory, path) = (self.mutable(&handle)?, self.path(&path)?);
-            directory.remove_dir(path.trim_end_matches('/'))?;
+            directory.remove_directory(path.trim_end_matches('/'))?;
             self.ctx.budget.entry_gone();
             Ok(())
         })())
@@ -428,7 +344,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     fn unlink_file_at(&mut self, handle: Handle, path: String) -> Settled<()> {
         settle((|| {
             let directory = self.mutable(&handle)?;
-            directory.remove_file_or_symlink(self.path(&path)?)?;
+            directory.remove_file(self.path(&path)?)?;
             self.ctx.budget.entry_gone();
             Ok(())
         })())
@@ -436,15 +352,14 @@ impl HostDescriptor for FilesystemCtxView<'_> {
 
     fn is_same_object(&mut self, one: Handle, other: Handle) -> wasmtime::Result<bool> {
         let same = (|| {
-            let (one, other) = (self.get(&one)?.metadata()?, self.get(&other)?.metadata()?);
-            let (one, other) = (identity(&one), identity(&other));
+            let (one, other) = (self.get(&one)?.status()?.identity, self.get(&other)?.status()?.identity);
             Ok((one.lower, one.upper) == (other.lower, other.upper))
         })();
         Ok(settle(same)?.unwrap_or(false))
     }
 
     fn metadata_hash(&mut self, handle: Handle) -> Settled<MetadataHashValue> {
-        settle((|| Ok(identity(&self.get(&handle)?.metadata()?)))())
+        settle((|| Ok(self.get(&handle)?.status()?.identity))())
     }
 
     fn metadata_hash_at(
@@ -455,7 +370,7 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     ) -> Settled<MetadataHashValue> {
         settle((|| {
             let directory = self.get(&handle)?.directory()?;
-            Ok(identity(&metadata_at(directory, self.path(&path)?, flags)?))
+            Ok(directory.status_at(self.path(&path)?, follows(flags))?.identity)
         })())
     }
 
@@ -469,7 +384,7 @@ impl FilesystemCtxView<'_> {
     fn writer(&mut self, handle: &Handle, position: Option<u64>) -> Result<Resource<DynOutputStream>> {
         let descriptor = self.get(handle)?;
         let writer = Writer {
-            file: Arc::clone(descriptor.writable()?),
+            file: descriptor.writable()?.clone(),
             position,
             budget: self.ctx.budget.clone(),
             _opened: descriptor.opened.clone(),

@@ -1,0 +1,182 @@
+//! Taking the changes of an overlay over into its directory.
+
+use std::io;
+use std::time::{Duration, UNIX_EPOCH};
+
+use cap_fs_ext::{DirExt, SystemTimeSpec};
+use cap_std::fs::{File, OpenOptions};
+use rustix::io::Errno;
+
+use super::Overlay;
+use super::inner::{Inner, Shared, copy};
+use super::journal::{Journal, Stage, recover_locked};
+use super::layers::failed;
+use super::plan::{Conflict, ConflictKind, Make, Plan, Step, is_lower};
+use super::state::{self, Data, Op, Time};
+use crate::{Error, ErrorKind, Result};
+
+/// Conflicts that an error names.
+const NAMED: usize = 5;
+
+impl Overlay {
+    /// Where the directory is not as it was when the overlay changed it; `apply` would refuse. A session may run
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be read.
+    pub fn conflicts(&self) -> Result<Vec<Conflict>> {
+        let inner = self.0.lock();
+        Ok(self.0.plan(&inner)?.conflicts)
+    }
+
+    /// Takes all changes over into the directory, or none; afterwards the overlay has no changes. If the process is
+    /// killed in between, the next overlay that is laid over the directory finishes what was begun. Modes and times
+    /// of changed files are taken over too.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if the directory was changed meanwhile where the overlay changes it, and otherwise when
+    /// a checkpoint is open or the directory cannot be changed. Then it is as it was.
+    pub fn apply(&self) -> Result<()> {
+        let shared = &self.0;
+        let mut inner = shared.lock();
+        shared.no_checkpoint(&inner, "applied")?;
+        let cannot =
+            |error| failed(&format!("change the directory `{}`", shared.lower.path.display()), error);
+        let _lock = shared.lower.lock().map_err(cannot)?;
+        recover_locked(&shared.lower).map_err(cannot)?;
+        let plan = shared.plan(&inner)?;
+        self.refuse(&plan.conflicts)?;
+        if plan.steps.is_empty() {
+            return shared.reset(&mut inner);
+        }
+        let stage = Stage::new(&shared.lower).map_err(cannot)?;
+        let prepared = shared.prepare(&inner, &stage, &plan).map_err(cannot);
+        // What was prepared may have taken a while.
+        let again = prepared.and_then(|()| shared.plan(&inner)).and_then(|plan| {
+            self.refuse(&plan.conflicts)?;
+            Ok(())
+        });
+        if let Err(error) = again {
+            stage.remove();
+            return Err(error);
+        }
+        let name = format!("{:016x}", fastrand::u64(..));
+        let Plan { steps, .. } = plan;
+        let journal = Journal { name, layers: shared.layers.clone(), steps };
+        let begun = match &mut inner.log {
+            Some(log) => log.applying(&journal.name),
+            None => Ok(()),
+        };
+        let done = begun
+            .and_then(|()| stage.begin(&journal))
+            .and_then(|()| stage.perform(&shared.lower, &journal.steps));
+        if let Err(error) = done {
+            stage.undo(&shared.lower, &journal.steps).map_err(cannot)?;
+            if let Some(log) = &mut inner.log {
+                log.not_applied().map_err(cannot)?;
+            }
+            shared.look_again(&mut inner, &journal.steps).map_err(cannot)?;
+            stage.remove();
+            return Err(cannot(error));
+        }
+        shared.reset(&mut inner)?;
+        stage.remove();
+        Ok(())
+    }
+
+    fn refuse(&self, conflicts: &[Conflict]) -> Result<()> {
+        if conflicts.is_empty() {
+            return Ok(());
+        }
+        let mut named: Vec<String> = conflicts
+            .iter()
+            .take(NAMED)
+            .map(|conflict| {
+                let what = match conflict.kind {
+                    ConflictKind::Changed => "changed",
+                    ConflictKind::Removed => "removed",
+                    ConflictKind::Made => "made",
+                };
+                format!("`{}` was {what}", conflict.path.escape_debug())
+            })
+            .collect();
+        if conflicts.len() > NAMED {
+            named.push(format!("{} more", conflicts.len() - NAMED));
+        }
+        let directory = self.0.lower.path.display();
+        let message = format!("the directory `{directory}` was changed meanwhile: {}", named.join(", "));
+        Err(Error::new(ErrorKind::Conflict, message)
+            .hint("look at the differences, then put the directory back or discard the overlay's changes"))
+    }
+}
+
+impl Shared {
+    pub fn plan(&self, inner: &Inner) -> Result<Plan> {
+        Plan::new(self, &inner.state).map_err(|error| failed("compare the overlay with its directory", error))
+    }
+
+    /// Notes how objects look that were taken out and put back, which changed their status.
+    pub fn look_again(&self, inner: &mut Inner, steps: &[Step]) -> io::Result<()> {
+        let mut ops = Vec::new();
+        for step in steps {
+            if let Step::Out { path, .. } = step
+                && let Some(found) = self.lower.stat(path)?
+            {
+                ops.push(Op::Seen(path.clone(), self.lower.look(path, &found)?));
+            }
+        }
+        inner.change(ops)
+    }
+
+    /// Makes all that is new in the stage.
+    pub fn prepare(&self, inner: &Inner, stage: &Stage, plan: &Plan) -> io::Result<()> {
+        let directory = &stage.directory;
+        for (path, make) in &plan.make {
+            match make {
+                Make::Directory => directory.create_dir(path)?,
+                Make::Same(first) => directory.hard_link(first, directory, path)?,
+                Make::Link(link) => {
+                    directory.symlink_contents(&link.target, path)?;
+                    directory.set_symlink_times(
+                        path,
+                        Some(time(link.accessed)),
+                        Some(time(link.modified)),
+                    )?;
+                }
+                Make::File(file) => self.prepare_file(inner, stage, path, file)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_file(&self, inner: &Inner, stage: &Stage, path: &str, file: &state::File) -> io::Result<()> {
+        if let Some(lower) = is_lower(file)
+            && self.lower.directory.hard_link(lower, &stage.directory, path).is_ok()
+        {
+            return Ok(());
+        }
+        let source: File = match &file.data {
+            Data::Lower(path) => self.lower.read(path)?,
+            Data::Blob(number) => inner.state.blobs.get(number).ok_or(Errno::IO)?.open()?,
+        };
+        let found = source.metadata()?;
+        let mut options = OpenOptions::new();
+        let target = stage.directory.open_with(path, options.write(true).create_new(true))?;
+        copy(&source, &target)?;
+        let target = target.into_std();
+        target.set_permissions(source.into_std().metadata()?.permissions())?;
+        let mut times = std::fs::FileTimes::new();
+        if let (Ok(accessed), Ok(modified)) = (found.accessed(), found.modified()) {
+            times = times.set_accessed(accessed.into_std()).set_modified(modified.into_std());
+        }
+        target.set_times(times)?;
+        target.sync_data()
+    }
+}
+
+fn time(Time(seconds, nanoseconds): Time) -> SystemTimeSpec {
+    let at = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+    SystemTimeSpec::Absolute(cap_std::time::SystemTime::from_std(at))
+}

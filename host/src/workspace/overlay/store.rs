@@ -1,0 +1,335 @@
+//! Where an overlay keeps what was written: a flat directory of contents, named by numbers, and in one that is to
+//! outlive the process a log of all else.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use cap_std::fs::{Dir, File, OpenOptions};
+use serde::{Deserialize, Serialize};
+
+use super::super::temporary::TempWorkspace;
+use super::state::{Op, State};
+use crate::{Error, ErrorKind, Result};
+
+const LOG: &str = "log.jsonl";
+const NEW_LOG: &str = "log.new";
+const BLOBS: &str = "files";
+const LOCK: &str = "lock";
+const APPLIED: &str = "applied";
+
+/// Steps in one line of a log that is written anew.
+const OPS_PER_LINE: usize = 512;
+
+/// A log this much longer than it needs to be is written anew.
+const LOG_SLACK: u64 = 1 << 20;
+
+/// A directory of contents.
+pub struct Store {
+    blobs: OnceLock<Dir>,
+    /// Made with the first content: most overlays have none.
+    temporary: OnceLock<TempWorkspace>,
+    /// Whether contents are left where they are when nobody here needs them any more.
+    kept: AtomicBool,
+}
+
+/// The content of a file. It is removed when no state has it.
+pub struct Blob {
+    pub store: Arc<Store>,
+    pub number: u64,
+    pub size: AtomicU64,
+}
+
+impl Drop for Blob {
+    fn drop(&mut self) {
+        if !self.store.kept.load(Ordering::Relaxed)
+            && let Some(blobs) = self.store.blobs.get()
+        {
+            let _ = blobs.remove_file(self.number.to_string());
+        }
+    }
+}
+
+impl Blob {
+    /// What it is like; its mode does not matter.
+    pub fn metadata(&self) -> io::Result<cap_std::fs::Metadata> {
+        self.store.directory()?.symlink_metadata(self.number.to_string())
+    }
+
+    /// Opens it, to be written too if its mode lets us.
+    pub fn open(&self) -> io::Result<File> {
+        let (directory, name) = (self.store.directory()?, self.number.to_string());
+        let mut options = OpenOptions::new();
+        match directory.open_with(&name, options.read(true).write(true)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => directory.open(&name),
+            opened => opened,
+        }
+    }
+}
+
+impl Store {
+    pub fn temporary() -> Self {
+        Store { blobs: OnceLock::new(), temporary: OnceLock::new(), kept: AtomicBool::new(false) }
+    }
+
+    fn directory(&self) -> io::Result<&Dir> {
+        if let Some(directory) = self.blobs.get() {
+            return Ok(directory);
+        }
+        let made = TempWorkspace::new().and_then(|made| Ok((made.open()?, made)));
+        let (directory, workspace) = made.map_err(io::Error::other)?;
+        if self.temporary.set(workspace).is_ok() {
+            let _ = self.blobs.set(directory);
+        }
+        self.blobs.get().ok_or_else(|| io::Error::other("the overlay has no directory"))
+    }
+
+    /// Nothing more is removed.
+    pub fn keep(&self) {
+        if self.temporary.get().is_none() {
+            self.kept.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A new empty content.
+    pub fn create(self: &Arc<Self>, number: u64) -> io::Result<(Arc<Blob>, File)> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = self.directory()?.open_with(number.to_string(), &options)?;
+        Ok((Arc::new(Blob { store: Arc::clone(self), number, size: AtomicU64::new(0) }), file))
+    }
+
+    /// A content of another store, linked where that can be and copied elsewhere.
+    pub fn adopt(self: &Arc<Self>, other: &Blob) -> io::Result<Arc<Blob>> {
+        let name = other.number.to_string();
+        let (from, to) = (other.store.directory()?, self.directory()?);
+        if from.hard_link(&name, to, &name).is_err() {
+            from.copy(&name, to, &name)?;
+        }
+        let size = AtomicU64::new(other.size.load(Ordering::Relaxed));
+        Ok(Arc::new(Blob { store: Arc::clone(self), number: other.number, size }))
+    }
+
+    /// Fills in the contents that a state's files have, and removes all others.
+    fn fill(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        use super::state::{Data, Node};
+        let mut wanted: std::collections::HashSet<u64> = Default::default();
+        for node in state.nodes.values() {
+            if let Node::File(file) = &**node
+                && let Data::Blob(number) = file.data
+            {
+                wanted.insert(number);
+            }
+        }
+        let directory = self.directory()?;
+        for entry in directory.entries()? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.parse().ok());
+            if number.is_none_or(|number: u64| !wanted.contains(&number)) {
+                directory.remove_file(&name)?;
+            }
+        }
+        for number in wanted {
+            let size = AtomicU64::new(directory.metadata(number.to_string())?.len());
+            state.blobs.insert(number, Arc::new(Blob { store: Arc::clone(self), number, size }));
+        }
+        Ok(())
+    }
+}
+
+/// The first line of a log.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    #[serde(rename = "agentkernel-overlay")]
+    version: u32,
+    lower: String,
+    /// Which overlay it is, for those that find a half-done `apply`.
+    name: String,
+}
+
+/// Any other line.
+#[derive(Serialize, Deserialize)]
+enum Line {
+    Ops(Vec<Op>),
+    /// From here on the changes may be in the directory already; the journal of that name tells.
+    Applying(String),
+    /// They were not.
+    NotApplied,
+}
+
+/// Each change of an overlay, written before it is done.
+pub struct Log {
+    directory: Dir,
+    file: File,
+    header: Header,
+    length: u64,
+    needed: u64,
+    _lock: std::fs::File,
+}
+
+/// What a directory of layers held.
+pub struct Loaded {
+    pub log: Log,
+    pub store: Arc<Store>,
+    pub state: State,
+    /// The `apply` that was begun last, if it is not known how it ended.
+    pub applying: Option<String>,
+}
+
+impl Log {
+    /// Opens or makes a directory of layers over `lower`.
+    pub fn open(layers: &Path, lower: &Path, empty: impl Fn() -> State) -> Result<Loaded> {
+        let shown = layers.display();
+        let failed = |error: io::Error| {
+            Error::new(ErrorKind::System, format!("cannot use `{shown}` for the layers of an overlay"))
+                .hint("check its permissions, or name another directory")
+                .source(error)
+        };
+        let damaged = |what: String| {
+            Error::new(ErrorKind::System, format!("the layers in `{shown}` are damaged: {what}"))
+                .hint("put the directory back from a copy, or remove it to lose its changes")
+        };
+        std::fs::create_dir_all(layers).map_err(failed)?;
+        let directory = Dir::open_ambient_dir(layers, cap_std::ambient_authority()).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        let lock = directory.open_with(LOCK, options.write(true).create(true)).map_err(failed)?.into_std();
+        lock.try_lock().map_err(|_| {
+            Error::new(ErrorKind::System, format!("the layers in `{shown}` are in use"))
+                .hint("end the session that uses them, or name another directory")
+        })?;
+        directory.create_dir_all(BLOBS).map_err(failed)?;
+        let blobs = directory.open_dir(BLOBS).map_err(failed)?;
+        let store = Arc::new(Store {
+            blobs: OnceLock::from(blobs),
+            temporary: OnceLock::new(),
+            kept: AtomicBool::new(false),
+        });
+        let lower = lower.to_string_lossy().into_owned();
+        let mut text = Vec::new();
+        match directory.open(LOG) {
+            Ok(mut file) => drop(file.read_to_end(&mut text).map_err(failed)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        // What a killed process wrote half of has no end of line.
+        let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut lines = text[..complete].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let Some(first) = lines.next() else {
+            let name = format!("{:016x}", fastrand::u64(..));
+            let header = Header { version: 1, lower, name };
+            let mut state = empty();
+            let log = Self::create(directory, header, &state, lock).map_err(failed)?;
+            store.fill(&mut state).map_err(failed)?;
+            return Ok(Loaded { log, store, state, applying: None });
+        };
+        let header: Header = serde_json::from_slice(first).map_err(|error| damaged(error.to_string()))?;
+        if header.version != 1 {
+            return Err(damaged(format!("format {} is not known", header.version)));
+        }
+        if header.lower != lower {
+            let message = format!("the layers in `{shown}` were made over `{}`", header.lower);
+            return Err(Error::new(ErrorKind::Grant, message)
+                .hint("open them over that directory, or name another directory for the layers"));
+        }
+        let mut state = State::default();
+        let mut applying = None;
+        for (number, line) in lines.enumerate() {
+            let read = serde_json::from_slice(line);
+            match read.map_err(|error| damaged(format!("line {}: {error}", number + 2)))? {
+                Line::Ops(ops) => ops.into_iter().for_each(|op| state.perform(op)),
+                Line::Applying(name) => applying = Some(name),
+                Line::NotApplied => applying = None,
+            }
+        }
+        if let Some(name) = &applying
+            && directory.read_to_string(APPLIED).is_ok_and(|applied| applied == *name)
+        {
+            // Somebody else finished it.
+            (state, applying) = (empty(), None);
+        }
+        if state.directory(super::state::ROOT).is_none() {
+            return Err(damaged("there is no top directory".into()));
+        }
+        // Before contents are removed that the log as it is does not need.
+        let mut log = Self::create(directory, header, &state, lock).map_err(failed)?;
+        if let Some(name) = &applying {
+            log.applying(name).map_err(failed)?;
+        }
+        store.fill(&mut state).map_err(|error| damaged(error.to_string()))?;
+        Ok(Loaded { log, store, state, applying })
+    }
+
+    fn create(directory: Dir, header: Header, state: &State, lock: std::fs::File) -> io::Result<Self> {
+        let mut file = directory.create(NEW_LOG)?;
+        let mut text = serde_json::to_vec(&header)?;
+        text.push(b'\n');
+        let mut ops = state.ops().peekable();
+        while ops.peek().is_some() {
+            serde_json::to_writer(&mut text, &Line::Ops(ops.by_ref().take(OPS_PER_LINE).collect()))?;
+            text.push(b'\n');
+        }
+        file.write_all(&text)?;
+        file.sync_data()?;
+        directory.rename(NEW_LOG, &directory, LOG)?;
+        let length = text.len() as u64;
+        Ok(Log { directory, file, header, length, needed: length, _lock: lock })
+    }
+
+    /// Replaces the log by one that only has this state.
+    pub fn rewrite(&mut self, state: &State) -> io::Result<()> {
+        let (directory, lock) = (self.directory.try_clone()?, self._lock.try_clone()?);
+        let Header { version, lower, name } = &self.header;
+        let header = Header { version: *version, lower: lower.clone(), name: name.clone() };
+        *self = Self::create(directory, header, state, lock)?;
+        Ok(())
+    }
+
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        if let Err(error) = self.file.write_all(&text) {
+            // A line without an end would make the next one unreadable.
+            self.file.set_len(self.length)?;
+            io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
+            return Err(error);
+        }
+        self.length += text.len() as u64;
+        Ok(())
+    }
+
+    pub fn append(&mut self, ops: &[Op]) -> io::Result<()> {
+        self.line(&Line::Ops(ops.to_vec()))
+    }
+
+    /// Whether it is far longer than it needs to be.
+    pub fn is_long(&self) -> bool {
+        self.length > 2 * self.needed + LOG_SLACK
+    }
+
+    pub fn applying(&mut self, name: &str) -> io::Result<()> {
+        self.line(&Line::Applying(name.to_owned()))?;
+        self.file.sync_data()
+    }
+
+    pub fn not_applied(&mut self) -> io::Result<()> {
+        self.line(&Line::NotApplied)
+    }
+}
+
+/// Tells the owner of layers, wherever it is, that its changes are in the directory. Nothing is written where
+/// no `apply` of that name was begun: a journal may be somebody's forgery.
+pub fn tell_applied(layers: &Path, name: &str) -> io::Result<()> {
+    let directory = match Dir::open_ambient_dir(layers, cap_std::ambient_authority()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let Ok(log) = directory.read(LOG) else { return Ok(()) };
+    let line = serde_json::to_vec(&Line::Applying(name.to_owned()))?;
+    if !log.split(|byte| *byte == b'\n').any(|there| there == line) {
+        return Ok(());
+    }
+    let temporary = format!("{APPLIED}.new");
+    directory.write(&temporary, name)?;
+    directory.rename(&temporary, &directory, APPLIED)
+}
