@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Model,
     /// A cassette cannot be written or read, or a replay went another way than its recording.
     Replay,
+    /// A store of tasks cannot be used, or a task cannot be what it is asked to be.
+    Tasks,
     /// The operating system refused something the kernel itself needs.
     System,
 }

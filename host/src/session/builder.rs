@@ -40,6 +40,8 @@ pub struct SessionBuilder {
     pub(super) contexts: Vec<(String, Context)>,
     pub(super) plan: Plan,
     pub(super) at: Option<String>,
+    #[cfg(feature = "tasks")]
+    pub(super) tasks: Option<crate::task::Access>,
 }
 
 impl SessionBuilder {
@@ -58,6 +60,8 @@ impl SessionBuilder {
             contexts: Vec::new(),
             plan: Plan::default(),
             at: None,
+            #[cfg(feature = "tasks")]
+            tasks: None,
         }
     }
 
@@ -141,6 +145,19 @@ impl SessionBuilder {
         self
     }
 
+    /// Lets the session's programs dispatch background tasks, which get the session's grants or narrower ones, its
+    /// directory if it has one, and no model. Default: none.
+    #[cfg(feature = "tasks")]
+    pub fn tasks(self, tasks: &crate::task::Tasks) -> Self {
+        self.task_access(crate::task::Access::new(tasks))
+    }
+
+    #[cfg(feature = "tasks")]
+    pub(crate) fn task_access(mut self, access: crate::task::Access) -> Self {
+        self.tasks = Some(access);
+        self
+    }
+
     /// Adds what else the host offers its programs.
     pub(crate) fn service(mut self, service: Arc<dyn service::Service>) -> Self {
         self.services.add(service);
@@ -169,7 +186,14 @@ impl SessionBuilder {
     ///
     /// [`ErrorKind::Grant`](crate::ErrorKind::Grant) when a directory cannot be opened or a limit makes no sense, and
     /// [`ErrorKind::System`](crate::ErrorKind::System) when the system has no memory or address space left.
-    pub fn start(self) -> Result<Session> {
+    #[cfg_attr(not(feature = "tasks"), allow(unused_mut))]
+    pub fn start(mut self) -> Result<Session> {
+        // Its tasks get what it was granted in the end.
+        #[cfg(feature = "tasks")]
+        if let Some(access) = self.tasks.take() {
+            let service = access.service(&self.grants)?;
+            self = self.service(service);
+        }
         Session::start(self)
     }
 }

@@ -36,6 +36,7 @@ impl Session {
             contexts,
             plan,
             at,
+            ..
         } = builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
