@@ -313,7 +313,7 @@ except PermissionError as error:
 task.dispatch(deeper).result()
 ";
     let told = place.program(code);
-    let message = told[0].as_str().unwrap_or_else(|| panic!("{told}"));
+    let message = told[0][0].as_str().unwrap_or_else(|| panic!("{told}"));
     assert!(message.contains("may dispatch no others"), "{told}");
     // One that nobody gave levels.
     let id = place.dispatch("from agentkernel import task\ntask.dispatch('1')");

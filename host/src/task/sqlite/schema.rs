@@ -97,20 +97,20 @@ pub(super) enum Unusable {
 /// A connection to the database at `path`, whose tables are made if there are none.
 pub(super) fn open(path: &Path) -> Result<Connection, Unusable> {
     let mut connection = connect(path)?;
-    connection.pragma_update(None, "auto_vacuum", "incremental")?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
     let format = |connection: &Connection| {
         let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         Ok::<_, rusqlite::Error>((pragma("application_id")?, pragma("user_version")?))
     };
-    if format(&connection)? == (0, 0) {
+    let tables = |connection: &Connection| {
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+    };
+    // What is something else stays as it is.
+    if format(&connection)? == (0, 0) && tables(&connection)? == 0 {
+        connection.pragma_update(None, "auto_vacuum", "incremental")?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
         // What another process makes at the same time is found made.
         let making = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tables: i64 = making.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if format(&making)? == (0, 0) {
-            if tables > 0 {
-                return Err(Unusable::Foreign);
-            }
+        if format(&making)? == (0, 0) && tables(&making)? == 0 {
             making.execute_batch(TABLES)?;
             making.pragma_update(None, "application_id", APPLICATION)?;
             making.pragma_update(None, "user_version", FORMAT)?;

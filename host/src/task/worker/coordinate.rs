@@ -125,9 +125,11 @@ impl Coordinator<'_> {
             return;
         }
         let changed = async {
-            if self.changes.changed().await.is_err() {
+            match self.changes.changed().await {
+                // The next round looks into it.
+                Ok(()) => self.changes.mark_changed(),
                 // Nobody tells of changes any more.
-                std::future::pending::<()>().await;
+                Err(_) => std::future::pending().await,
             }
         };
         let (event, changed) = (pin!(event), pin!(changed));
