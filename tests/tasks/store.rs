@@ -41,7 +41,7 @@ enum Say {
     Term,
     Cancelled,
     Release,
-    Lost,
+    Lost { later: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Say::Term),
         1 => Just(Say::Cancelled),
         1 => Just(Say::Release),
-        1 => Just(Say::Lost),
+        1 => any::<bool>().prop_map(|later| Say::Lost { later }),
     ];
     prop_oneof![
         6 => (-2..3, prop::collection::vec(index(), 0..3))
@@ -202,7 +202,13 @@ impl Model {
                 task.attempts -= 1;
                 task.state = TaskState::Ready;
             }
-            Say::Lost => self.lose(&lease.id),
+            Say::Lost { later } => {
+                self.lose(&lease.id);
+                let task = self.tasks.get_mut(&lease.id).unwrap();
+                if later && task.state == TaskState::Ready {
+                    task.state = TaskState::Waiting;
+                }
+            }
         }
         standing
     }
@@ -223,7 +229,7 @@ fn news(say: Say) -> News {
         Say::Term => News::Term { failure: failure() },
         Say::Cancelled => News::Cancelled,
         Say::Release => News::Release,
-        Say::Lost => News::Lost,
+        Say::Lost { later } => News::Lost { delay: time(!later) },
     }
 }
 

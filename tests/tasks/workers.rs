@@ -304,3 +304,21 @@ fn directories_are_checked_when_a_task_is_dispatched_and_when_it_runs() {
     let status = place.ended(&id);
     assert_eq!((failure(&status).kind, status.attempts), (FailureKind::Refused, 1));
 }
+
+#[test]
+fn what_was_taken_ahead_is_left_to_others_when_it_must_wait() {
+    let place = Place::new();
+    let _worker = place.work(1);
+    let dispatch = |tasks| place.runtime.block_on(place.tasks.dispatch_all(tasks)).unwrap();
+    // The worker learns that tasks are short.
+    let short = || (0..100).map(|_| Task::new("1"));
+    dispatch(short().collect()).iter().for_each(|id| drop(place.ended(id)));
+    let long = Task::new("import time; time.sleep(50)");
+    let ids = dispatch(std::iter::once(long).chain(short().take(30)).collect());
+    place.until(&ids[0], |status| status.state == TaskState::Running);
+    let _other = place.work(1);
+    for id in &ids[1..] {
+        assert_eq!(place.ended(id).attempts, 1);
+    }
+    assert_eq!(place.status(&ids[0]).state, TaskState::Running);
+}

@@ -15,7 +15,7 @@ use crate::units::{self, Timeout};
 pub struct Granted {
     /// Let programs dispatch background tasks, kept in FILE [default: none; the file of `agentkernel task`].
     #[arg(long = "tasks", value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "", value_hint = ValueHint::FilePath, help_heading = "Grants")]
-    pub tasks: Option<PathBuf>,
+    pub tasks: Option<OsString>,
 }
 
 /// Where tasks are kept.

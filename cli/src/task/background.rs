@@ -1,5 +1,7 @@
 //! The tasks that a program dispatches while it runs.
 
+use std::path::Path;
+
 use agentkernel::Kernel;
 use agentkernel::task::{Tasks, Worker};
 
@@ -23,7 +25,7 @@ impl Background {
         if granted.tasks.is_none() && !config.programs {
             return Ok(None);
         }
-        let tasks = store(granted.tasks.as_deref(), config)?;
+        let tasks = store(granted.tasks.as_deref().map(Path::new), config)?;
         let worker = super::work::builder(&tasks, kernel, config).start()?;
         Ok(Some(Background { tasks, worker }))
     }

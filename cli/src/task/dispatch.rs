@@ -90,11 +90,15 @@ fn wait(tasks: &Tasks, id: &TaskId, settings: &Settings, talk: Talk, json: bool)
         }
         return Ok(code);
     }
-    if !json {
-        // The rest of what was more than one part.
-        while show::write(&block_on(logs.read())?)?
-            && block_on(logs.next())?.is_some_and(|chunks| show::write(&chunks).unwrap_or(false))
-        {}
+    // The rest, of which one part was written above.
+    while !json {
+        let chunks = block_on(logs.read())?;
+        if chunks.is_empty() {
+            break;
+        }
+        if !show::write(&chunks)? {
+            return Ok(crate::output::CLOSED);
+        }
     }
     match json {
         true => say!("{}", status.to_json()),

@@ -56,8 +56,11 @@ fn open(place: &Place) -> Result<Tasks> {
 
 /// The store that is named, by a flag or a variable, or in the file, or else the user's own.
 fn store(named: Option<&Path>, config: &TasksConfig) -> Result<Tasks> {
-    let named = named.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned);
-    let file = match named.or_else(|| config.store.clone()) {
+    let given = |path: &PathBuf| !path.as_os_str().is_empty();
+    let named = named.map(Path::to_owned).filter(given);
+    // For those whose flag may be there without a file.
+    let variable = || std::env::var_os("AGENTKERNEL_TASK_STORE").map(PathBuf::from).filter(given);
+    let file = match named.or_else(variable).or_else(|| config.store.clone()) {
         Some(file) => file,
         None => own()?,
     };

@@ -1,12 +1,16 @@
 //! One attempt of a task, in a session of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::spec::length;
 use super::store::{Delivery, News};
 use super::worker::{Outbox, Shared, Why};
 use super::{Access, FailureKind, Task, TaskFailure, TaskResult, grants};
 use crate::{Ending, Error, ErrorKind, Exception, Turn, Value};
+
+/// The time before a task is tried again that the machine could not run.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of a value's `repr()` that are kept.
 const REPR_BYTES: usize = 65_536;
@@ -85,7 +89,7 @@ fn stopped(why: Option<Why>) -> News {
 /// It is the machine's fault, and another worker may do better.
 fn lost(delivery: &Delivery, error: &Error) -> News {
     tracing::warn!("the task `{}` could not be run, and is tried again: {error}", delivery.lease.id);
-    News::Lost
+    News::Lost { delay: PAUSE }
 }
 
 fn told(error: &Error) -> String {

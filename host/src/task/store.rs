@@ -181,8 +181,11 @@ pub enum News {
     Cancelled,
     /// It is given back as it was, as if it had not been begun.
     Release,
-    /// The worker could not run it, for a reason that is not the task's; as if the lease had run out.
-    Lost,
+    /// The worker could not run it, for a reason that is not the task's.
+    Lost {
+        /// The time before it is tried again.
+        delay: Duration,
+    },
 }
 
 /// How a delivery stands.

@@ -80,7 +80,8 @@ fn reclaim(transaction: &Transaction<'_>, now: i64) -> Result<(), Failed> {
         transaction.prepare_cached("SELECT seq, lost, cancel FROM tasks WHERE state = 2 AND lease <= ?1")?;
     let rows = expired.query_map([now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let rows: Vec<(i64, i64, bool)> = rows.collect::<rusqlite::Result<_>>()?;
-    rows.into_iter().try_for_each(|(seq, lost, cancel)| give_up(transaction, seq, lost, cancel))
+    rows.into_iter()
+        .try_for_each(|(seq, lost, cancel)| give_up(transaction, seq, lost, cancel, Duration::ZERO))
 }
 
 /// What becomes of a task whose attempt was lost, which `lost` attempts were before.
@@ -89,6 +90,7 @@ pub(super) fn give_up(
     seq: i64,
     lost: i64,
     cancel: bool,
+    delay: Duration,
 ) -> Result<(), Failed> {
     if cancel {
         return end::end(transaction, seq, TaskState::Cancelled, None, None);
@@ -100,16 +102,15 @@ pub(super) fn give_up(
         let failure = TaskFailure::new(FailureKind::Lost, message);
         return end::end(transaction, seq, TaskState::Failed, None, Some(&failure));
     }
-    again(transaction, seq, TaskState::Ready, 0)
+    again(transaction, seq, delay)
 }
 
-/// Puts a task that ran back into the queue.
-pub(super) fn again(
-    transaction: &Transaction<'_>,
-    seq: i64,
-    state: TaskState,
-    due: i64,
-) -> Result<(), Failed> {
+/// Puts a task that ran back into the queue, ready after a time.
+pub(super) fn again(transaction: &Transaction<'_>, seq: i64, delay: Duration) -> Result<(), Failed> {
+    let (state, due) = match delay.is_zero() {
+        true => (TaskState::Ready, 0),
+        false => (TaskState::Waiting, milliseconds_now().saturating_add(milliseconds(delay))),
+    };
     transaction
         .prepare_cached(
             "UPDATE tasks SET state = ?2, due = ?3, worker = NULL, lease = 0, revision = revision + 1

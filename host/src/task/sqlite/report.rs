@@ -1,5 +1,7 @@
 //! What workers say of tasks that they hold.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Failed, end, pull};
@@ -64,11 +66,7 @@ fn one(transaction: &Transaction<'_>, Report { lease, news }: &Report) -> Result
                 .prepare_cached("UPDATE tasks SET failed = failed + 1 WHERE seq = ?1")?
                 .execute([seq])?;
             end::keep(transaction, seq, None, Some(failure))?;
-            let (state, due) = match delay.is_zero() {
-                true => (TaskState::Ready, 0),
-                false => (TaskState::Waiting, now.saturating_add(milliseconds(*delay))),
-            };
-            pull::again(transaction, seq, state, due)?;
+            pull::again(transaction, seq, *delay)?;
         }
         News::Term { failure } => end::end(transaction, seq, TaskState::Failed, None, Some(failure))?,
         News::Cancelled => end::end(transaction, seq, TaskState::Cancelled, None, None)?,
@@ -76,9 +74,9 @@ fn one(transaction: &Transaction<'_>, Report { lease, news }: &Report) -> Result
             transaction
                 .prepare_cached("UPDATE tasks SET attempts = attempts - 1 WHERE seq = ?1")?
                 .execute([seq])?;
-            pull::again(transaction, seq, TaskState::Ready, 0)?;
+            pull::again(transaction, seq, Duration::ZERO)?;
         }
-        News::Lost => pull::give_up(transaction, seq, held.lost, held.cancel)?,
+        News::Lost { delay } => pull::give_up(transaction, seq, held.lost, held.cancel, *delay)?,
     }
     Ok(if held.cancel { Standing::ToStop } else { Standing::Held })
 }

@@ -56,7 +56,7 @@ pub(super) fn list(view: &Connection, filter: &TaskFilter) -> Result<Vec<TaskSta
         values.push(Value::Text(before.as_str().to_owned()));
         conditions.push(format!("seq < (SELECT seq FROM tasks WHERE id = ?{})", values.len()));
     }
-    let most = filter.most.unwrap_or(LISTED);
+    let most = filter.most.unwrap_or(LISTED).min(1 << 30);
     let mut find = view.prepare(&format!(
         "SELECT {COLUMNS} FROM tasks JOIN bodies ON task = seq WHERE {} ORDER BY seq DESC LIMIT {most}",
         conditions.join(" AND ")

@@ -1,6 +1,7 @@
 //! What a worker's threads share: the tasks that it has, and what there is to report of them.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -254,7 +255,12 @@ impl Shared {
         let is_full = state.runners >= state.capacity(self.concurrency);
         let stopping = state.stopping;
         state.queue.retain(|queued| {
-            let stays = !stopping && !(is_full && now >= queued.taken + STALE);
+            let is_stale = is_full && now >= queued.taken + STALE;
+            if is_stale {
+                // None are taken ahead until tasks are short again.
+                state.pace = STALE.as_secs_f64();
+            }
+            let stays = !stopping && !is_stale;
             if !stays {
                 reports.push(Report { lease: queued.delivery.lease.clone(), news: News::Release });
             }
@@ -366,7 +372,9 @@ impl Shared {
         let _place = Place(&self);
         while let Some((delivery, outbox)) = self.begin() {
             let began = Instant::now();
-            let news = attempt::run(&self, &delivery, &outbox);
+            let attempt = AssertUnwindSafe(|| attempt::run(&self, &delivery, &outbox));
+            // Otherwise the worker would keep the task for ever.
+            let news = catch_unwind(attempt).unwrap_or(News::Lost { delay: attempt::PAUSE });
             self.end(&delivery.lease, news, began.elapsed());
         }
     }
