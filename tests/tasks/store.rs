@@ -455,3 +455,17 @@ fn a_damaged_store_is_an_error_and_never_a_panic() {
     }
     assert!(SqliteTasks::open(&file).and_then(|store| store.list(&TaskFilter::default())).is_err());
 }
+
+#[test]
+fn a_removed_task_leaves_nothing_to_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteTasks::open(directory.path().join("tasks.db")).unwrap();
+    let [needed, waiting, next] = [TaskId::new(), TaskId::new(), TaskId::new()];
+    store.publish(&[message(&needed, 0, Vec::new())], None).unwrap();
+    store.publish(&[message(&waiting, 0, vec![needed.clone()])], None).unwrap();
+    store.cancel(&waiting).unwrap();
+    assert_eq!(store.prune(NOW).unwrap(), 1);
+    store.publish(&[message(&next, 0, Vec::new())], None).unwrap();
+    store.cancel(&needed).unwrap();
+    assert_eq!(store.status(&next).unwrap().unwrap().state, TaskState::Ready);
+}

@@ -15,10 +15,11 @@ const APPLICATION: i64 = 0x414B_7473;
 const BUSY: Duration = Duration::from_secs(10);
 
 /// States as they are kept: waiting 0, ready 1, running 2, succeeded 3, failed 4, cancelled 5. Times are
-/// milliseconds since 1970. What changes often is kept apart from what is large.
+/// milliseconds since 1970. What changes often is kept apart from what is large. Numbers of tasks are never given
+/// again: dependencies may outlive the tasks that have them.
 const TABLES: &str = "
     CREATE TABLE tasks (
-        seq INTEGER PRIMARY KEY,
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
         scope TEXT NOT NULL,
         name TEXT NOT NULL,
