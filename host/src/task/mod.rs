@@ -14,7 +14,7 @@
 //! std::fs::create_dir_all(&directory).unwrap();
 //! let tasks = Kernel::new()?.tasks(directory.join("tasks.db"))?;
 //! let id = tasks.dispatch(Task::new("print('working'); 6 * 7")).await?;
-//! let status = tasks.wait(&id, None).await?;
+//! let status = tasks.wait(&id, std::time::Duration::from_secs(30)).await?;
 //! assert_eq!(status.result, Some(TaskResult::Json(42.into())));
 //! # std::fs::remove_dir_all(&directory).unwrap();
 //! # Ok(())
