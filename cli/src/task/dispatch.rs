@@ -90,8 +90,12 @@ fn wait(tasks: &Tasks, id: &TaskId, settings: &Settings, talk: Talk, json: bool)
         }
         return Ok(code);
     }
+    if json {
+        say!("{}", status.to_json());
+        return Ok(show::exit_code(&status));
+    }
     // The rest, of which one part was written above.
-    while !json {
+    loop {
         let chunks = block_on(logs.read())?;
         if chunks.is_empty() {
             break;
@@ -100,9 +104,6 @@ fn wait(tasks: &Tasks, id: &TaskId, settings: &Settings, talk: Talk, json: bool)
             return Ok(crate::output::CLOSED);
         }
     }
-    match json {
-        true => say!("{}", status.to_json()),
-        false => show::complain(&status),
-    }
+    show::complain(&status);
     Ok(show::exit_code(&status))
 }
