@@ -14,6 +14,7 @@ mod output;
 mod process;
 mod setup;
 mod table;
+mod tasks;
 mod tools;
 
 use std::fmt::Display;
@@ -45,6 +46,8 @@ struct Report {
     context: Option<context::Contexts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<models::Models>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<tasks::Tasks>,
 }
 
 /// A part that compares with Python, if there is one.
@@ -75,6 +78,7 @@ fn main() -> Result<()> {
         tools: part(&setup, Part::Tools, tools::measure)?,
         context: part(&setup, Part::Context, context::measure)?,
         models: part(&setup, Part::Models, models::measure)?,
+        tasks: part(&setup, Part::Tasks, tasks::measure)?,
     };
     if let Some(file) = &setup.json {
         write(file, &report)?;

@@ -44,6 +44,7 @@ pub enum Part {
     Tools,
     Context,
     Models,
+    Tasks,
 }
 
 impl Part {
@@ -57,6 +58,7 @@ impl Part {
             Part::Tools => "tools",
             Part::Context => "contexts",
             Part::Models => "models",
+            Part::Tasks => "tasks",
         }
     }
 }

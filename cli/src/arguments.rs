@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
 mod models;
+mod tasks;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
+pub use self::tasks::{Granted, Place, Plan, TaskAction, Work};
 use crate::units::{self, Timeout};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -51,6 +53,11 @@ pub enum Command {
         #[command(subcommand)]
         action: ToolAction,
     },
+    /// Run programs in the background, and hear of them.
+    Task {
+        #[command(subcommand)]
+        action: TaskAction,
+    },
     /// Make one WebAssembly component of a program, its tools and Python.
     Compose(Compose),
     /// Say what this machine supports, and what to do about what it lacks.
@@ -85,6 +92,9 @@ pub struct Run {
     pub contexts: Vec<PathBuf>,
 
     #[command(flatten)]
+    pub tasks: Granted,
+
+    #[command(flatten)]
     pub repetition: Repetition,
 
     /// Print one JSON object with the outcome, in place of the program's output.
@@ -106,6 +116,8 @@ pub struct Repl {
     pub sandbox: Sandbox,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub tasks: Granted,
     #[command(flatten)]
     pub talk: Talk,
 }
@@ -360,6 +372,7 @@ pub struct Configuration {
 pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_CACHE_DIR",
     "AGENTKERNEL_CONFIG",
+    "AGENTKERNEL_DATA_DIR",
     "AGENTKERNEL_FUEL",
     "AGENTKERNEL_GUEST",
     "AGENTKERNEL_LLM_CACHE",
@@ -380,6 +393,7 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_MAX_WRITTEN",
     "AGENTKERNEL_MEMORY",
     "AGENTKERNEL_PORTABLE",
+    "AGENTKERNEL_TASK_STORE",
     "AGENTKERNEL_TIMEOUT",
     "AGENTKERNEL_WORKSPACE",
 ];
@@ -396,12 +410,14 @@ mod tests {
 
     #[test]
     fn every_variable_is_known() {
-        let command = Arguments::command();
-        let mut found: Vec<String> = command
-            .get_subcommands()
-            .flat_map(|command| command.get_arguments())
-            .filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned))
-            .collect();
+        fn variables(command: &clap::Command) -> Vec<String> {
+            let own = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+            let below = command.get_subcommands().flat_map(variables);
+            own.map(str::to_owned).chain(below).collect()
+        }
+        let mut found = variables(&Arguments::command());
+        // No flag says it: it is where several files of the user's are.
+        found.push("AGENTKERNEL_DATA_DIR".into());
         found.sort();
         found.dedup();
         assert_eq!(found, VARIABLES);

@@ -9,6 +9,7 @@ use crate::arguments::Configuration;
 use crate::failure::{Failure, Result};
 use crate::grants::{Clock, Random, Secrets};
 use crate::llm::LlmConfig;
+use crate::task::TasksConfig;
 use crate::units::{self, Timeout};
 
 const NAME: &str = "agentkernel.toml";
@@ -43,6 +44,8 @@ pub struct Config {
     #[serde(default)]
     pub tool: BTreeMap<String, ToolConfig>,
     pub llm: Option<LlmConfig>,
+    #[serde(default)]
+    pub tasks: TasksConfig,
     /// Where the file lies: relative paths in it start here.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -205,7 +208,7 @@ pub fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time
     units::timeout(&text).map(Some).map_err(de::Error::custom)
 }
 
-fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     units::bytes(&text).map(Some).map_err(de::Error::custom)
 }

@@ -38,6 +38,25 @@ fn unwritten(path: &Path, beside: &Path, error: io::Error) -> Failure {
     Failure::new(format!("cannot write `{}`: {error}", path.display()))
 }
 
+/// Where what outlives runs is kept, sessions and tasks, if the user has a home.
+pub fn data() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(own) = variable("AGENTKERNEL_DATA_DIR") {
+        return Some(own);
+    }
+    let data = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")))?;
+    Some(data.join("agentkernel"))
+}
+
+/// Makes a directory that only its owner can enter.
+pub fn private(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
 /// Where what is kept of earlier runs is, if the user has a home.
 pub fn state() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -19,6 +19,7 @@ mod rlm;
 mod run;
 mod settings;
 mod signals;
+mod task;
 mod terminal;
 mod tool;
 mod trust;
@@ -40,6 +41,7 @@ fn main() {
         Command::Repl(arguments) => repl::run(arguments),
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
+        Command::Task { action } => task::run(action),
         Command::Compose(arguments) => compose::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions { shell } => {
@@ -68,6 +70,7 @@ impl Command {
             Command::Repl(repl) => repl.talk,
             Command::Rlm(rlm) => rlm.talk,
             Command::Compose(compose) => compose.talk,
+            Command::Task { action } => action.talk(),
             _ => Talk::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agentkernel::task::Tasks;
 use agentkernel::{Canceller, Ending, Kernel, Mode, Outcome, Session, Stdin, Stream, Turn};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -19,6 +20,7 @@ use crate::output::{self, CLOSED, Output, unwritten};
 use crate::repetition::Again;
 use crate::settings::Settings;
 use crate::signals::{self, Signal};
+use crate::task::Background;
 use crate::terminal::{self, say};
 use crate::{files, report};
 
@@ -42,7 +44,9 @@ pub fn run(arguments: Repl) -> Result<i32> {
     })
     .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
 
-    let session = start(&kernel, &settings, &current)?;
+    let background = Background::start(&arguments.tasks, &settings, &kernel)?;
+    let host = Host { kernel, tasks: background.as_ref().map(|background| background.tasks.clone()) };
+    let session = start(&host, &settings, &current)?;
     let config = Config::builder()
         .auto_add_history(true)
         .completion_type(CompletionType::List)
@@ -64,21 +68,25 @@ pub fn run(arguments: Repl) -> Result<i32> {
             agentkernel::cpython_version()
         );
     }
-    let code = converse(&mut editor, &kernel, &settings, &current)?;
+    let code = converse(&mut editor, &host, &settings, &current)?;
     let code = farewell(&mut editor, &settings, &current)?.unwrap_or(code);
     if let Some(file) = &history {
         // A history that cannot be kept is no reason to fail.
         let _ = file.parent().map(std::fs::create_dir_all);
         let _ = editor.save_history(file);
     }
+    if let Some(background) = background {
+        background.end(arguments.talk);
+    }
     Ok(code)
 }
 
-fn start(kernel: &Kernel, settings: &Settings, current: &Mutex<Current>) -> Result<Live> {
+fn start(host: &Host, settings: &Settings, current: &Mutex<Current>) -> Result<Live> {
     let output = Output::default();
     let (stdin, wake) =
         input().map_err(|error| Failure::new(format!("cannot listen to the terminal: {error}")))?;
-    let mut builder = kernel
+    let mut builder = host
+        .kernel
         .session()
         .grants(settings.grants.clone())
         .stdin(Stdin::Reader(Box::new(stdin)))
@@ -87,10 +95,19 @@ fn start(kernel: &Kernel, settings: &Settings, current: &Mutex<Current>) -> Resu
         // One for all sessions: a new interpreter has no new money.
         builder = builder.budget(granted.budget.clone());
     }
+    if let Some(tasks) = &host.tasks {
+        builder = builder.tasks(tasks);
+    }
     let session = builder.start()?;
     output.stops(session.canceller());
     current.lock().unwrap_or_else(PoisonError::into_inner).wake = Some(wake);
     Ok(Live { session, output })
+}
+
+/// What sessions are started with.
+struct Host {
+    kernel: Kernel,
+    tasks: Option<Tasks>,
 }
 
 /// A session, and where its output goes.
@@ -102,7 +119,7 @@ struct Live {
 /// Reads and runs until the user leaves; returns the exit code.
 fn converse(
     editor: &mut Editor<Helper, FileHistory>,
-    kernel: &Kernel,
+    host: &Host,
     settings: &Settings,
     current: &Mutex<Current>,
 ) -> Result<i32> {
@@ -124,7 +141,7 @@ fn converse(
         let live = live.get_mut();
         // What the editor asked may have ended it.
         if !live.session.is_alive() {
-            *live = restart(kernel, settings, current)?;
+            *live = restart(host, settings, current)?;
         }
         let outcome = take_turn(live, Turn::new(line), current)?;
         if let Some(error) = live.output.finish(!outcome.ending.session_lives()) {
@@ -140,7 +157,7 @@ fn converse(
             ending => complain(ending, settings),
         }
         if !live.session.is_alive() {
-            *live = restart(kernel, settings, current)?;
+            *live = restart(host, settings, current)?;
         }
     }
 }
@@ -185,8 +202,8 @@ fn complain(ending: &Ending, settings: &Settings) {
     }
 }
 
-fn restart(kernel: &Kernel, settings: &Settings, current: &Mutex<Current>) -> Result<Live> {
-    let live = start(kernel, settings, current)?;
+fn restart(host: &Host, settings: &Settings, current: &Mutex<Current>) -> Result<Live> {
+    let live = start(host, settings, current)?;
     terminal::remark("the interpreter could not go on; this is a new session without the old names");
     Ok(live)
 }

@@ -14,22 +14,23 @@ use crate::repetition::Again;
 use crate::report::{self, Report};
 use crate::settings::Settings;
 use crate::signals::{Signal, Stopper};
+use crate::task::Background;
 use crate::{hints, terminal, trust};
 
 /// A program and where it came from.
-struct Program {
-    code: String,
+pub struct Program {
+    pub code: String,
     /// Its name in tracebacks, and `sys.argv[0]`.
-    name: String,
-    arguments: Vec<String>,
+    pub name: String,
+    pub arguments: Vec<String>,
     /// The script's file, if it is one.
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// Whether the code was read from standard input, which is then at its end.
-    used_stdin: bool,
+    pub used_stdin: bool,
 }
 
 pub fn run(arguments: Run) -> Result<i32> {
-    let Run { code, sandbox, models, contexts, repetition, json, talk, rest } = arguments;
+    let Run { code, sandbox, models, contexts, tasks, repetition, json, talk, rest } = arguments;
     let again = Again::open(&repetition)?;
     let mut settings = Settings::with_models(sandbox, &models, &again)?;
     if talk.verbose
@@ -37,14 +38,18 @@ pub fn run(arguments: Run) -> Result<i32> {
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let program = program(code, rest)?;
+    let program = program(code, rest, "run")?;
     if let Some(path) = &program.path {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }
     let context = context(&contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
+    let background = Background::start(&tasks, &settings, &kernel)?;
     let output = Output::default();
     let mut builder = again.session(kernel.session().grants(settings.grants.clone()));
+    if let Some(background) = &background {
+        builder = builder.tasks(&background.tasks);
+    }
     if let Some(context) = context {
         builder = builder.context(context);
     }
@@ -70,6 +75,9 @@ pub fn run(arguments: Run) -> Result<i32> {
     let code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
     // The temporary workspace goes now: `main` leaves without unwinding.
     drop::<Session>(session);
+    if let Some(background) = background {
+        background.end(talk);
+    }
 
     if let Some(error) = output.finish(signal.is_some() || !outcome.ending.session_lives()) {
         return unwritten(&error);
@@ -111,22 +119,23 @@ pub fn context(paths: &[PathBuf], settings: &Settings) -> Result<Option<Context>
     Ok(Some(Context::open(paths)?))
 }
 
-fn program(code: Option<String>, rest: Vec<OsString>) -> Result<Program> {
+/// The program that the arguments of a command name.
+pub fn program(code: Option<String>, rest: Vec<OsString>, command: &str) -> Result<Program> {
     let mut rest = rest.into_iter().map(argument).collect::<Result<Vec<_>>>()?;
     if let Some(code) = code {
         // `run -c CODE --timeot 1s` must not run without the limit.
         if let Some(option) = rest.first().filter(|first| first.starts_with('-') && first.len() > 1)
             && !after_two_dashes(rest.len())
         {
-            return Err(Failure::new(format!("`{option}` is not an option of `agentkernel run`"))
-                .hint("give the program's own options after `--`: `agentkernel run -c CODE -- --option`"));
+            return Err(Failure::new(format!("`{option}` is not an option of `agentkernel {command}`"))
+                .hint("give the program's own options after `--`: `… -c CODE -- --option`"));
         }
         return Ok(Program { code, name: "-c".to_owned(), arguments: rest, path: None, used_stdin: false });
     }
     if rest.is_empty() {
-        return Err(Failure::new("nothing to run").hint(
-            "name a script, `-` for standard input, or give code: `agentkernel run -c 'print(1 + 1)'`",
-        ));
+        return Err(Failure::new("nothing to run").hint(format!(
+            "name a script, `-` for standard input, or give code: `agentkernel {command} -c 'print(1 + 1)'`"
+        )));
     }
     let name = rest.remove(0);
     if name == "-" {
@@ -144,14 +153,16 @@ fn program(code: Option<String>, rest: Vec<OsString>) -> Result<Program> {
         });
     }
     if name.starts_with('-') {
-        return Err(Failure::new(format!("`{name}` is not an option of `agentkernel run`"))
-            .hint("options go before the script; see `agentkernel run --help`"));
+        return Err(Failure::new(format!("`{name}` is not an option of `agentkernel {command}`"))
+            .hint(format!("options go before the script; see `agentkernel {command} --help`")));
     }
     let path = PathBuf::from(&name);
     let bytes = std::fs::read(&path).map_err(|error| {
         let failure = Failure::new(format!("cannot read the script `{name}`: {error}"));
         match error.kind() {
-            io::ErrorKind::NotFound => failure.hint("to run code itself, use `agentkernel run -c CODE`"),
+            io::ErrorKind::NotFound => {
+                failure.hint(format!("to run code itself, use `agentkernel {command} -c CODE`"))
+            }
             _ => failure,
         }
     })?;
@@ -178,7 +189,7 @@ pub fn source(bytes: Vec<u8>, name: &str) -> Result<String> {
 }
 
 /// Where the script's own directory is in the sandbox, if a grant covers it: `import` looks there.
-fn directory_in_sandbox(script: &Path, grants: &Grants) -> Option<String> {
+pub fn directory_in_sandbox(script: &Path, grants: &Grants) -> Option<String> {
     let directory = script.canonicalize().ok()?.parent()?.to_owned();
     let workspace = match &grants.workspace {
         Workspace::Directory(directory) => Some((directory.as_path(), "/workspace")),

@@ -14,6 +14,7 @@ use crate::config::{Config, ConstraintConfig, ToolConfig};
 use crate::failure::{Failure, Result};
 use crate::llm::Granted;
 use crate::repetition::Again;
+use crate::task::TasksConfig;
 use crate::units::{Timeout, show_bytes};
 use crate::{grants, trust};
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub tools: Vec<Tool>,
     /// The models that may be asked.
     pub llm: Option<Granted>,
+    /// Background tasks as the file has them.
+    pub tasks: TasksConfig,
 }
 
 impl Settings {
@@ -113,6 +116,7 @@ impl Settings {
             config_file: config.file,
             tools,
             llm,
+            tasks: config.tasks.below(base),
         };
         trust::check(&settings)?;
         Ok(settings)

@@ -178,6 +178,20 @@ impl Kernel {
         self.0.llm.as_ref()
     }
 
+    /// The background tasks in the SQLite database at `path`, which is made if there is none, and a worker
+    /// that runs them in sessions of this kernel as long as a clone of what is returned is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Tasks`] when the database cannot be used, [`ErrorKind::System`] when the worker's thread
+    /// cannot be started.
+    #[cfg(feature = "tasks")]
+    pub fn tasks(&self, path: impl AsRef<Path>) -> Result<crate::task::Tasks> {
+        let tasks = crate::task::Tasks::open(path)?;
+        let worker = tasks.worker(self).start()?;
+        Ok(tasks.with_worker(worker))
+    }
+
     /// What this kernel runs on.
     pub fn info(&self) -> KernelInfo {
         let engine = &self.0.engine;

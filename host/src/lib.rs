@@ -52,6 +52,8 @@ pub mod rlm;
 mod service;
 mod session;
 mod state;
+#[cfg(feature = "tasks")]
+pub mod task;
 mod tool;
 mod turn;
 mod wasi;
@@ -86,6 +88,10 @@ struct Readme;
 #[cfg(all(doctest, feature = "cache", feature = "providers"))]
 #[doc = include_str!("../../docs/replay.md")]
 struct Replay;
+
+#[cfg(all(doctest, feature = "tasks"))]
+#[doc = include_str!("../../docs/tasks.md")]
+struct TasksPage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/overlays.md")]

@@ -33,7 +33,7 @@ pub fn keep() -> (Trajectory, Option<PathBuf>) {
     // Two runs may begin in the same millisecond.
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
     let file = directory.join(format!("{time}-{:06x}.jsonl", random & 0xff_ffff));
-    let made = private(&directory)
+    let made = files::private(&directory)
         .map_err(|error| Failure::new(format!("cannot make `{}`: {error}", directory.display())))
         .and_then(|()| Ok(Trajectory::create(&file)?));
     match made {
@@ -50,15 +50,6 @@ pub fn keep() -> (Trajectory, Option<PathBuf>) {
 
 fn directory() -> Option<PathBuf> {
     Some(files::state()?.join("runs"))
-}
-
-/// Makes a directory that only its owner can enter.
-fn private(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
 }
 
 /// Trajectories that are kept, the newest first.

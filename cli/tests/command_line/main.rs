@@ -11,6 +11,7 @@ mod running;
 mod settings;
 mod signals;
 mod streams;
+mod tasks;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tools;

@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Llm = 1,
     Context = 2,
     Rlm = 3,
+    Task = 4,
 }
 
 impl Kind {
@@ -40,6 +41,9 @@ impl Kind {
             }
             Kind::Rlm => {
                 "this program may not start child sessions; run it by `agentkernel rlm`, or with a depth left (docs/rlm.md)"
+            }
+            Kind::Task => {
+                "no background tasks are granted to this program; grant them with `--tasks`, or with `programs = true` below [tasks] in agentkernel.toml (docs/tasks.md)"
             }
         }
     }
@@ -91,6 +95,7 @@ pub(crate) fn kind(number: u32) -> Option<Kind> {
         1 => Some(Kind::Llm),
         2 => Some(Kind::Context),
         3 => Some(Kind::Rlm),
+        4 => Some(Kind::Task),
         _ => None,
     }
 }
@@ -103,6 +108,8 @@ pub(crate) fn name(number: u32) -> Option<&'static str> {
         (Kind::Llm, 2) => "ask_llm_batch",
         (Kind::Rlm, 0) => "rlm",
         (Kind::Context, _) => "context",
+        (Kind::Task, 0) => "task.dispatch",
+        (Kind::Task, _) => "task",
         _ => return None,
     })
 }
@@ -118,6 +125,7 @@ const MODULES: &[(&str, &str)] = &[
     ("_llm", include_str!("../llm/llm.py")),
     ("_rlm", include_str!("../rlm/rlm.py")),
     ("_schema", include_str!("../llm/schema.py")),
+    ("task", include_str!("../task/task.py")),
 ];
 
 /// The module that those of tools use as well.

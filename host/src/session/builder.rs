@@ -48,6 +48,8 @@ pub(super) struct Recipe {
     pub at: Option<String>,
     pub image: Option<Image>,
     pub rollback: bool,
+    #[cfg(feature = "tasks")]
+    pub tasks: Option<crate::task::Access>,
 }
 
 impl SessionBuilder {
@@ -63,6 +65,8 @@ impl SessionBuilder {
             at: None,
             image: None,
             rollback: true,
+            #[cfg(feature = "tasks")]
+            tasks: None,
         };
         SessionBuilder { kernel, recipe, stdin: Stdin::Empty, output: None }
     }
@@ -164,6 +168,19 @@ impl SessionBuilder {
     /// As the session of a run does.
     pub(crate) fn plan(mut self, plan: &Plan, at: String) -> Self {
         (self.recipe.plan, self.recipe.at) = (plan.clone(), Some(at));
+        self
+    }
+
+    /// Lets the session's programs dispatch background tasks, which get the session's grants or narrower ones, its
+    /// directory if it has one, and no model. Default: none.
+    #[cfg(feature = "tasks")]
+    pub fn tasks(self, tasks: &crate::task::Tasks) -> Self {
+        self.task_access(crate::task::Access::new(tasks))
+    }
+
+    #[cfg(feature = "tasks")]
+    pub(crate) fn task_access(mut self, access: crate::task::Access) -> Self {
+        self.recipe.tasks = Some(access);
         self
     }
 

@@ -30,8 +30,13 @@ const WORKSPACE: &str = "/workspace";
 impl Session {
     pub(super) fn start(builder: SessionBuilder) -> Result<Self> {
         let SessionBuilder { kernel, recipe, stdin, output } = builder;
-        let Recipe { grants, llm, budget, watch, mut services, contexts, plan, at, image, rollback } =
+        let Recipe { grants, llm, budget, watch, mut services, contexts, plan, at, image, rollback, .. } =
             recipe.clone();
+        // Its tasks get what it was granted in the end.
+        #[cfg(feature = "tasks")]
+        if let Some(access) = &recipe.tasks {
+            services.add(access.clone().service(&grants)?);
+        }
         let kept = image.as_ref().map(|image| image.memory_for(&kernel)).transpose()?;
         let at_start = kept.as_ref().map_or(0, |kept| kept.size() as u64);
         grants.check(kernel.engine.memory_at_start().max(at_start))?;
