@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
+mod lasting;
 mod models;
 
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub use self::lasting::Lasting;
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 use crate::units::{self, Timeout};
 
@@ -85,6 +87,9 @@ pub struct Run {
     pub contexts: Vec<PathBuf>,
 
     #[command(flatten)]
+    pub lasting: Lasting,
+
+    #[command(flatten)]
     pub repetition: Repetition,
 
     /// Print one JSON object with the outcome, in place of the program's output.
@@ -106,6 +111,8 @@ pub struct Repl {
     pub sandbox: Sandbox,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub lasting: Lasting,
     #[command(flatten)]
     pub talk: Talk,
 }
@@ -380,6 +387,7 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_MAX_WRITTEN",
     "AGENTKERNEL_MEMORY",
     "AGENTKERNEL_PORTABLE",
+    "AGENTKERNEL_STATE",
     "AGENTKERNEL_TIMEOUT",
     "AGENTKERNEL_WORKSPACE",
 ];

@@ -43,12 +43,21 @@ pub struct Config {
     #[serde(default)]
     pub tool: BTreeMap<String, ToolConfig>,
     pub llm: Option<LlmConfig>,
+    pub state: Option<StateConfig>,
     /// Where the file lies: relative paths in it start here.
     #[serde(skip)]
     pub directory: PathBuf,
     /// The file, if there is one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+}
+
+/// `[state]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateConfig {
+    /// The database of what programs keep.
+    pub file: PathBuf,
 }
 
 /// `[tool.NAME]`: a tool and what it is granted.

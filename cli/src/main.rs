@@ -10,6 +10,7 @@ mod files;
 mod grants;
 mod hints;
 mod input;
+mod lasting;
 mod llm;
 mod output;
 mod repetition;

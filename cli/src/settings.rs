@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::llm::Granted;
 use crate::repetition::Again;
 use crate::units::{Timeout, show_bytes};
-use crate::{grants, trust};
+use crate::{grants, lasting, trust};
 
 /// What WebAssembly can address.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -29,6 +29,9 @@ pub struct Settings {
     pub tools: Vec<Tool>,
     /// The models that may be asked.
     pub llm: Option<Granted>,
+    /// What lasts longer than a session, and what the file says of it.
+    pub lasting: lasting::Granted,
+    pub configured: lasting::Configured,
 }
 
 impl Settings {
@@ -110,6 +113,8 @@ impl Settings {
                 cache_dir: flags.cache_dir.or_else(|| config.cache_dir.as_ref().map(|path| base.join(path))),
                 no_cache: flags.no_cache,
             },
+            configured: lasting::Configured::of(&config),
+            lasting: lasting::Granted::default(),
             config_file: config.file,
             tools,
             llm,
@@ -134,7 +139,7 @@ impl Settings {
         if let Some(granted) = &self.llm {
             builder = builder.llm(granted.llm.clone());
         }
-        self.tools.iter().cloned().fold(builder, KernelBuilder::tool)
+        self.tools.iter().cloned().fold(self.lasting.give(builder), KernelBuilder::tool)
     }
 }
 

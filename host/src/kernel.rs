@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub stacks: Stacks,
     pub tools: Option<Arc<Toolbox>>,
     pub llm: Option<Llm>,
+    #[cfg(feature = "state")]
+    pub state: Option<crate::State>,
     cache: Cache,
     guest: Option<PathBuf>,
     trusted: OnceLock<Vec<PathBuf>>,
@@ -200,6 +202,8 @@ pub struct KernelBuilder {
     tools: Vec<Tool>,
     resolve: Option<Arc<Resolve>>,
     llm: Option<Llm>,
+    #[cfg(feature = "state")]
+    state: Option<crate::State>,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -213,6 +217,8 @@ impl Default for KernelBuilder {
             tools: Vec::new(),
             resolve: None,
             llm: None,
+            #[cfg(feature = "state")]
+            state: None,
             progress: Box::new(|_| {}),
         }
     }
@@ -271,6 +277,14 @@ impl KernelBuilder {
         self
     }
 
+    /// What programs of every session keep as `agentkernel.state`, unless a session is given another
+    /// ([`SessionBuilder::state`]). Children of a run have none. Default: none.
+    #[cfg(feature = "state")]
+    pub fn state(mut self, state: crate::State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
     /// Called when the start takes long, and when it no longer does. Default: nothing.
     pub fn on_progress(mut self, report: impl Fn(Progress) + 'static) -> Self {
         self.progress = Box::new(report);
@@ -321,6 +335,8 @@ impl KernelBuilder {
             stacks: Stacks::default(),
             tools,
             llm: self.llm,
+            #[cfg(feature = "state")]
+            state: self.state,
             cache,
             guest,
             trusted: OnceLock::new(),

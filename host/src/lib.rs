@@ -32,6 +32,8 @@ mod bindings;
 mod compose;
 mod console;
 mod context;
+#[cfg(any(feature = "cache", feature = "state"))]
+mod database;
 #[allow(unsafe_code)]
 mod engine;
 mod error;
@@ -49,6 +51,8 @@ pub mod rlm;
 mod service;
 mod session;
 mod state;
+#[cfg(feature = "state")]
+mod state_store;
 mod tool;
 mod turn;
 mod wasi;
@@ -65,6 +69,8 @@ pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use replay::{Recording, Replaying};
 pub use session::{Canceller, Session, SessionBuilder};
+#[cfg(feature = "state")]
+pub use state_store::{State, StateLimits};
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
     ToolItem, ToolKind, ToolLimits,

@@ -456,6 +456,11 @@ impl Node {
         if let Some(context) = &self.task.context {
             session = session.context(context.clone());
         }
+        // Nothing of the parent's.
+        #[cfg(feature = "state")]
+        if self.task.place.depth > 0 {
+            session = session.without_state();
+        }
         let mut session = session
             .grants(self.task.grants.clone())
             .budget(self.work.clone())

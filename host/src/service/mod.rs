@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
 use crate::operations::Answer;
+use crate::outcome::{Ending, Exception};
 
 pub(crate) use room::{Room, Taken};
 
@@ -26,6 +27,7 @@ pub(crate) enum Kind {
     Llm = 1,
     Context = 2,
     Rlm = 3,
+    State = 5,
 }
 
 impl Kind {
@@ -41,6 +43,9 @@ impl Kind {
             Kind::Rlm => {
                 "this program may not start child sessions; run it by `agentkernel rlm`, or with a depth left (docs/rlm.md)"
             }
+            Kind::State => {
+                "no state is granted to this program; grant it with `--state FILE`, or with [state] file = \"FILE\" in agentkernel.toml (docs/state.md)"
+            }
         }
     }
 }
@@ -52,6 +57,23 @@ pub(crate) trait Service: Send + Sync {
 
     /// Begins a call of its function number `function`.
     fn call(&self, function: u8, head: &[u8], tail: &[u8]) -> Called;
+
+    /// A turn begins.
+    fn begin_turn(&self) {}
+
+    /// The turn has ended; `lives` says whether the session goes on, which it does not after a limit, a trap
+    /// or a cancellation.
+    fn end_turn(&self, lives: bool) -> Result<(), Unkept> {
+        let _ = lives;
+        Ok(())
+    }
+}
+
+/// Why what a turn did is not kept: the exception that the turn ends in.
+pub(crate) struct Unkept {
+    /// The exception's class, as Python names it.
+    pub class: &'static str,
+    pub message: String,
 }
 
 /// A call that is over when it has begun, or one that is waited for. Dropping it gives it up.
@@ -67,6 +89,29 @@ pub(crate) struct Services(Vec<Arc<dyn Service>>);
 impl Services {
     pub fn add(&mut self, service: Arc<dyn Service>) {
         self.0.push(service);
+    }
+
+    pub fn begin_turn(&self) {
+        self.0.iter().for_each(|service| service.begin_turn());
+    }
+
+    /// Tells all services of the turn's end; gives how it ends if something is not kept.
+    pub fn end_turn(&self, mut ending: Ending) -> Ending {
+        let lives = ending.session_lives();
+        for Unkept { class, message } in self.0.iter().filter_map(|service| service.end_turn(lives).err()) {
+            let line = format!("{class}: {message}\n");
+            match &mut ending {
+                // The first exception is what went wrong.
+                Ending::Raised(exception) => {
+                    exception.traceback += &format!("\nAt the end of the turn:\n{line}")
+                }
+                _ => {
+                    let (kind, frames) = (class.to_owned(), Vec::new());
+                    ending = Ending::Raised(Exception { kind, message, traceback: line, frames });
+                }
+            }
+        }
+        ending
     }
 
     /// Begins the call, if the number is that of a service's function.
@@ -86,6 +131,7 @@ pub(crate) fn kind(number: u32) -> Option<Kind> {
         1 => Some(Kind::Llm),
         2 => Some(Kind::Context),
         3 => Some(Kind::Rlm),
+        5 => Some(Kind::State),
         _ => None,
     }
 }
@@ -98,6 +144,7 @@ pub(crate) fn name(number: u32) -> Option<&'static str> {
         (Kind::Llm, 2) => "ask_llm_batch",
         (Kind::Rlm, 0) => "rlm",
         (Kind::Context, _) => "context",
+        (Kind::State, _) => "state",
         _ => return None,
     })
 }
@@ -113,6 +160,7 @@ const MODULES: &[(&str, &str)] = &[
     ("_llm", include_str!("../llm/llm.py")),
     ("_rlm", include_str!("../rlm/rlm.py")),
     ("_schema", include_str!("../llm/schema.py")),
+    ("_state", include_str!("../state_store/state.py")),
 ];
 
 /// The module that those of tools use as well.

@@ -40,11 +40,15 @@ pub struct SessionBuilder {
     pub(super) contexts: Vec<(String, Context)>,
     pub(super) plan: Plan,
     pub(super) at: Option<String>,
+    #[cfg(feature = "state")]
+    pub(super) state: Option<crate::State>,
 }
 
 impl SessionBuilder {
     pub(crate) fn new(kernel: Arc<Inner>) -> Self {
         let llm = kernel.llm.clone();
+        #[cfg(feature = "state")]
+        let state = kernel.state.clone();
         let (grants, stdin) = (Grants::default(), Stdin::Empty);
         SessionBuilder {
             kernel,
@@ -58,6 +62,8 @@ impl SessionBuilder {
             contexts: Vec::new(),
             plan: Plan::default(),
             at: None,
+            #[cfg(feature = "state")]
+            state,
         }
     }
 
@@ -102,6 +108,20 @@ impl SessionBuilder {
     /// Grants no model, though the kernel has one.
     pub fn without_llm(mut self) -> Self {
         self.llm = None;
+        self
+    }
+
+    /// What the session's programs keep as `agentkernel.state`. Default: the kernel's.
+    #[cfg(feature = "state")]
+    pub fn state(mut self, state: crate::State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Grants no state, though the kernel has one.
+    #[cfg(feature = "state")]
+    pub fn without_state(mut self) -> Self {
+        self.state = None;
         self
     }
 

@@ -36,6 +36,8 @@ impl Session {
             contexts,
             plan,
             at,
+            #[cfg(feature = "state")]
+                state: kept,
         } = builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
@@ -71,6 +73,11 @@ impl Session {
         }
         if let Some(llm) = &llm {
             services.add(Arc::clone(llm) as _);
+        }
+        #[cfg(feature = "state")]
+        if let Some(kept) = kept {
+            kept.check_outside(&grants)?;
+            services.add(Arc::new(crate::state_store::StateService::new(kept)));
         }
         let Grants { workspace, mounts, import_paths, environment, limits } = grants;
         let mut preopens = Vec::with_capacity(1 + mounts.len());
