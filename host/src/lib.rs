@@ -46,6 +46,7 @@ pub mod llm;
 mod modules;
 mod operations;
 mod outcome;
+mod privacy;
 mod replay;
 pub mod rlm;
 mod service;
@@ -67,6 +68,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};
 pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
+pub use privacy::{Hidden, Privacy};
 pub use replay::{Recording, Replaying};
 pub use session::{Canceller, Session, SessionBuilder};
 #[cfg(feature = "state")]

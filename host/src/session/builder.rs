@@ -155,6 +155,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Models with tokens that others have as well.
+    pub(crate) fn llm(mut self, llm: Llm) -> Self {
+        self.llm = Some(llm);
+        self
+    }
+
     /// As the session of a run does.
     pub(crate) fn plan(mut self, plan: &Plan, at: String) -> Self {
         (self.plan, self.at) = (plan.clone(), Some(at));

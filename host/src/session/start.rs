@@ -66,7 +66,7 @@ impl Session {
         let llm = llm.map(|llm| {
             let track = tape.as_ref().map(|tape| tape.track.clone());
             let budget = budget.unwrap_or_else(|| llm.budget());
-            Arc::new(LlmService::new(llm, budget, watch, contexts.clone(), track))
+            Arc::new(LlmService::new(llm.scoped(), budget, watch, contexts.clone(), track))
         });
         if !contexts.is_empty() {
             services.add(Arc::new(contexts));
