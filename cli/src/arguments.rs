@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-pub use self::lasting::Lasting;
+pub use self::lasting::{Lasting, SkillAction, SkillsAt};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 use crate::units::{self, Timeout};
 
@@ -52,6 +52,11 @@ pub enum Command {
     Tool {
         #[command(subcommand)]
         action: ToolAction,
+    },
+    /// Look after programs that were kept.
+    Skill {
+        #[command(subcommand)]
+        action: SkillAction,
     },
     /// Make one WebAssembly component of a program, its tools and Python.
     Compose(Compose),
@@ -387,6 +392,8 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_MAX_WRITTEN",
     "AGENTKERNEL_MEMORY",
     "AGENTKERNEL_PORTABLE",
+    "AGENTKERNEL_SKILLS",
+    "AGENTKERNEL_SKILLS_WRITE",
     "AGENTKERNEL_STATE",
     "AGENTKERNEL_TIMEOUT",
     "AGENTKERNEL_WORKSPACE",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agentkernel::{KernelBuilder, State};
+use agentkernel::{KernelBuilder, Skills, State};
 
 use crate::arguments::Lasting;
 use crate::config::Config;
@@ -14,11 +14,17 @@ use crate::trust;
 #[derive(Debug, Default)]
 pub struct Configured {
     state: Option<PathBuf>,
+    /// The directory, and whether it may be written.
+    skills: Option<(PathBuf, bool)>,
 }
 
 impl Configured {
     pub fn of(config: &Config) -> Self {
-        Configured { state: config.state.as_ref().map(|table| config.directory.join(&table.file)) }
+        let base = &config.directory;
+        Configured {
+            state: config.state.as_ref().map(|table| base.join(&table.file)),
+            skills: config.skills.as_ref().map(|table| (base.join(&table.directory), table.write)),
+        }
     }
 }
 
@@ -26,6 +32,7 @@ impl Configured {
 #[derive(Debug, Default)]
 pub struct Granted {
     state: Option<State>,
+    skills: Option<Skills>,
 }
 
 impl Granted {
@@ -33,13 +40,10 @@ impl Granted {
         if let Some(state) = &self.state {
             kernel = kernel.state(state.clone());
         }
+        if let Some(skills) = &self.skills {
+            kernel = kernel.skills(skills.clone());
+        }
         kernel
-    }
-
-    /// What there is, in a few words each.
-    pub fn summary(&self) -> Vec<String> {
-        let state = self.state.as_ref().and_then(State::path);
-        state.map(|path| format!("state: `{}`", path.display())).into_iter().collect()
     }
 }
 
@@ -50,6 +54,17 @@ impl Settings {
             // Before it is made.
             trust::outside(&self, "state", file, "and name it with `--state` from elsewhere")?;
             self.lasting.state = Some(State::open(file)?);
+        }
+        let read = flags.skills.skills.clone().map(|directory| (directory, false));
+        let written = flags.skills.skills_write.clone().map(|directory| (directory, true));
+        if let Some((directory, write)) = written.or(read).or(self.configured.skills.clone()) {
+            // The directory itself is on the way to what lies in it.
+            let inside = directory.join("skill.py");
+            trust::outside(&self, "skill", &inside, "and name its directory with `--skills` from elsewhere")?;
+            self.lasting.skills = Some(match write {
+                true => Skills::open_writable(directory)?,
+                false => Skills::open(directory)?,
+            });
         }
         Ok(self)
     }

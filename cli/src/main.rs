@@ -20,6 +20,7 @@ mod rlm;
 mod run;
 mod settings;
 mod signals;
+mod skill;
 mod terminal;
 mod tool;
 mod trust;
@@ -41,6 +42,7 @@ fn main() {
         Command::Repl(arguments) => repl::run(arguments),
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
+        Command::Skill { action } => skill::run(action),
         Command::Compose(arguments) => compose::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions { shell } => {

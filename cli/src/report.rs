@@ -106,6 +106,12 @@ pub struct Asked {
     input_tokens: u64,
     output_tokens: u64,
     cost: Option<Dollars>,
+    #[serde(skip_serializing_if = "is_zero")]
+    hidden: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What models were asked, by model.
@@ -116,6 +122,7 @@ pub fn asked(usage: &LlmUsage) -> BTreeMap<String, Asked> {
         input_tokens: model.input_tokens,
         output_tokens: model.output_tokens,
         cost: model.cost,
+        hidden: model.hidden,
     };
     usage.models.iter().map(|(name, model)| (name.clone(), asked(model))).collect()
 }

@@ -10,7 +10,7 @@ use agentkernel::{
 };
 
 use crate::arguments::{Engine, Models, Sandbox, VARIABLES};
-use crate::config::{Config, ConstraintConfig, ToolConfig};
+use crate::config::{Config, ConstraintConfig, PrivacyConfig, ToolConfig};
 use crate::failure::{Failure, Result};
 use crate::llm::Granted;
 use crate::repetition::Again;
@@ -98,6 +98,12 @@ impl Settings {
             },
             None => None,
         };
+        // Wrong patterns are told though no model is named.
+        let privacy = config.privacy.as_ref().map(PrivacyConfig::privacy).transpose()?;
+        let llm = llm.map(|granted| match privacy {
+            Some(privacy) => granted.hiding(privacy),
+            None => granted,
+        });
         let flags = sandbox.engine;
         let settings = Settings {
             grants: Grants {

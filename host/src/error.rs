@@ -19,6 +19,8 @@ pub enum ErrorKind {
     SessionEnded,
     /// The model's provider cannot be used as it is configured.
     Model,
+    /// A skill is not there, or cannot be kept.
+    Skill,
     /// A cassette cannot be written or read, or a replay went another way than its recording.
     Replay,
     /// The operating system refused something the kernel itself needs.

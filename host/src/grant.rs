@@ -1,7 +1,7 @@
 //! What a session may touch: pure data, checked when the session starts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::workspace::Access;
@@ -117,6 +117,29 @@ impl Default for Limits {
 }
 
 impl Grants {
+    /// Refuses to let a program write to where `what` of the host lies, which trusts what it reads there.
+    pub(crate) fn check_outside(&self, what: &str, path: &Path) -> Result<()> {
+        let Ok(place) = path.canonicalize() else { return Ok(()) };
+        let workspace = match &self.workspace {
+            Workspace::Directory(directory) => Some(directory),
+            Workspace::Temporary => None,
+        };
+        let mounts = self.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
+        let mut writable = workspace.into_iter().chain(mounts.map(|mount| &mount.host));
+        match writable.find(|path| path.canonicalize().is_ok_and(|path| place.starts_with(path))) {
+            None => Ok(()),
+            Some(directory) => Err(Error::new(
+                ErrorKind::Grant,
+                format!(
+                    "the {what} `{}` lies in `{}`, which the program may write to",
+                    path.display(),
+                    directory.display()
+                ),
+            )
+            .hint("keep it outside of what is granted")),
+        }
+    }
+
     /// Refuses what could never work or would have no effect.
     pub(crate) fn check(&self, memory_at_start: u64) -> Result<()> {
         let bad =

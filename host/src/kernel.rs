@@ -10,7 +10,7 @@ use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Stacks, W
 use crate::llm::Llm;
 use crate::session::SessionBuilder;
 use crate::tool::{Network, Resolve, Tool, ToolInfo, Toolbox};
-use crate::{Error, ErrorKind, Privacy, Result};
+use crate::{Error, ErrorKind, Privacy, Result, Skills};
 
 /// Turns that run at the same time; more wait for one of these to end.
 const MAX_TURNS: usize = 4096;
@@ -45,6 +45,7 @@ pub(crate) struct Inner {
     pub stacks: Stacks,
     pub tools: Option<Arc<Toolbox>>,
     pub llm: Option<Llm>,
+    pub skills: Option<Skills>,
     #[cfg(feature = "state")]
     pub state: Option<crate::State>,
     cache: Cache,
@@ -203,6 +204,7 @@ pub struct KernelBuilder {
     resolve: Option<Arc<Resolve>>,
     llm: Option<Llm>,
     privacy: Option<Privacy>,
+    skills: Option<Skills>,
     #[cfg(feature = "state")]
     state: Option<crate::State>,
     progress: Box<dyn Fn(Progress)>,
@@ -219,6 +221,7 @@ impl Default for KernelBuilder {
             resolve: None,
             llm: None,
             privacy: None,
+            skills: None,
             #[cfg(feature = "state")]
             state: None,
             progress: Box::new(|_| {}),
@@ -282,6 +285,13 @@ impl KernelBuilder {
     /// What the models are not shown, in place of what [`Llm::privacy`] says. Default: they are shown all.
     pub fn privacy(mut self, privacy: Privacy) -> Self {
         self.privacy = Some(privacy);
+        self
+    }
+
+    /// What programs of every session import from `skills`, unless a session is given others
+    /// ([`SessionBuilder::skills`]). Children of a run have none. Default: none.
+    pub fn skills(mut self, skills: Skills) -> Self {
+        self.skills = Some(skills);
         self
     }
 
@@ -354,6 +364,7 @@ impl KernelBuilder {
             stacks: Stacks::default(),
             tools,
             llm,
+            skills: self.skills,
             #[cfg(feature = "state")]
             state: self.state,
             cache,

@@ -51,6 +51,7 @@ mod replay;
 pub mod rlm;
 mod service;
 mod session;
+mod skills;
 mod state;
 #[cfg(feature = "state")]
 mod state_store;
@@ -71,6 +72,7 @@ pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use privacy::{Hidden, Privacy};
 pub use replay::{Recording, Replaying};
 pub use session::{Canceller, Session, SessionBuilder};
+pub use skills::{Skill, Skills};
 #[cfg(feature = "state")]
 pub use state_store::{State, StateLimits};
 pub use tool::{

@@ -5,6 +5,10 @@ use super::Scope;
 /// Bytes of the longest token: `\u003c`, a name, a number, `\u003e`.
 const LONGEST: usize = 80;
 
+/// What tokens begin and end with, in capitals.
+const OPENERS: [&str; 3] = ["<", "&LT;", "\\U003C"];
+const CLOSERS: [&str; 3] = [">", "&GT;", "\\U003E"];
+
 /// What has come of an answer and is not passed on yet, as a token may begin in it.
 pub(crate) struct Stream<'a> {
     scope: &'a Scope,
@@ -39,23 +43,39 @@ impl<'a> Stream<'a> {
         }
         let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
         let mut after_word = self.held[..from].chars().next_back().is_some_and(is_word);
+        let mut complete = from;
         for (offset, letter) in self.held[from..].char_indices() {
+            let at = from + offset;
             let begins_word = is_word(letter) && !after_word;
             after_word = is_word(letter);
-            if matches!(letter, '<' | '&' | '\\') || begins_word && self.names(&self.held[from + offset..]) {
-                return from + offset;
+            if at < complete || !(matches!(letter, '<' | '&' | '\\') || begins_word) {
+                continue;
+            }
+            match self.scope.privacy.0.token.find_at(&self.held, at).filter(|found| found.start() == at) {
+                // A number may go on.
+                Some(found) if found.end() < self.held.len() || !begins_word => complete = found.end(),
+                _ if self.may_begin(&self.held[at..]) => return at,
+                _ => {}
             }
         }
         self.held.len()
     }
 
-    /// Whether the text may be a token's name and number, or the beginning.
-    fn names(&self, text: &str) -> bool {
-        let rest = text.to_ascii_uppercase();
+    /// Whether more text can make a token of it.
+    fn may_begin(&self, text: &str) -> bool {
+        let text = text.to_ascii_uppercase();
+        let opener = OPENERS.iter().find_map(|opener| text.strip_prefix(opener));
+        if OPENERS.iter().any(|opener| opener.starts_with(&text)) {
+            return true;
+        }
+        let rest = opener.map_or(text.as_str(), |rest| rest.strip_prefix(' ').unwrap_or(rest));
         self.scope.privacy.0.names.iter().any(|name| {
-            name.starts_with(&rest)
-                || rest.strip_prefix(name.as_str()).is_some_and(|number| {
-                    number.trim_start_matches('_').chars().all(|digit| digit.is_ascii_digit())
+            name.starts_with(rest)
+                || rest.strip_prefix(name.as_str()).is_some_and(|rest| {
+                    let rest = rest.strip_prefix(['_', ' ', '-']).unwrap_or(rest);
+                    let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+                    let rest = rest.strip_prefix(' ').unwrap_or(rest);
+                    CLOSERS.iter().any(|closer| closer.starts_with(rest))
                 })
         })
     }

@@ -274,11 +274,7 @@ fn streams_hold_back_little() {
         pieces.borrow_mut().push("|".into());
     }
     stream.finish(&mut |text| pieces.borrow_mut().push(text.to_owned()));
-    assert_eq!(
-        pieces.borrow().concat(),
-        "Write to ||||a@b.de so|on, |Even ||a@b.de or a || < b c"
-            .replace("||a@b.de or a |", "||a@b.de or a |")
-    );
+    assert_eq!(pieces.borrow().concat(), "Write to ||||a@b.de so|on, |Even ||a@b.de or a < b| |c");
 }
 
 /// Texts that are made of what is found, of tokens, and of what stands around them.

@@ -467,9 +467,8 @@ impl Node {
             session = session.context(context.clone());
         }
         // Nothing of the parent's.
-        #[cfg(feature = "state")]
         if self.task.place.depth > 0 {
-            session = session.without_state();
+            session = session.without_lasting();
         }
         let mut session = session
             .grants(self.task.grants.clone())

@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     Context = 2,
     Rlm = 3,
     State = 5,
+    Skills = 6,
 }
 
 impl Kind {
@@ -43,6 +44,9 @@ impl Kind {
             Kind::Rlm => {
                 "this program may not start child sessions; run it by `agentkernel rlm`, or with a depth left (docs/rlm.md)"
             }
+            Kind::Skills => {
+                "no skills are granted to this program; grant them with `--skills DIR`, or `--skills-write DIR` to save some, or with [skills] directory = \"DIR\" in agentkernel.toml (docs/skills.md)"
+            }
             Kind::State => {
                 "no state is granted to this program; grant it with `--state FILE`, or with [state] file = \"FILE\" in agentkernel.toml (docs/state.md)"
             }
@@ -57,6 +61,12 @@ pub(crate) trait Service: Send + Sync {
 
     /// Begins a call of its function number `function`.
     fn call(&self, function: u8, head: &[u8], tail: &[u8]) -> Called;
+
+    /// A module of a package beside the host's own, by its full name.
+    fn module(&self, name: &str) -> Option<Module> {
+        let _ = name;
+        None
+    }
 
     /// A turn begins.
     fn begin_turn(&self) {}
@@ -89,6 +99,10 @@ pub(crate) struct Services(Vec<Arc<dyn Service>>);
 impl Services {
     pub fn add(&mut self, service: Arc<dyn Service>) {
         self.0.push(service);
+    }
+
+    pub fn module(&self, name: &str) -> Option<Module> {
+        self.0.iter().find_map(|service| service.module(name))
     }
 
     pub fn begin_turn(&self) {
@@ -132,6 +146,7 @@ pub(crate) fn kind(number: u32) -> Option<Kind> {
         2 => Some(Kind::Context),
         3 => Some(Kind::Rlm),
         5 => Some(Kind::State),
+        6 => Some(Kind::Skills),
         _ => None,
     }
 }
@@ -145,6 +160,7 @@ pub(crate) fn name(number: u32) -> Option<&'static str> {
         (Kind::Rlm, 0) => "rlm",
         (Kind::Context, _) => "context",
         (Kind::State, _) => "state",
+        (Kind::Skills, _) => "skills",
         _ => return None,
     })
 }
@@ -160,6 +176,7 @@ const MODULES: &[(&str, &str)] = &[
     ("_llm", include_str!("../llm/llm.py")),
     ("_rlm", include_str!("../rlm/rlm.py")),
     ("_schema", include_str!("../llm/schema.py")),
+    ("_skills", include_str!("../skills/skills.py")),
     ("_state", include_str!("../state_store/state.py")),
 ];
 

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::kernel::Inner;
 use crate::llm::{Budget, Llm, Watch};
 use crate::replay::{Plan, Recording, Replaying};
-use crate::{Grants, Limits, Result, Workspace, service};
+use crate::{Grants, Limits, Result, Skills, Workspace, service};
 
 /// A session to be started; see [`Kernel::session`](crate::Kernel::session).
 ///
@@ -42,6 +42,7 @@ pub struct SessionBuilder {
     pub(super) at: Option<String>,
     #[cfg(feature = "state")]
     pub(super) state: Option<crate::State>,
+    pub(super) skills: Option<Skills>,
 }
 
 impl SessionBuilder {
@@ -49,6 +50,7 @@ impl SessionBuilder {
         let llm = kernel.llm.clone();
         #[cfg(feature = "state")]
         let state = kernel.state.clone();
+        let skills = kernel.skills.clone();
         let (grants, stdin) = (Grants::default(), Stdin::Empty);
         SessionBuilder {
             kernel,
@@ -64,6 +66,7 @@ impl SessionBuilder {
             at: None,
             #[cfg(feature = "state")]
             state,
+            skills,
         }
     }
 
@@ -118,6 +121,18 @@ impl SessionBuilder {
         self
     }
 
+    /// What the session's programs import from `skills`, and save if they may. Default: the kernel's.
+    pub fn skills(mut self, skills: Skills) -> Self {
+        self.skills = Some(skills);
+        self
+    }
+
+    /// Grants no skills, though the kernel has some.
+    pub fn without_skills(mut self) -> Self {
+        self.skills = None;
+        self
+    }
+
     /// Grants no state, though the kernel has one.
     #[cfg(feature = "state")]
     pub fn without_state(mut self) -> Self {
@@ -153,6 +168,15 @@ impl SessionBuilder {
     pub fn deterministic(mut self, seed: u64) -> Self {
         self.plan.deterministic(seed);
         self
+    }
+
+    /// Grants nothing that lasts longer than the session.
+    pub(crate) fn without_lasting(self) -> Self {
+        #[cfg(feature = "state")]
+        let this = self.without_state();
+        #[cfg(not(feature = "state"))]
+        let this = self;
+        this.without_skills()
     }
 
     /// Models with tokens that others have as well.

@@ -11,6 +11,7 @@ use crate::context::Contexts;
 use crate::engine::Interrupt;
 use crate::llm::LlmService;
 use crate::replay::Tape;
+use crate::skills::{self, SkillsService};
 use crate::state::{Shared, State};
 use crate::tool::{Instances, Package};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
@@ -38,6 +39,7 @@ impl Session {
             at,
             #[cfg(feature = "state")]
                 state: kept,
+            skills,
         } = builder;
         grants.check(kernel.engine.memory_at_start())?;
         if grants.limits.fuel.is_some() != kernel.metered {
@@ -76,8 +78,15 @@ impl Session {
         }
         #[cfg(feature = "state")]
         if let Some(kept) = kept {
-            kept.check_outside(&grants)?;
+            if let Some(path) = kept.path() {
+                grants.check_outside("state", path)?;
+            }
             services.add(Arc::new(crate::state_store::StateService::new(kept)));
+        }
+        let has_skills = skills.is_some();
+        if let Some(skills) = skills {
+            grants.check_outside("directory of skills", skills.path())?;
+            services.add(Arc::new(SkillsService(skills)));
         }
         let Grants { workspace, mounts, import_paths, environment, limits } = grants;
         let mut preopens = Vec::with_capacity(1 + mounts.len());
@@ -133,6 +142,7 @@ impl Session {
             import_paths,
             modules: std::iter::once(service::PACKAGE)
                 .chain(kernel.tools.iter().map(|_| "tools"))
+                .chain(has_skills.then_some(skills::PACKAGE))
                 .map(str::to_owned)
                 .collect(),
             line_buffered: is_taped || !kernel.engine.flushes(),

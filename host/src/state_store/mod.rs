@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{Access, Error, ErrorKind, Grants, Result, Workspace};
+use crate::{Error, ErrorKind, Result};
 use database::Database;
 pub(crate) use service::StateService;
 
@@ -93,29 +93,6 @@ impl State {
     /// The file, if there is one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
-    }
-
-    /// Refuses to let a program write to the directory of the file: SQLite trusts what it reads.
-    pub(crate) fn check_outside(&self, grants: &Grants) -> Result<()> {
-        let Some(place) = self.path.as_ref().and_then(|path| path.canonicalize().ok()) else { return Ok(()) };
-        let workspace = match &grants.workspace {
-            Workspace::Directory(directory) => Some(directory),
-            Workspace::Temporary => None,
-        };
-        let mounts = grants.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
-        let mut writable = workspace.into_iter().chain(mounts.map(|mount| &mount.host));
-        match writable.find(|path| path.canonicalize().is_ok_and(|path| place.starts_with(path))) {
-            None => Ok(()),
-            Some(directory) => Err(Error::new(
-                ErrorKind::Grant,
-                format!(
-                    "the state `{}` lies in `{}`, which the program may write to",
-                    place.display(),
-                    directory.display()
-                ),
-            )
-            .hint("keep it outside of what is granted")),
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
 pub use preopen::Access;
-pub(crate) use preopen::{Preopen, open_preopen};
+pub(crate) use preopen::{Preopen, open_directory, open_preopen};
 
 use crate::{Error, ErrorKind, Result};
 
