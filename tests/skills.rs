@@ -66,7 +66,8 @@ skills.save('greeting', 'def greet(): return \"hello\"', 'Says hello')";
     assert_eq!(seen(&skills, "import skills as s\ndir(s)"), "['dates', 'greeting']");
     assert_eq!(seen(&skills, "skills"), "<agentkernel.skills: dates, greeting>");
     let outcome = run(&skills, "from skills import absent");
-    assert_eq!(raised(&outcome).0, "ModuleNotFoundError");
+    let (kind, message) = raised(&outcome);
+    assert!(kind == "ImportError" && message.contains("there is no skill `absent`"), "{kind}: {message}");
     // An exception shows the skill's own lines.
     let outcome = run(&skills, "from skills import dates\ndates.parse('x')");
     let agentkernel::Ending::Raised(exception) = &outcome.ending else { panic!("{:?}", outcome.ending) };
@@ -184,7 +185,7 @@ found";
     assert_eq!(files(parent.path()), ["outside.py", "skills"]);
     for import in ["skills.list", "skills._x", "skills.outside"] {
         let outcome = run(&skills, &format!("import {import}"));
-        assert_eq!(raised(&outcome).0, "ModuleNotFoundError", "{import}");
+        assert!(["ImportError", "ModuleNotFoundError"].contains(&raised(&outcome).0), "{import}");
     }
 }
 
@@ -201,7 +202,7 @@ fn links_are_not_followed() {
     let skills = writable(&directory);
     assert_eq!(seen(&skills, "skills.list()"), "[]");
     assert_eq!(raised(&run(&skills, "skills.show('leak')")).0, "agentkernel.SkillError");
-    assert_eq!(raised(&run(&skills, "from skills import leak")).0, "ModuleNotFoundError");
+    assert_eq!(raised(&run(&skills, "from skills import leak")).0, "ImportError");
     run(&skills, "skills.save('leak', 'x = 1', 'd')");
     run(&skills, "skills.save('fresh', 'x = 1', 'd')");
     run(&skills, "skills.save('fresh', 'x = 2', 'd')");

@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use agentkernel::{Ending, ErrorKind, Limits, Mount, Outcome, Session, State, StateLimits};
+use agentkernel::{
+    Ending, ErrorKind, Limits, Mount, Outcome, Recording, Replaying, Session, State, StateLimits,
+};
 use agentkernel_tests::{kernel, limits, raised, repr};
 
 const IMPORT: &str = "from agentkernel import state, StateError, StateConflict\n";
@@ -337,4 +339,35 @@ fn the_program_may_not_write_to_the_file() {
     };
     assert!(start(mount(agentkernel::Access::ReadWrite)).is_some());
     assert!(start(mount(agentkernel::Access::ReadOnly)).is_none());
+}
+
+#[test]
+fn a_replay_reads_what_was_read_and_keeps_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run.jsonl");
+    let state = State::in_memory().unwrap();
+    run(&mut session(&state), "state['n'] = 1");
+    let code = format!("{IMPORT}state['n'] += 1\nprint(state['n'], state.list())");
+    let recording = Recording::create(&path).unwrap();
+    let first = kernel()
+        .session()
+        .state(state.clone())
+        .record(&recording)
+        .start()
+        .unwrap()
+        .run_blocking(code.as_str());
+    recording.finish().unwrap();
+    assert_eq!(seen(&state, "state['n']"), "2");
+    let replaying = Replaying::open(&path).unwrap();
+    let again = kernel()
+        .session()
+        .state(state.clone())
+        .replay(&replaying)
+        .start()
+        .unwrap()
+        .run_blocking(code.as_str());
+    replaying.finish().unwrap();
+    assert_eq!(first.unwrap().stdout, b"2 ['n']\n");
+    assert_eq!(again.unwrap().stdout, b"2 ['n']\n");
+    assert_eq!(seen(&state, "state['n']"), "2");
 }

@@ -58,9 +58,12 @@ impl Settings {
         let read = flags.skills.skills.clone().map(|directory| (directory, false));
         let written = flags.skills.skills_write.clone().map(|directory| (directory, true));
         if let Some((directory, write)) = written.or(read).or(self.configured.skills.clone()) {
-            // The directory itself is on the way to what lies in it.
-            let inside = directory.join("skill.py");
-            trust::outside(&self, "skill", &inside, "and name its directory with `--skills` from elsewhere")?;
+            trust::outside(
+                &self,
+                "directory of skills",
+                &directory,
+                "and name it with `--skills` from elsewhere",
+            )?;
             self.lasting.skills = Some(match write {
                 true => Skills::open_writable(directory)?,
                 false => Skills::open(directory)?,

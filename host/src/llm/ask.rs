@@ -8,7 +8,7 @@ use super::{
     Amount, Budget, BudgetExceeded, Completion, Dollars, Llm, ModelRequest, OnText, Price, Provider,
     ProviderError, StopReason, Tokens,
 };
-use crate::privacy::Prepared;
+use crate::privacy::{Prepared, Stream};
 
 /// An answer and what it took.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,16 +82,17 @@ impl Llm {
         request: ModelRequest,
         on_text: Option<OnText<'_>>,
     ) -> Result<Answer, AskError> {
-        let prepared = self.prepare(request)?;
+        let mut prepared = self.prepare(request)?;
         budget.count_hidden(&prepared);
-        let result = match (prepared.stream(), on_text) {
-            (Some(mut stream), Some(on_text)) => {
+        let result = match (prepared.scope(), on_text) {
+            (Some(scope), Some(on_text)) => {
+                let mut stream = Stream::new(&scope, prepared.request().schema.is_some());
                 let mut pass = |piece: &str| stream.push(piece, on_text);
-                let result = self.ask_and_tell(budget, &prepared, Some(&mut pass), &mut None).await;
+                let result = self.ask_and_tell(budget, &mut prepared, Some(&mut pass), &mut None).await;
                 stream.finish(on_text);
                 result
             }
-            (_, on_text) => self.ask_and_tell(budget, &prepared, on_text, &mut None).await,
+            (_, on_text) => self.ask_and_tell(budget, &mut prepared, on_text, &mut None).await,
         };
         prepared.restore(result)
     }
@@ -101,11 +102,10 @@ impl Llm {
     pub(crate) async fn ask_and_tell(
         &self,
         budget: &Budget,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         on_text: Option<OnText<'_>>,
         counted: &mut Option<Amount>,
     ) -> Result<Answer, AskError> {
-        let mut prepared = prepared.clone();
         let request = prepared.request();
         let provider = self.provider(&request.model).ok_or_else(|| self.not_granted(&request.model))?.clone();
         check(request)?;
@@ -135,7 +135,7 @@ impl Llm {
         let mut on_text = on_text.map(|on_text| on_text as OnText<'_>);
         for attempt in 1.. {
             let on_text = on_text.as_mut().map(|on_text| &mut **on_text as _);
-            let asked = self.ask_once(&*provider, budget, &mut prepared, on_text, output.clone(), counted);
+            let asked = self.ask_once(&*provider, budget, &mut *prepared, on_text, output.clone(), counted);
             match asked.await {
                 Ok(completion) => {
                     // One that is short because little was left is none for whoever has more.

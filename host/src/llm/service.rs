@@ -311,11 +311,11 @@ impl Asks {
         number
     }
 
-    async fn ask(&self, number: u64, prepared: Prepared) -> Result<Answer, AskError> {
+    async fn ask(&self, number: u64, mut prepared: Prepared) -> Result<Answer, AskError> {
         let mut seen = Seen::start(self, number, prepared.request());
         let result = match &self.track {
-            None => self.llm.ask_and_tell(&self.turn(), &prepared, None, &mut None).await,
-            Some(track) => track.ask(number, &self.llm, &self.turn(), &prepared).await,
+            None => self.llm.ask_and_tell(&self.turn(), &mut prepared, None, &mut None).await,
+            Some(track) => track.ask(number, &self.llm, &self.turn(), &mut prepared).await,
         };
         let result = result.map(|answer| Answer { hidden: prepared.hidden(), ..answer });
         seen.end(&result);

@@ -20,6 +20,7 @@ use regex::{Regex, RegexBuilder};
 use crate::{Error, ErrorKind, Result};
 pub(crate) use request::Prepared;
 pub(crate) use scope::Scope;
+pub(crate) use stream::Stream;
 
 /// What is found in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,6 +13,9 @@ struct Group<'a> {
 /// Digits of a card.
 const CARD: std::ops::RangeInclusive<usize> = 13..=19;
 
+/// Groups that are held at a time.
+const MOST_GROUPS: usize = 4096;
+
 /// Calls `each` with rows of groups: all that have at most two separators between them.
 fn rows(text: &str, mut each: impl FnMut(&[Group<'_>])) {
     let is_separator = |letter: char| {
@@ -33,6 +36,10 @@ fn rows(text: &str, mut each: impl FnMut(&[Group<'_>])) {
         if !joins && !row.is_empty() {
             each(&row);
             row.clear();
+        } else if row.len() >= MOST_GROUPS {
+            each(&row);
+            // A number may begin there; what is found twice is one.
+            row.drain(..MOST_GROUPS - CARD.end());
         }
         row.push(Group { place: start..end, digits: &text[start..end], before });
         at = end;

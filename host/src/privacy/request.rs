@@ -6,12 +6,10 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::scope::TooMany;
-use super::stream::Stream;
 use super::{Privacy, Scope};
 use crate::llm::{Answer, AskError, ModelRequest};
 
 /// A request in which nothing is left that is to be hidden. Providers get no other.
-#[derive(Clone)]
 pub(crate) struct Prepared {
     request: ModelRequest,
     scope: Option<Arc<Scope>>,
@@ -59,9 +57,9 @@ impl Prepared {
         }
     }
 
-    /// What puts values back into an answer that comes in pieces.
-    pub fn stream(&self) -> Option<Stream<'_>> {
-        self.scope.as_deref().map(|scope| Stream::new(scope, self.request.schema.is_some()))
+    /// What its tokens stand for.
+    pub fn scope(&self) -> Option<Arc<Scope>> {
+        self.scope.clone()
     }
 }
 

@@ -207,6 +207,15 @@ fn a_session_hides_so_much_and_no_more() {
     assert_eq!(scope.restore("<EMAIL_1>", false), "a0@b.de");
 }
 
+/// Many groups of digits are looked at in parts, and none is lost where they meet.
+#[test]
+fn numbers_are_found_in_long_rows() {
+    for before in [4080, 4090, 4096, 5000, 12_000] {
+        let text = format!("{}4111 1111 1111 1111 {}", "7 ".repeat(before), "7 ".repeat(3000));
+        found(&text, &["4111 1111 1111 1111"]);
+    }
+}
+
 /// Time grows with the text, whatever it is made of.
 #[test]
 fn nothing_takes_long() {
@@ -309,17 +318,6 @@ proptest! {
     fn any_text_comes_back(text in any::<String>()) {
         let scope = scope();
         prop_assert_eq!(scope.restore(&hide(&scope, &text), false), text);
-    }
-
-    #[test]
-    fn nothing_is_left_that_was_found(text in texts()) {
-        let scope = scope();
-        let hidden = hide(&scope, &text);
-        for found in scope.privacy.find(&text) {
-            let value = &text[found.start..found.end];
-            // A short one may stand elsewhere as part of something else.
-            prop_assert!(value.len() < 12 || !hidden.contains(value), "{} in {}", value, hidden);
-        }
     }
 
     #[test]

@@ -361,7 +361,7 @@ impl Track {
         call: u64,
         llm: &Llm,
         budget: &Budget,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
     ) -> Result<Answer, AskError> {
         match &self.0.side {
             Side::Neither => llm.ask_and_tell(budget, prepared, None, &mut None).await,

@@ -191,17 +191,17 @@ impl Node {
     /// Asks the node's model, or gives what it answered in the recording.
     async fn ask_within(&self, budget: &Budget, request: ModelRequest) -> Result<Result<Answer, AskError>> {
         let llm = &self.llm;
-        let prepared = match llm.prepare(request) {
+        let mut prepared = match llm.prepare(request) {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Err(error)),
         };
         budget.count_hidden(&prepared);
         let Some(track) = &self.task.track else {
-            return Ok(prepared.restore(llm.ask_and_tell(budget, &prepared, None, &mut None).await));
+            return Ok(prepared.restore(llm.ask_and_tell(budget, &mut prepared, None, &mut None).await));
         };
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         track.begin_own_ask(call, budget, prepared.request())?;
-        Ok(prepared.restore(track.ask(call, llm, budget, &prepared).await))
+        Ok(prepared.restore(track.ask(call, llm, budget, &mut prepared).await))
     }
 
     /// What is decided now, or was in the recording.

@@ -18,7 +18,7 @@ const LOCK: &str = ".lock";
 const MAX_ENTRIES: usize = 10_000;
 
 /// How long it is waited for another process that writes.
-const BUSY: Duration = Duration::from_secs(2);
+const BUSY: Duration = Duration::from_secs(10);
 
 pub(super) struct Directory(pub Arc<Dir>);
 

@@ -109,7 +109,8 @@ def _load(name, names):
     try:
         code = skills.show(name)
     except SkillError as error:
-        raise ModuleNotFoundError(str(error), name=f"skills.{name}") from None
+        # Not ModuleNotFoundError, whose message `from skills import` would drop.
+        raise ImportError(str(error), name=f"skills.{name}") from None
     file = f"skills/{name}.py"
     # Tracebacks show its lines.
     linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
