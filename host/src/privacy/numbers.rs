@@ -10,8 +10,8 @@ struct Group<'a> {
     before: &'a str,
 }
 
-/// Digits of a card.
-const CARD: std::ops::RangeInclusive<usize> = 13..=19;
+/// Digits of the longest number, a card's.
+const MOST_DIGITS: usize = 19;
 
 /// Groups that are held at a time.
 const MOST_GROUPS: usize = 4096;
@@ -39,7 +39,7 @@ fn rows(text: &str, mut each: impl FnMut(&[Group<'_>])) {
         } else if row.len() >= MOST_GROUPS {
             each(&row);
             // A number may begin there; what is found twice is one.
-            row.drain(..MOST_GROUPS - CARD.end());
+            row.drain(..MOST_GROUPS - MOST_DIGITS);
         }
         row.push(Group { place: start..end, digits: &text[start..end], before });
         at = end;
@@ -67,14 +67,18 @@ pub(super) fn cards(text: &str, found: &mut impl FnMut(usize, usize)) {
 
 /// How many groups the card's number has that a row begins with.
 fn card(row: &[Group<'_>]) -> Option<usize> {
-    let mut digits = String::new();
+    // No card begins with another one.
+    if !matches!(row[0].digits.as_bytes()[0], b'2'..=b'6') {
+        return None;
+    }
+    let mut all = [0; MOST_DIGITS];
+    let mut count = 0;
     for (position, group) in row.iter().enumerate() {
-        let is_joined = matches!(group.before, " " | "-" | "\u{a0}");
-        if position > 0 && !is_joined || digits.len() + group.digits.len() > *CARD.end() {
-            return None;
-        }
-        digits += group.digits;
-        if CARD.contains(&digits.len()) && is_issued(&digits) && luhn(&digits) {
+        let is_joined = position == 0 || matches!(group.before, " " | "-" | "\u{a0}");
+        let place = all.get_mut(count..count + group.digits.len()).filter(|_| is_joined)?;
+        place.copy_from_slice(group.digits.as_bytes());
+        count += group.digits.len();
+        if is_issued(&all[..count]) && luhn(&all[..count]) {
             return Some(position + 1);
         }
     }
@@ -82,8 +86,9 @@ fn card(row: &[Group<'_>]) -> Option<usize> {
 }
 
 /// Whether cards of this length begin so.
-fn is_issued(digits: &str) -> bool {
-    let first = |count: usize| digits[..count].parse::<u32>().unwrap_or(0);
+fn is_issued(digits: &[u8]) -> bool {
+    let first =
+        |count: usize| digits[..count].iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     match digits.len() {
         13 | 19 if first(1) == 4 => true,
         14 => matches!(first(2), 30 | 36 | 38 | 39),
@@ -99,9 +104,9 @@ fn is_issued(digits: &str) -> bool {
 }
 
 /// The checksum of card numbers.
-fn luhn(digits: &str) -> bool {
+fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
-        .bytes()
+        .iter()
         .rev()
         .enumerate()
         .map(|(position, byte)| match (position % 2, u32::from(byte - b'0')) {

@@ -197,11 +197,13 @@ impl Node {
         };
         budget.count_hidden(&prepared);
         let Some(track) = &self.task.track else {
-            return Ok(prepared.restore(llm.ask_and_tell(budget, &mut prepared, None, &mut None).await));
+            let result = llm.ask_and_tell(budget, &mut prepared, None, &mut None).await;
+            return Ok(prepared.restore(result));
         };
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         track.begin_own_ask(call, budget, prepared.request())?;
-        Ok(prepared.restore(track.ask(call, llm, budget, &mut prepared).await))
+        let result = track.ask(call, llm, budget, &mut prepared).await;
+        Ok(prepared.restore(result))
     }
 
     /// What is decided now, or was in the recording.
