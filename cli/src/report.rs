@@ -106,12 +106,7 @@ pub struct Asked {
     input_tokens: u64,
     output_tokens: u64,
     cost: Option<Dollars>,
-    #[serde(skip_serializing_if = "is_zero")]
     hidden: u64,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// What models were asked, by model.
