@@ -3,10 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use agentkernel::llm::Llm;
+use agentkernel::rlm::Rlm;
 use agentkernel::{
     Ending, ErrorKind, Limits, Mount, Outcome, Recording, Replaying, Session, State, StateLimits,
 };
-use agentkernel_tests::{kernel, limits, raised, repr};
+use agentkernel_tests::{Answering, builder, kernel, limits, raised, repr};
 
 const IMPORT: &str = "from agentkernel import state, StateError, StateConflict\n";
 
@@ -370,4 +372,20 @@ fn a_replay_reads_what_was_read_and_keeps_nothing() {
     assert_eq!(first.unwrap().stdout, b"2 ['n']\n");
     assert_eq!(again.unwrap().stdout, b"2 ['n']\n");
     assert_eq!(seen(&state, "state['n']"), "2");
+}
+
+#[test]
+fn children_of_a_run_have_none() {
+    let state = State::in_memory().unwrap();
+    let model = Answering::new(|request| {
+        let child =
+            "try:\n    state['k'] = 2\n    FINAL('written')\nexcept PermissionError:\n    FINAL('denied')";
+        let root = "state['k'] = 1\nFINAL(rlm('a child asks'))";
+        let is_child = request.messages[0].content.contains("a child asks");
+        Ok(format!("```python\n{IMPORT}{}\n```", if is_child { child } else { root }))
+    });
+    let kernel = builder().llm(Llm::new("m", model)).state(state.clone()).build().unwrap();
+    let outcome = Rlm::builder(&kernel).build().unwrap().ask_blocking("the root asks").unwrap();
+    assert_eq!(outcome.answer.as_deref(), Some("denied"), "{outcome:?}");
+    assert_eq!(seen(&state, "state['k']"), "1");
 }
