@@ -49,10 +49,17 @@ fn objects(jsonl: &[u8]) -> Vec<Value> {
 /// One of each event, with all that it can hold.
 fn each_event() -> Vec<Event> {
     let node = || "0.1".to_owned();
-    let usage = Spent { input_tokens: 1, output_tokens: 2, cost: None };
+    let usage = Spent { input_tokens: 1, output_tokens: 2, cost: None, ..Spent::default() };
     let error = || Some(Failure { kind: "Refused".into(), message: "no".into() });
     let limits = json!({"max-calls": 3, "timeout": null}).as_object().unwrap().clone();
-    let totals = ModelTotals { calls: 2, cached: 1, input_tokens: 3, output_tokens: 4, cost: Some(0.5) };
+    let totals = ModelTotals {
+        calls: 2,
+        cached: 1,
+        input_tokens: 3,
+        output_tokens: 4,
+        cost: Some(0.5),
+        ..ModelTotals::default()
+    };
     vec![
         Event::Start {
             version: TRAJECTORY_VERSION,

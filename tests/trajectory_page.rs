@@ -143,7 +143,7 @@ fn of_5000_calls(browser: &Path) -> Result<(), Failed> {
     let jsonl = directory.path().join("run.jsonl");
     let trajectory = Trajectory::create(&jsonl)?;
     let node = || "0".to_owned();
-    let usage = Spent { input_tokens: 400, output_tokens: 60, cost: Some(0.0001) };
+    let usage = Spent { input_tokens: 400, output_tokens: 60, cost: Some(0.0001), ..Spent::default() };
     trajectory.record(Event::Code { node: node(), iteration: 1, block: 1, code: "batch()".into() });
     for n in 0..5_000 {
         trajectory.record(Event::Call {

@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
+mod lasting;
 mod models;
 mod tasks;
 
@@ -10,6 +11,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub use self::lasting::{Lasting, SkillAction, SkillsAt};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 pub use self::tasks::{Granted, Place, Plan, TaskAction, Work};
 use crate::units::{self, Timeout};
@@ -58,6 +60,11 @@ pub enum Command {
         #[command(subcommand)]
         action: TaskAction,
     },
+    /// Look after programs that were kept.
+    Skill {
+        #[command(subcommand)]
+        action: SkillAction,
+    },
     /// Make one WebAssembly component of a program, its tools and Python.
     Compose(Compose),
     /// Say what this machine supports, and what to do about what it lacks.
@@ -95,6 +102,9 @@ pub struct Run {
     pub tasks: Granted,
 
     #[command(flatten)]
+    pub lasting: Lasting,
+
+    #[command(flatten)]
     pub repetition: Repetition,
 
     /// Print one JSON object with the outcome, in place of the program's output.
@@ -118,6 +128,8 @@ pub struct Repl {
     pub models: Models,
     #[command(flatten)]
     pub tasks: Granted,
+    #[command(flatten)]
+    pub lasting: Lasting,
     #[command(flatten)]
     pub talk: Talk,
 }
@@ -393,6 +405,9 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_MAX_WRITTEN",
     "AGENTKERNEL_MEMORY",
     "AGENTKERNEL_PORTABLE",
+    "AGENTKERNEL_SKILLS",
+    "AGENTKERNEL_SKILLS_WRITE",
+    "AGENTKERNEL_STATE",
     "AGENTKERNEL_TASK_STORE",
     "AGENTKERNEL_TIMEOUT",
     "AGENTKERNEL_WORKSPACE",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use agentkernel::{Hidden, Privacy};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::arguments::Configuration;
@@ -46,12 +47,71 @@ pub struct Config {
     pub llm: Option<LlmConfig>,
     #[serde(default)]
     pub tasks: TasksConfig,
+    pub state: Option<StateConfig>,
+    pub skills: Option<SkillsConfig>,
+    pub privacy: Option<PrivacyConfig>,
     /// Where the file lies: relative paths in it start here.
     #[serde(skip)]
     pub directory: PathBuf,
     /// The file, if there is one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+}
+
+/// `[state]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateConfig {
+    /// The database of what programs keep.
+    pub file: PathBuf,
+}
+
+/// `[skills]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkillsConfig {
+    pub directory: PathBuf,
+    /// Whether programs may save and delete skills.
+    #[serde(default)]
+    pub write: bool,
+}
+
+/// `[privacy]`: what models are not shown.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacyConfig {
+    /// Names of what is hidden; all that there is where it is left out.
+    pub hide: Option<Vec<String>>,
+    /// Regular expressions of what is hidden as well, by name.
+    #[serde(default)]
+    pub patterns: BTreeMap<String, String>,
+}
+
+impl PrivacyConfig {
+    pub fn privacy(&self) -> Result<Privacy> {
+        let mut privacy = Privacy::new();
+        if let Some(names) = &self.hide {
+            let known = Hidden::ALL.map(Hidden::name);
+            if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+                return Err(Failure::new(format!("`{name}` in `[privacy] hide` is nothing that is found"))
+                    .hint(format!(
+                        "there are {}; give others under `[privacy.patterns]`",
+                        known.join(", ")
+                    )));
+            }
+            let shown =
+                Hidden::ALL.into_iter().filter(|hidden| !names.iter().any(|name| name == hidden.name()));
+            privacy = shown.fold(privacy, Privacy::without);
+        }
+        if self.hide.as_ref().is_some_and(Vec::is_empty) && self.patterns.is_empty() {
+            return Err(Failure::new("`[privacy]` hides nothing")
+                .hint("name what it hides: `hide = [\"email\"]`, or leave the table out"));
+        }
+        for (name, expression) in &self.patterns {
+            privacy = privacy.pattern(name, expression)?;
+        }
+        Ok(privacy)
+    }
 }
 
 /// `[tool.NAME]`: a tool and what it is granted.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentkernel::Replaying;
 use agentkernel::llm::{
     Budget, Dollars, HttpOptions, Llm, LlmLimits, Price, Prices, Provider, ResponseCache,
     provider_from_environment,
 };
+use agentkernel::{Privacy, Replaying};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::arguments::Models;
@@ -183,6 +183,8 @@ pub struct Granted {
     prices: Prices,
     /// The `.env` file that was read.
     pub secrets: Option<PathBuf>,
+    /// Whether personal data is hidden.
+    hides: bool,
 }
 
 impl fmt::Debug for Granted {
@@ -195,6 +197,13 @@ impl Granted {
     /// How many hold the models, each session among them.
     pub fn holders(&self) -> usize {
         self.provider.as_ref().map_or(1, Arc::strong_count)
+    }
+
+    /// The same models, which are not shown everything.
+    pub fn hiding(mut self, privacy: Privacy) -> Self {
+        self.llm = self.llm.privacy(privacy);
+        self.hides = true;
+        self
     }
 
     /// What is granted; nothing unless a model is named.
@@ -237,7 +246,7 @@ impl Granted {
             llm = llm.cache(ResponseCache::open(config.directory.join(file))?);
         }
         let (budget, provider) = (llm.budget(), Some(provider));
-        let granted = Granted { llm, budget, provider, limits, prices, secrets: dot_env.file };
+        let granted = Granted { llm, budget, provider, limits, prices, secrets: dot_env.file, hides: false };
         granted.check_prices()?;
         Ok(Some(granted))
     }
@@ -253,7 +262,7 @@ impl Granted {
             llm = llm.max_output(at_least_one("max-output", tokens)?);
         }
         let budget = llm.budget();
-        Ok(Some(Granted { llm, budget, provider: None, limits, prices, secrets: None }))
+        Ok(Some(Granted { llm, budget, provider: None, limits, prices, secrets: None, hides: false }))
     }
 
     /// Refuses a limit of cost under which the model could not be asked.
@@ -288,6 +297,9 @@ impl Granted {
         text += &format!(", {} of children", show_number_of(depth.unwrap_or_default().into(), "level"));
         if let Some(time) = time {
             text += &format!(", {}", show_duration(time));
+        }
+        if self.hides {
+            text += "; personal data is hidden from it";
         }
         if self.prices.get(model).is_none() {
             text += "; its price is not known, so its cost is not counted";
@@ -422,6 +434,9 @@ pub fn used(usage: &agentkernel::llm::LlmUsage) -> String {
     );
     if total.cached > 0 {
         text += &format!(", {} from the cache", show_count(total.cached));
+    }
+    if total.hidden > 0 {
+        text += &format!(", {} hidden", show_number_of(total.hidden, "value"));
     }
     if let Some(cost) = total.cost {
         text += &format!(", {cost}");

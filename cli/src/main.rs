@@ -10,6 +10,7 @@ mod files;
 mod grants;
 mod hints;
 mod input;
+mod lasting;
 mod llm;
 mod output;
 mod repetition;
@@ -19,6 +20,7 @@ mod rlm;
 mod run;
 mod settings;
 mod signals;
+mod skill;
 mod task;
 mod terminal;
 mod tool;
@@ -42,6 +44,7 @@ fn main() {
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
         Command::Task { action } => task::run(action),
+        Command::Skill { action } => skill::run(action),
         Command::Compose(arguments) => compose::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions { shell } => {

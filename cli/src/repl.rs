@@ -28,6 +28,7 @@ const HISTORY_LINES: usize = 10_000;
 
 pub fn run(arguments: Repl) -> Result<i32> {
     let settings = Settings::with_models(arguments.sandbox, &arguments.models, &Again::default())?;
+    let settings = settings.lasting(&arguments.lasting)?;
     let kernel = settings.kernel().on_progress(terminal::progress(arguments.talk)).build()?;
     let current = Arc::new(Mutex::new(Current::default()));
     let interrupted = Arc::clone(&current);

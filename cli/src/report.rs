@@ -106,6 +106,7 @@ pub struct Asked {
     input_tokens: u64,
     output_tokens: u64,
     cost: Option<Dollars>,
+    hidden: u64,
 }
 
 /// What models were asked, by model.
@@ -116,6 +117,7 @@ pub fn asked(usage: &LlmUsage) -> BTreeMap<String, Asked> {
         input_tokens: model.input_tokens,
         output_tokens: model.output_tokens,
         cost: model.cost,
+        hidden: model.hidden,
     };
     usage.models.iter().map(|(name, model)| (name.clone(), asked(model))).collect()
 }

@@ -46,7 +46,8 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     let talk = arguments.talk;
     let question = question(arguments.question, arguments.question_file)?;
     let again = Again::open(&arguments.repetition)?;
-    let settings = Settings::with_timeout(arguments.sandbox, &arguments.models, &again, BLOCK_TIMEOUT)?;
+    let settings = Settings::with_timeout(arguments.sandbox, &arguments.models, &again, BLOCK_TIMEOUT)?
+        .lasting(&arguments.lasting)?;
     let granted = settings.llm.as_ref().ok_or_else(llm::absent)?;
     if talk.verbose
         && let Some(file) = &settings.config_file

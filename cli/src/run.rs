@@ -30,9 +30,9 @@ pub struct Program {
 }
 
 pub fn run(arguments: Run) -> Result<i32> {
-    let Run { code, sandbox, models, contexts, tasks, repetition, json, talk, rest } = arguments;
+    let Run { code, sandbox, models, contexts, tasks, lasting, repetition, json, talk, rest } = arguments;
     let again = Again::open(&repetition)?;
-    let mut settings = Settings::with_models(sandbox, &models, &again)?;
+    let mut settings = Settings::with_models(sandbox, &models, &again)?.lasting(&lasting)?;
     if talk.verbose
         && let Some(file) = &settings.config_file
     {

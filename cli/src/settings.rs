@@ -10,13 +10,13 @@ use agentkernel::{
 };
 
 use crate::arguments::{Engine, Models, Sandbox, VARIABLES};
-use crate::config::{Config, ConstraintConfig, ToolConfig};
+use crate::config::{Config, ConstraintConfig, PrivacyConfig, ToolConfig};
 use crate::failure::{Failure, Result};
 use crate::llm::Granted;
 use crate::repetition::Again;
 use crate::task::TasksConfig;
 use crate::units::{Timeout, show_bytes};
-use crate::{grants, trust};
+use crate::{grants, lasting, trust};
 
 /// What WebAssembly can address.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -32,6 +32,9 @@ pub struct Settings {
     pub llm: Option<Granted>,
     /// Background tasks as the file has them.
     pub tasks: TasksConfig,
+    /// What lasts longer than a session, and what the file says of it.
+    pub lasting: lasting::Granted,
+    pub configured: lasting::Configured,
 }
 
 impl Settings {
@@ -98,6 +101,12 @@ impl Settings {
             },
             None => None,
         };
+        // Wrong patterns are told though no model is named.
+        let privacy = config.privacy.as_ref().map(PrivacyConfig::privacy).transpose()?;
+        let llm = llm.map(|granted| match privacy {
+            Some(privacy) => granted.hiding(privacy),
+            None => granted,
+        });
         let flags = sandbox.engine;
         let settings = Settings {
             grants: Grants {
@@ -113,6 +122,8 @@ impl Settings {
                 cache_dir: flags.cache_dir.or_else(|| config.cache_dir.as_ref().map(|path| base.join(path))),
                 no_cache: flags.no_cache,
             },
+            configured: lasting::Configured::of(&config),
+            lasting: lasting::Granted::default(),
             config_file: config.file,
             tools,
             llm,
@@ -138,7 +149,7 @@ impl Settings {
         if let Some(granted) = &self.llm {
             builder = builder.llm(granted.llm.clone());
         }
-        self.tools.iter().cloned().fold(builder, KernelBuilder::tool)
+        self.tools.iter().cloned().fold(self.lasting.give(builder), KernelBuilder::tool)
     }
 }
 

@@ -18,10 +18,6 @@ pub fn check(settings: &Settings) -> Result<()> {
     if let Some(file) = settings.llm.as_ref().and_then(|granted| granted.secrets.as_deref()) {
         hidden(file, readable(settings))?;
     }
-    let writable: Vec<_> = writable(settings).filter_map(|path| Some((path, identity(path)?))).collect();
-    if writable.is_empty() {
-        return Ok(());
-    }
     let engine = &settings.engine;
     let cache = CompilationCache::new(engine.cache_dir.clone());
     let cache = cache.directory().filter(|_| !engine.no_cache);
@@ -41,19 +37,28 @@ pub fn check(settings: &Settings) -> Result<()> {
     .into_iter()
     .chain(tools)
     {
-        let Some(path) = path else { continue };
-        let passed: Vec<_> = way(path).iter().filter_map(|place| identity(place)).collect();
-        if let Some((directory, _)) = writable.iter().find(|(_, identity)| passed.contains(identity)) {
-            // `.` would say nothing.
-            let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
-            let (shown, directory) = (path.display(), directory.display());
-            return Err(Failure::new(format!(
-                "the {what} `{shown}` lies in a directory that the program may write to"
-            ))
-            .hint(format!("move it out of `{directory}`, {remedy}")));
+        if let Some(path) = path {
+            outside(settings, what, path, remedy)?;
         }
     }
     Ok(())
+}
+
+/// Refuses a path that the program could replace, or where it could make something.
+pub fn outside(settings: &Settings, what: &str, path: &Path, remedy: &str) -> Result<()> {
+    let mut writable = writable(settings).filter_map(|path| Some((path, identity(path)?))).peekable();
+    if writable.peek().is_none() {
+        return Ok(());
+    }
+    let passed: Vec<_> = way(path).iter().filter_map(|place| identity(place)).collect();
+    let Some((directory, _)) = writable.find(|(_, identity)| passed.contains(identity)) else {
+        return Ok(());
+    };
+    // `.` would say nothing.
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+    let (shown, directory) = (path.display(), directory.display());
+    Err(Failure::new(format!("the {what} `{shown}` lies in a directory that the program may write to"))
+        .hint(format!("move it out of `{directory}`, {remedy}")))
 }
 
 /// Refuses a file with keys that lies in what the program, or what is written by it, can read.

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Image,
     /// The model's provider cannot be used as it is configured.
     Model,
+    /// A skill is not there, or cannot be kept.
+    Skill,
     /// A cassette cannot be written or read, or a replay went another way than its recording.
     Replay,
     /// The directory below an overlay was changed where the overlay changes it.

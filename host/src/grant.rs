@@ -1,7 +1,7 @@
 //! What a session may touch: pure data, checked when the session starts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::workspace::{Access, Overlay};
@@ -119,6 +119,38 @@ impl Default for Limits {
 }
 
 impl Grants {
+    /// Directories of the host that a program with these grants may change.
+    pub(crate) fn writable(&self) -> impl Iterator<Item = &Path> {
+        let workspace = match &self.workspace {
+            Workspace::Directory(directory) => Some(directory.as_path()),
+            // It may be applied.
+            Workspace::Overlay(overlay) => Some(overlay.directory()),
+            Workspace::Temporary => None,
+        };
+        let mounts = self.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
+        workspace.into_iter().chain(mounts.map(|mount| mount.host.as_path()))
+    }
+
+    /// Refuses to let a program write to where `what` of the host lies, which trusts what it reads there.
+    pub(crate) fn check_outside(&self, what: &str, path: &Path) -> Result<()> {
+        // What is not there yet lies where its directory does.
+        let place = path.ancestors().find_map(|path| path.canonicalize().ok());
+        let Some(place) = place else { return Ok(()) };
+        let inside = |directory: &&Path| directory.canonicalize().is_ok_and(|it| place.starts_with(it));
+        match self.writable().find(inside) {
+            None => Ok(()),
+            Some(directory) => Err(Error::new(
+                ErrorKind::Grant,
+                format!(
+                    "the {what} `{}` lies in `{}`, which the program may write to",
+                    path.display(),
+                    directory.display()
+                ),
+            )
+            .hint("keep it outside of what is granted")),
+        }
+    }
+
     /// Refuses what could never work or would have no effect.
     pub(crate) fn check(&self, memory_at_start: u64) -> Result<()> {
         let bad =

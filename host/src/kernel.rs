@@ -12,7 +12,7 @@ use crate::llm::Llm;
 use crate::pool::{Pool, PoolStats};
 use crate::session::SessionBuilder;
 use crate::tool::{Network, Resolve, Tool, ToolInfo, Toolbox};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Privacy, Result, Skills};
 
 /// Turns that run at the same time; more wait for one of these to end.
 const MAX_TURNS: usize = 4096;
@@ -48,6 +48,9 @@ pub(crate) struct Inner {
     pub tools: Option<Arc<Toolbox>>,
     pub llm: Option<Llm>,
     pub pool: Pool,
+    pub skills: Option<Skills>,
+    #[cfg(feature = "state")]
+    pub state: Option<crate::State>,
     pub cache: Cache,
     guest: Option<PathBuf>,
     sha256: OnceLock<String>,
@@ -249,6 +252,10 @@ pub struct KernelBuilder {
     tools: Vec<Tool>,
     resolve: Option<Arc<Resolve>>,
     llm: Option<Llm>,
+    privacy: Option<Privacy>,
+    skills: Option<Skills>,
+    #[cfg(feature = "state")]
+    state: Option<crate::State>,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -262,6 +269,10 @@ impl Default for KernelBuilder {
             tools: Vec::new(),
             resolve: None,
             llm: None,
+            privacy: None,
+            skills: None,
+            #[cfg(feature = "state")]
+            state: None,
             progress: Box::new(|_| {}),
         }
     }
@@ -320,6 +331,27 @@ impl KernelBuilder {
         self
     }
 
+    /// What the models are not shown, in place of what [`Llm::privacy`] says. Default: they are shown all.
+    pub fn privacy(mut self, privacy: Privacy) -> Self {
+        self.privacy = Some(privacy);
+        self
+    }
+
+    /// What programs of every session import from `skills`, unless a session is given others
+    /// ([`SessionBuilder::skills`]). Children of a run have none. Default: none.
+    pub fn skills(mut self, skills: Skills) -> Self {
+        self.skills = Some(skills);
+        self
+    }
+
+    /// What programs of every session keep as `agentkernel.state`, unless a session is given another
+    /// ([`SessionBuilder::state`]). Children of a run have none. Default: none.
+    #[cfg(feature = "state")]
+    pub fn state(mut self, state: crate::State) -> Self {
+        self.state = Some(state);
+        self
+    }
+
     /// Called when the start takes long, and when it no longer does. Default: nothing.
     pub fn on_progress(mut self, report: impl Fn(Progress) + 'static) -> Self {
         self.progress = Box::new(report);
@@ -331,9 +363,20 @@ impl KernelBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Guest`] when the interpreter cannot be read or compiled, [`ErrorKind::Tool`] when
-    /// a tool cannot, [`ErrorKind::System`] when threads cannot be started. A cache that cannot be used is no error: the kernel then
+    /// a tool cannot, [`ErrorKind::Grant`] when privacy has no model, [`ErrorKind::System`] when threads cannot be started. A cache that cannot be used is no error: the kernel then
     /// compiles, and says so through `tracing`.
     pub fn build(self) -> Result<Kernel> {
+        let llm = match (self.llm, self.privacy) {
+            (Some(llm), Some(privacy)) => Some(llm.privacy(privacy)),
+            (None, Some(_)) => {
+                return Err(Error::new(
+                    ErrorKind::Grant,
+                    "`privacy` has no effect in a kernel without a model",
+                )
+                .hint("give it a model with `KernelBuilder::llm`"));
+            }
+            (llm, None) => llm,
+        };
         let mode = Mode::choose(self.metered, self.portable);
         let cache = Cache::new(self.cache);
         let engine = Engine::load(mode, &self.source, &cache, &self.progress)?;
@@ -358,7 +401,7 @@ impl KernelBuilder {
         // Calls that overlap run there, and tools that call tools.
         runtime.thread_stack_size(CALL_STACK_BYTES);
         // Who needs no network does not wake through a poll of it.
-        if self.llm.is_some() || tools.as_ref().is_some_and(|tools| tools.needs_network()) {
+        if llm.is_some() || tools.as_ref().is_some_and(|tools| tools.needs_network()) {
             runtime.enable_io();
         }
         let runtime = runtime.build().map_err(threads)?;
@@ -369,8 +412,11 @@ impl KernelBuilder {
             runtime: Background(Some(runtime)),
             stacks: Stacks::default(),
             tools,
-            llm: self.llm,
+            llm,
             pool: Pool::default(),
+            skills: self.skills,
+            #[cfg(feature = "state")]
+            state: self.state,
             cache,
             guest,
             sha256: OnceLock::new(),

@@ -33,6 +33,8 @@ mod clock;
 mod compose;
 mod console;
 mod context;
+#[cfg(any(feature = "cache", feature = "state"))]
+mod database;
 #[allow(unsafe_code)]
 mod engine;
 mod error;
@@ -47,11 +49,15 @@ mod modules;
 mod operations;
 mod outcome;
 mod pool;
+mod privacy;
 mod replay;
 pub mod rlm;
 mod service;
 mod session;
+mod skills;
 mod state;
+#[cfg(feature = "state")]
+mod state_store;
 #[cfg(feature = "tasks")]
 pub mod task;
 mod tool;
@@ -70,8 +76,12 @@ pub use image::{Image, ImageBuilder};
 pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use pool::PoolStats;
+pub use privacy::{Hidden, Privacy};
 pub use replay::{Recording, Replaying};
 pub use session::{Canceller, Session, SessionBuilder};
+pub use skills::{Skill, Skills};
+#[cfg(feature = "state")]
+pub use state_store::{State, StateLimits};
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
     ToolItem, ToolKind, ToolLimits,

@@ -27,6 +27,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         state.host_calls += 1;
         let of_tools = || state.tools.toolbox().and_then(|toolbox| toolbox.module(&name));
         let found = service::module(&name)
+            .or_else(|| state.services.module(&name))
             .or_else(|| of_tools().map(|(source, is_package)| Module { source, is_package }));
         Ok((found,))
     })?;

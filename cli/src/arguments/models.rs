@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Sandbox, Talk};
+use super::{Lasting, Sandbox, Talk};
 use crate::units::{self, Timeout};
 
 /// Which models may be asked, and how much of them.
@@ -103,6 +103,8 @@ pub struct Rlm {
     pub talk: Talk,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub lasting: Lasting,
     #[command(flatten)]
     pub repetition: Repetition,
     #[command(flatten)]

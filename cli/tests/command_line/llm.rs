@@ -87,7 +87,7 @@ fn limits_come_from_flags_variables_and_the_file() {
     let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(report["value"], 0.00125);
     let expected = serde_json::json!({
-        "m": {"calls": 2, "cached": 0, "input_tokens": 2000, "output_tokens": 200, "cost": 0.0025}
+        "m": {"calls": 2, "cached": 0, "input_tokens": 2000, "output_tokens": 200, "cost": 0.0025, "hidden": 0}
     });
     assert_eq!(report["usage"]["llm"], expected);
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/outcome.schema.json");

@@ -3,6 +3,7 @@
 mod compose;
 mod grants;
 mod json;
+mod lasting;
 mod llm;
 mod machine;
 mod repl;

@@ -8,6 +8,7 @@ use super::{
     Amount, Budget, BudgetExceeded, Completion, Dollars, Llm, ModelRequest, OnText, Price, Provider,
     ProviderError, StopReason, Tokens,
 };
+use crate::privacy::{Prepared, Stream};
 
 /// An answer and what it took.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Answer {
     pub cached: bool,
     /// Why it ended.
     pub stop: StopReason,
+    /// Values that were replaced by tokens in the request ([`Privacy`](crate::Privacy)).
+    pub hidden: u64,
 }
 
 /// Why there is no answer.
@@ -79,19 +82,33 @@ impl Llm {
         request: ModelRequest,
         on_text: Option<OnText<'_>>,
     ) -> Result<Answer, AskError> {
-        self.ask_and_tell(budget, request, on_text, &mut None).await
+        let mut prepared = self.prepare(request)?;
+        budget.count_hidden(&prepared);
+        let result = match (prepared.scope(), on_text) {
+            (Some(scope), Some(on_text)) => {
+                let mut stream = Stream::new(&scope, prepared.request().schema.is_some());
+                let mut pass = |piece: &str| stream.push(piece, on_text);
+                let result = self.ask_and_tell(budget, &mut prepared, Some(&mut pass), &mut None).await;
+                stream.finish(on_text);
+                result
+            }
+            (_, on_text) => self.ask_and_tell(budget, &mut prepared, on_text, &mut None).await,
+        };
+        prepared.restore(result)
     }
 
-    /// Asks a model, and tells what was counted in the budget, if anything was.
+    /// Asks a model, and tells what was counted in the budget, if anything was. Nothing is put back into the
+    /// answer.
     pub(crate) async fn ask_and_tell(
         &self,
         budget: &Budget,
-        mut request: ModelRequest,
+        prepared: &mut Prepared,
         on_text: Option<OnText<'_>>,
         counted: &mut Option<Amount>,
     ) -> Result<Answer, AskError> {
+        let request = prepared.request();
         let provider = self.provider(&request.model).ok_or_else(|| self.not_granted(&request.model))?.clone();
-        check(&request)?;
+        check(request)?;
         let output = match request.max_tokens {
             0 => LEAST_OUTPUT.min(self.max_output)..=self.max_output,
             asked => asked..=asked,
@@ -100,7 +117,7 @@ impl Llm {
         let wanted = *output.end();
         #[cfg(feature = "cache")]
         let cache =
-            self.cache.as_ref().map(|cache| (cache, super::cache::Key::new(&*provider, &request, wanted)));
+            self.cache.as_ref().map(|cache| (cache, super::cache::Key::new(&*provider, request, wanted)));
         #[cfg(feature = "cache")]
         if let Some((cache, key)) = &cache
             && let Some(completion) = cache.get(*key).await
@@ -113,21 +130,22 @@ impl Llm {
             let answered = answer(completion, Some(Dollars::default()))?;
             return Ok(Answer { cached: true, ..answered });
         }
+        let model = request.model.clone();
         // For as long as the request lives, no longer.
         let mut on_text = on_text.map(|on_text| on_text as OnText<'_>);
         for attempt in 1.. {
             let on_text = on_text.as_mut().map(|on_text| &mut **on_text as _);
-            let asked = self.ask_once(&*provider, budget, &mut request, on_text, output.clone(), counted);
+            let asked = self.ask_once(&*provider, budget, &mut *prepared, on_text, output.clone(), counted);
             match asked.await {
                 Ok(completion) => {
                     // One that is short because little was left is none for whoever has more.
                     #[cfg(feature = "cache")]
                     if let Some((cache, key)) = cache
-                        && (completion.stop == StopReason::End || request.max_tokens == wanted)
+                        && (completion.stop == StopReason::End || prepared.request().max_tokens == wanted)
                     {
-                        cache.put(key, &request.model, &completion).await;
+                        cache.put(key, &model, &completion).await;
                     }
-                    let cost = cost(self.prices.get(&request.model), completion.tokens);
+                    let cost = cost(self.prices.get(&model), completion.tokens);
                     return answer(completion, cost);
                 }
                 // What was lost may have been charged for, and was counted; it is asked again within the
@@ -151,11 +169,12 @@ impl Llm {
         &self,
         provider: &'a dyn Provider,
         budget: &Budget,
-        request: &'a mut ModelRequest,
+        prepared: &'a mut Prepared,
         on_text: Option<OnText<'a>>,
         output: RangeInclusive<u64>,
         counted: &mut Option<Amount>,
     ) -> Result<Completion, AskError> {
+        let request = prepared.request_mut();
         let price = self.prices.get(&request.model);
         let input = provider.input_tokens_at_most(request);
         let amount = |tokens| Amount { calls: 1, tokens, cost: cost(price, tokens).unwrap_or_default() };
@@ -207,7 +226,7 @@ fn answer(completion: Completion, cost: Option<Dollars>) -> Result<Answer, AskEr
     match stop {
         StopReason::Refusal => Err(AskError::Refused(text)),
         StopReason::End | StopReason::MaxTokens => {
-            Ok(Answer { text, model, tokens, cost, cached: false, stop })
+            Ok(Answer { text, model, tokens, cost, cached: false, stop, hidden: 0 })
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Answers kept in an SQLite database, so that the same request need not be sent, and paid for, twice.
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Completion, ModelRequest, Provider, StopReason};
+use crate::database::{self, Purpose};
 use crate::{Error, ErrorKind, Result};
 
 /// How long another process may hold the database before a call does without it.
@@ -22,8 +22,8 @@ const OVERHEAD: u64 = 256;
 /// Changes whenever the tables or the meaning of keys do.
 const FORMAT: i64 = 1;
 
-/// "AKrc": says that a database is one of these.
-const APPLICATION: i64 = 0x414B_7263;
+/// "AKrc".
+const PURPOSE: Purpose = Purpose { application: 0x414B_7263, format: FORMAT, tables: TABLES, busy: BUSY };
 
 const TABLES: &str = "
     CREATE TABLE answers (
@@ -228,59 +228,13 @@ impl Store {
                 .hint("give another file, or remove this one if it was a cache")
                 .source(error)
         };
-        // SQLite would make it readable for all, and gives its other files the rights of this one.
-        let mut file = OpenOptions::new();
-        file.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
-        file.open(path).map_err(|error| unusable(error.into()))?;
-        let connection = prepare(path).map_err(|error| unusable(error.into()))?;
+        let connection = database::open(path, &PURPOSE).map_err(|error| unusable(error.into()))?;
         let bytes = sum(&connection).map_err(|error| unusable(error.into()))?;
         Ok(Store { path: path.to_owned(), connection: Mutex::new(connection), bytes: Mutex::new(bytes) })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What makes a database unusable that SQLite finds nothing wrong with.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
-    #[error("it is a database of something else")]
-    Foreign,
-    #[error("it was made by another version, in format {0}")]
-    Format(i64),
-    #[error("it is damaged: {0}")]
-    Damaged(String),
-}
-
-fn prepare(path: &Path) -> Result<Connection, Unusable> {
-    let mut connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "normal")?;
-    // What another process makes at the same time is found made.
-    let making = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let pragma = |name: &str| making.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let tables: i64 = making.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (pragma("application_id")?, pragma("user_version")?) {
-        (0, 0) if tables == 0 => {
-            making.execute_batch(TABLES)?;
-            making.pragma_update(None, "application_id", APPLICATION)?;
-            making.pragma_update(None, "user_version", FORMAT)?;
-        }
-        (APPLICATION, FORMAT) => {}
-        (APPLICATION, other) => return Err(Unusable::Format(other)),
-        _ => return Err(Unusable::Foreign),
-    }
-    making.commit()?;
-    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    match sound.as_str() {
-        "ok" => Ok(connection),
-        _ => Err(Unusable::Damaged(sound)),
     }
 }
 

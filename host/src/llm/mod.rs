@@ -88,6 +88,8 @@ pub(crate) use service::LlmService;
 pub use service::{CallEnd, CallStart, Watch};
 pub use usage::{LlmUsage, ModelUsage};
 
+use crate::privacy::{Prepared, Privacy, Scope};
+
 /// The most tokens of an answer where nobody says how many.
 const MAX_OUTPUT: u64 = 8192;
 
@@ -101,6 +103,9 @@ pub struct Llm {
     prices: Prices,
     limits: LlmLimits,
     max_output: u64,
+    privacy: Option<Privacy>,
+    /// The tokens of a session; those of the kernel's models begin with each.
+    scope: Option<Arc<Scope>>,
     #[cfg(feature = "cache")]
     cache: Option<ResponseCache>,
 }
@@ -129,6 +134,8 @@ impl Llm {
             prices: Prices::default(),
             limits: LlmLimits::default(),
             max_output: MAX_OUTPUT,
+            privacy: None,
+            scope: None,
             #[cfg(feature = "cache")]
             cache: None,
         }
@@ -170,6 +177,35 @@ impl Llm {
     pub fn max_output(mut self, tokens: u64) -> Self {
         self.max_output = tokens.max(1);
         self
+    }
+
+    /// What the models are not shown. Default: they are shown all.
+    pub fn privacy(mut self, privacy: Privacy) -> Self {
+        (self.privacy, self.scope) = (Some(privacy), None);
+        self
+    }
+
+    /// The same models with the tokens of one session.
+    pub(crate) fn scoped(mut self) -> Self {
+        if self.scope.is_none() {
+            self.scope = self.privacy.as_ref().map(Privacy::scope);
+        }
+        self
+    }
+
+    /// What is hidden from the models.
+    pub(crate) fn hides(&self) -> Option<&Privacy> {
+        self.privacy.as_ref()
+    }
+
+    /// The request as it is sent. All that is counted, kept, recorded or sent is of it.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::Request`] when there is more to hide than a session may.
+    pub(crate) fn prepare(&self, request: ModelRequest) -> Result<Prepared, AskError> {
+        let own = || self.privacy.as_ref().map(Privacy::scope);
+        Prepared::new(request, self.scope.clone().or_else(own))
     }
 
     /// Where answers are kept, so that equal requests are sent, and paid for, once. Default: nowhere.

@@ -11,6 +11,7 @@ use super::{Answer, AskError, Budget, Llm, LlmLimits, LlmUsage, Message, ModelRe
 use crate::bindings::operations::Failure;
 use crate::context::{Context, Contexts};
 use crate::operations;
+use crate::privacy::Prepared;
 use crate::replay::Track;
 use crate::service::{Called, Kind, Room, Service, Taken, failure};
 
@@ -19,6 +20,9 @@ const MAX_PROMPT: usize = 16 << 20;
 
 /// Texts that a prompt is made of.
 const MAX_PARTS: usize = 10_000;
+
+/// Bytes of a batch in which something is looked for, which takes the turn's thread.
+const MAX_HIDDEN: usize = 64 << 20;
 
 /// Bytes that the answers of one batch may have together.
 const MAX_ANSWERS: u64 = 128 << 20;
@@ -49,7 +53,8 @@ pub trait Watch: Send + Sync {
 pub struct CallStart<'a> {
     /// Its number in the session, from 1, in the order in which the program makes them.
     pub number: u64,
-    /// What is asked. The most tokens of the answer are 0 where the program does not say.
+    /// What is asked, as it is sent: with tokens in place of what is hidden. The most tokens of the answer are
+    /// 0 where the program does not say.
     pub request: &'a ModelRequest,
 }
 
@@ -188,7 +193,7 @@ impl Asks {
 
     /// The request that `options` describe, of which `tail` holds the texts, and the room that its
     /// prompt takes.
-    fn request(&self, options: Options, tail: &[u8]) -> Result<(ModelRequest, Taken), Failure> {
+    fn request(&self, options: Options, tail: &[u8]) -> Result<(Prepared, Taken), Failure> {
         let wrong = |message: &str| failure("arguments", message);
         if options.parts.len() > MAX_PARTS {
             return Err(failure("value", format!("a prompt has at most {MAX_PARTS} parts")));
@@ -258,16 +263,25 @@ impl Asks {
         request.temperature = options.temperature;
         request.stop = options.stop;
         request.schema = options.schema;
-        Ok((request, room))
+        let prepared = self.llm.prepare(request).map_err(|error| failure("value", error.to_string()))?;
+        Ok((prepared, room))
     }
 
-    fn batch(&self, head: &[u8], tail: &[u8]) -> Result<Vec<(ModelRequest, Taken)>, Failure> {
+    fn batch(&self, head: &[u8], tail: &[u8]) -> Result<Vec<(Prepared, Taken)>, Failure> {
         let all: Vec<Options> =
             serde_json::from_slice(head).map_err(|error| failure("arguments", error.to_string()))?;
         if all.len() > MAX_BATCH {
             return Err(failure(
                 "value",
                 format!("{} prompts are too many for a batch; give at most {MAX_BATCH}", all.len()),
+            ));
+        }
+        if self.llm.hides().is_some() && tail.len() > MAX_HIDDEN {
+            return Err(failure(
+                "value",
+                format!(
+                    "a batch may have {MAX_HIDDEN} bytes where personal data is hidden; ask fewer at a time"
+                ),
             ));
         }
         let mut rest = tail;
@@ -288,25 +302,27 @@ impl Asks {
     }
 
     /// Numbers a call, in the order in which the program makes them.
-    fn number(&self, request: &ModelRequest) -> u64 {
+    fn number(&self, prepared: &Prepared) -> u64 {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        self.turn().count_hidden(prepared);
         if let Some(track) = &self.track {
-            track.begin_ask(number, &self.turn(), request);
+            track.begin_ask(number, &self.turn(), prepared.request());
         }
         number
     }
 
-    async fn ask(&self, number: u64, request: ModelRequest) -> Result<Answer, AskError> {
-        let mut seen = Seen::start(self, number, &request);
+    async fn ask(&self, number: u64, mut prepared: Prepared) -> Result<Answer, AskError> {
+        let mut seen = Seen::start(self, number, prepared.request());
         let result = match &self.track {
-            None => self.llm.ask(&self.turn(), request, None).await,
-            Some(track) => track.ask(number, &self.llm, &self.turn(), request).await,
+            None => self.llm.ask_and_tell(&self.turn(), &mut prepared, None, &mut None).await,
+            Some(track) => track.ask(number, &self.llm, &self.turn(), &mut prepared).await,
         };
+        let result = result.map(|answer| Answer { hidden: prepared.hidden(), ..answer });
         seen.end(&result);
-        result
+        prepared.restore(result)
     }
 
-    async fn ask_all(&self, requests: Vec<(u64, ModelRequest, Taken)>) -> operations::Answer {
+    async fn ask_all(&self, requests: Vec<(u64, Prepared, Taken)>) -> operations::Answer {
         let bytes = &AtomicU64::new(0);
         let asked = requests.into_iter().map(|(number, request, room)| async move {
             let answer = self.ask(number, request).await;

@@ -25,8 +25,15 @@ pub struct ModelUsage {
     pub input_tokens: u64,
     /// Tokens it wrote.
     pub output_tokens: u64,
+    /// Values that were replaced by tokens in what it was asked ([`Privacy`](crate::Privacy)).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hidden: u64,
     /// US dollars; nothing where its price is unknown.
     pub cost: Option<Dollars>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl LlmUsage {
@@ -37,6 +44,7 @@ impl LlmUsage {
             cached: sum.cached + one.cached,
             input_tokens: sum.input_tokens.saturating_add(one.input_tokens),
             output_tokens: sum.output_tokens.saturating_add(one.output_tokens),
+            hidden: sum.hidden.saturating_add(one.hidden),
             cost: match (sum.cost, one.cost) {
                 (None, cost) | (cost, None) => cost,
                 (Some(sum), Some(one)) => Some(sum.plus(one)),

@@ -305,7 +305,7 @@ impl AskResult {
     pub fn get(self) -> Result<Answer, AskError> {
         let failure = match self {
             AskResult::Answer { text, model, tokens, cost, cached, stop } => {
-                return Ok(Answer { text, model, tokens, cost: cost.map(Dollars), cached, stop });
+                return Ok(Answer { text, model, tokens, cost: cost.map(Dollars), cached, stop, hidden: 0 });
             }
             AskResult::Error(failure) => failure,
             AskResult::GivenUp {} => return Err(given_up()),

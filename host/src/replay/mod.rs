@@ -27,6 +27,7 @@ pub(crate) use tape::Tape;
 use crate::llm::{
     Amount, Answer, AskError, Budget, Completing, Dollars, Llm, ModelRequest, OnText, Provider, ProviderError,
 };
+use crate::privacy::Prepared;
 use crate::{Error, ErrorKind, Result, service};
 
 /// A cassette that runs are recorded in: what their sessions were given by the host, what models
@@ -364,22 +365,22 @@ impl Track {
         }
     }
 
-    /// Asks a model, or gives what it answered in the recording.
+    /// Asks a model, or gives what it answered in the recording, as it answered.
     pub async fn ask(
         &self,
         call: u64,
         llm: &Llm,
         budget: &Budget,
-        request: ModelRequest,
+        prepared: &mut Prepared,
     ) -> Result<Answer, AskError> {
         match &self.0.side {
-            Side::Neither => llm.ask(budget, request, None).await,
+            Side::Neither => llm.ask_and_tell(budget, prepared, None, &mut None).await,
             Side::Record(recorder) => {
-                let priced = llm.has_price(&request.model);
-                let asked = Some(request.clone());
+                let priced = llm.has_price(&prepared.request().model);
+                let asked = Some(prepared.request().clone());
                 let mut open =
                     OpenAsk { recorder, at: &self.0.at, call, request: asked, priced, counted: None };
-                let result = llm.ask_and_tell(budget, request, None, &mut open.counted).await;
+                let result = llm.ask_and_tell(budget, prepared, None, &mut open.counted).await;
                 open.end(AskResult::of(&result));
                 result
             }
@@ -448,7 +449,10 @@ impl Policy {
             Some(service::Kind::Llm) if matches!(function as u8, 0 | 2) => Policy::Model,
             Some(service::Kind::Context) => Policy::Repeat,
             Some(service::Kind::Rlm) => Policy::Child,
-            Some(service::Kind::Llm | service::Kind::Task) | None => Policy::Give,
+            Some(
+                service::Kind::Llm | service::Kind::Task | service::Kind::State | service::Kind::Skills,
+            )
+            | None => Policy::Give,
         }
     }
 

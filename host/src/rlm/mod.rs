@@ -389,6 +389,7 @@ fn totals(usage: &LlmUsage) -> std::collections::BTreeMap<String, ModelTotals> {
         input_tokens: usage.input_tokens,
         output_tokens: usage.output_tokens,
         cost: usage.cost.map(crate::llm::Dollars::get),
+        hidden: usage.hidden,
     };
     usage.models.iter().map(|(model, usage)| (model.clone(), totals(usage))).collect()
 }

@@ -13,7 +13,7 @@ use super::run::Run;
 use super::service::{NodeWatch, RlmService};
 use super::trajectory::{AnswerKind, ContextPart, Event, Failure, Raised, RunEnding, Spent};
 use crate::context::{Context, Contexts};
-use crate::llm::{Answer, AskError, Budget, LlmLimits, ModelRequest, StopReason};
+use crate::llm::{Answer, AskError, Budget, Llm, LlmLimits, ModelRequest, StopReason};
 use crate::outcome::{Ending, Outcome};
 use crate::replay::{Asked, Given, Track};
 use crate::service::{Room, Taken};
@@ -53,6 +53,8 @@ pub(super) struct Task {
 pub(super) struct Node {
     pub run: Arc<Run>,
     pub task: Task,
+    /// The run's models, with tokens of its own for what they are not shown.
+    llm: Llm,
     /// What its steps and programs may use: the last answer is paid for by what is held back.
     pub work: Budget,
     pub iteration: AtomicU32,
@@ -92,6 +94,7 @@ impl Node {
         let contexts = task.context.iter().map(|context| ("context".to_owned(), context.clone()));
         let contexts = Contexts::new(contexts.collect());
         Arc::new(Node {
+            llm: run.llm.clone().scoped(),
             run,
             task,
             work,
@@ -187,11 +190,20 @@ impl Node {
 
     /// Asks the node's model, or gives what it answered in the recording.
     async fn ask_within(&self, budget: &Budget, request: ModelRequest) -> Result<Result<Answer, AskError>> {
-        let llm = &self.run.llm;
-        let Some(track) = &self.task.track else { return Ok(llm.ask(budget, request, None).await) };
+        let llm = &self.llm;
+        let mut prepared = match llm.prepare(request) {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(Err(error)),
+        };
+        budget.count_hidden(&prepared);
+        let Some(track) = &self.task.track else {
+            let result = llm.ask_and_tell(budget, &mut prepared, None, &mut None).await;
+            return Ok(prepared.restore(result));
+        };
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        track.begin_own_ask(call, budget, &request)?;
-        Ok(track.ask(call, llm, budget, request).await)
+        track.begin_own_ask(call, budget, prepared.request())?;
+        let result = track.ask(call, llm, budget, &mut prepared).await;
+        Ok(prepared.restore(result))
     }
 
     /// What is decided now, or was in the recording.
@@ -456,8 +468,13 @@ impl Node {
         if let Some(context) = &self.task.context {
             session = session.context(context.clone());
         }
+        // Nothing of the parent's.
+        if self.task.place.depth > 0 {
+            session = session.without_lasting();
+        }
         let mut session = session
             .grants(self.task.grants.clone())
+            .llm(self.llm.clone())
             .budget(self.work.clone())
             .plan(&self.run.plan, format!("{}/{number}", self.task.place.name))
             .watch(Arc::new(NodeWatch::new(Arc::clone(self))))
@@ -602,6 +619,7 @@ pub(super) fn spent(answer: &Answer) -> Spent {
         input_tokens: answer.tokens.input,
         output_tokens: answer.tokens.output,
         cost: answer.cost.map(crate::llm::Dollars::get),
+        hidden: answer.hidden,
     }
 }
 

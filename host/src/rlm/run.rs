@@ -58,6 +58,9 @@ impl Run {
             return;
         }
         let mut event = event();
+        if let Some(privacy) = self.llm.hides() {
+            event.each_text(&mut |text| *text = privacy.cover(text));
+        }
         event.shorten();
         if let Some(on_event) = &self.on_event {
             on_event(&event);

@@ -244,6 +244,9 @@ pub struct Spent {
     pub output_tokens: u64,
     /// US dollars; none when the model's price is unknown.
     pub cost: Option<f64>,
+    /// Values that the model was not shown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hidden: u64,
 }
 
 /// What a model used in the whole run.
@@ -260,6 +263,9 @@ pub struct ModelTotals {
     pub output_tokens: u64,
     /// US dollars; none when its price is unknown.
     pub cost: Option<f64>,
+    /// Values that it was not shown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hidden: u64,
 }
 
 /// An exception that ended a block of code.
@@ -335,6 +341,38 @@ fn is_nothing(value: &f64) -> bool {
 const KEPT: usize = 1000;
 
 impl Event {
+    /// Calls `each` with all that models and programs said, and what they were given.
+    pub(super) fn each_text(&mut self, each: &mut dyn FnMut(&mut String)) {
+        match self {
+            Event::Start { question, .. } => each(question),
+            Event::Node { question, context, .. } => {
+                each(question);
+                context.iter_mut().for_each(|part| each(&mut part.name));
+            }
+            Event::Prompt { messages, .. } => {
+                messages.iter_mut().for_each(|message| each(&mut message.content));
+            }
+            Event::Reply { text, error, .. } | Event::Returned { text, error, .. } => {
+                each(text);
+                error.iter_mut().for_each(|error| each(&mut error.message));
+            }
+            Event::Code { code: text, .. }
+            | Event::Answer { content: text, .. }
+            | Event::Note { text, .. } => {
+                each(text);
+            }
+            Event::Output { text, exception, .. } => {
+                each(text);
+                exception.iter_mut().for_each(|exception| each(&mut exception.message));
+            }
+            Event::Call { system, prompt, .. } => {
+                system.iter_mut().for_each(&mut *each);
+                each(prompt);
+            }
+            Event::End { message, .. } => message.iter_mut().for_each(each),
+        }
+    }
+
     /// Shortens names and messages that programs made up: they may be of any length.
     pub(super) fn shorten(&mut self) {
         let shorten = |text: &mut String| {

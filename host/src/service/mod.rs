@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
 use crate::operations::Answer;
+use crate::outcome::{Ending, Exception};
 
 pub(crate) use room::{Room, Taken};
 
@@ -27,6 +28,8 @@ pub(crate) enum Kind {
     Context = 2,
     Rlm = 3,
     Task = 4,
+    State = 5,
+    Skills = 6,
 }
 
 impl Kind {
@@ -45,6 +48,12 @@ impl Kind {
             Kind::Task => {
                 "no background tasks are granted to this program; grant them with `--tasks`, or with `programs = true` below [tasks] in agentkernel.toml (docs/tasks.md)"
             }
+            Kind::Skills => {
+                "no skills are granted to this program; grant them with `--skills DIR`, or `--skills-write DIR` to save some, or with [skills] directory = \"DIR\" in agentkernel.toml (docs/skills.md)"
+            }
+            Kind::State => {
+                "no state is granted to this program; grant it with `--state FILE`, or with [state] file = \"FILE\" in agentkernel.toml (docs/state.md)"
+            }
         }
     }
 }
@@ -56,6 +65,29 @@ pub(crate) trait Service: Send + Sync {
 
     /// Begins a call of its function number `function`.
     fn call(&self, function: u8, head: &[u8], tail: &[u8]) -> Called;
+
+    /// A module of a package beside the host's own, by its full name.
+    fn module(&self, name: &str) -> Option<Module> {
+        let _ = name;
+        None
+    }
+
+    /// A turn begins.
+    fn begin_turn(&self) {}
+
+    /// The turn has ended; `lives` says whether the session goes on, which it does not after a limit, a trap
+    /// or a cancellation.
+    fn end_turn(&self, lives: bool) -> Result<(), Unkept> {
+        let _ = lives;
+        Ok(())
+    }
+}
+
+/// Why what a turn did is not kept: the exception that the turn ends in.
+pub(crate) struct Unkept {
+    /// The exception's class, as Python names it.
+    pub class: &'static str,
+    pub message: String,
 }
 
 /// A call that is over when it has begun, or one that is waited for. Dropping it gives it up.
@@ -78,6 +110,33 @@ impl Services {
         self.0.iter().any(|service| service.kind() == kind)
     }
 
+    pub fn module(&self, name: &str) -> Option<Module> {
+        self.0.iter().find_map(|service| service.module(name))
+    }
+
+    pub fn begin_turn(&self) {
+        self.0.iter().for_each(|service| service.begin_turn());
+    }
+
+    /// Tells all services of the turn's end; gives how it ends if something is not kept.
+    pub fn end_turn(&self, mut ending: Ending) -> Ending {
+        let lives = ending.session_lives();
+        for Unkept { class, message } in self.0.iter().filter_map(|service| service.end_turn(lives).err()) {
+            let line = format!("{class}: {message}\n");
+            match &mut ending {
+                // The first exception is what went wrong.
+                Ending::Raised(exception) => {
+                    exception.traceback += &format!("\nAt the end of the turn:\n{line}")
+                }
+                _ => {
+                    let (kind, frames) = (class.to_owned(), Vec::new());
+                    ending = Ending::Raised(Exception { kind, message, traceback: line, frames });
+                }
+            }
+        }
+        ending
+    }
+
     /// Begins the call, if the number is that of a service's function.
     pub fn call(&self, number: u32, head: &[u8], tail: &[u8]) -> Option<Called> {
         let kind = kind(number)?;
@@ -96,6 +155,8 @@ pub(crate) fn kind(number: u32) -> Option<Kind> {
         2 => Some(Kind::Context),
         3 => Some(Kind::Rlm),
         4 => Some(Kind::Task),
+        5 => Some(Kind::State),
+        6 => Some(Kind::Skills),
         _ => None,
     }
 }
@@ -110,6 +171,8 @@ pub(crate) fn name(number: u32) -> Option<&'static str> {
         (Kind::Context, _) => "context",
         (Kind::Task, 0) => "task.dispatch",
         (Kind::Task, _) => "task",
+        (Kind::State, _) => "state",
+        (Kind::Skills, _) => "skills",
         _ => return None,
     })
 }
@@ -125,6 +188,8 @@ const MODULES: &[(&str, &str)] = &[
     ("_llm", include_str!("../llm/llm.py")),
     ("_rlm", include_str!("../rlm/rlm.py")),
     ("_schema", include_str!("../llm/schema.py")),
+    ("_skills", include_str!("../skills/skills.py")),
+    ("_state", include_str!("../state_store/state.py")),
     ("task", include_str!("../task/task.py")),
 ];
 

@@ -14,6 +14,8 @@ _PLACES = {
             "llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched",
             "answer", "FINAL", "FINAL_VAR", "SHOW_VARS",
         ),
+        "_skills": ("skills", "Skill", "SkillError"),
+        "_state": ("state", "StateError", "StateConflict"),
     }.items()
     for name in names
 }

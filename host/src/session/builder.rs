@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::kernel::Inner;
 use crate::llm::{Budget, Llm, Watch};
 use crate::replay::{Plan, Recording, Replaying};
-use crate::{Grants, Image, Limits, Result, Workspace, service};
+use crate::{Grants, Image, Limits, Result, Skills, Workspace, service};
 
 /// A session to be started; see [`Kernel::session`](crate::Kernel::session).
 ///
@@ -48,6 +48,9 @@ pub(super) struct Recipe {
     pub at: Option<String>,
     pub image: Option<Image>,
     pub rollback: bool,
+    #[cfg(feature = "state")]
+    pub state: Option<crate::State>,
+    pub skills: Option<Skills>,
     #[cfg(feature = "tasks")]
     pub tasks: Option<crate::task::Access>,
 }
@@ -57,6 +60,9 @@ impl SessionBuilder {
         let recipe = Recipe {
             grants: Grants::default(),
             llm: kernel.llm.clone(),
+            #[cfg(feature = "state")]
+            state: kernel.state.clone(),
+            skills: kernel.skills.clone(),
             budget: None,
             watch: None,
             services: Default::default(),
@@ -135,6 +141,32 @@ impl SessionBuilder {
         self
     }
 
+    /// What the session's programs keep as `agentkernel.state`. Default: the kernel's.
+    #[cfg(feature = "state")]
+    pub fn state(mut self, state: crate::State) -> Self {
+        self.recipe.state = Some(state);
+        self
+    }
+
+    /// What the session's programs import from `skills`, and save if they may. Default: the kernel's.
+    pub fn skills(mut self, skills: Skills) -> Self {
+        self.recipe.skills = Some(skills);
+        self
+    }
+
+    /// Grants no skills, though the kernel has some.
+    pub fn without_skills(mut self) -> Self {
+        self.recipe.skills = None;
+        self
+    }
+
+    /// Grants no state, though the kernel has one.
+    #[cfg(feature = "state")]
+    pub fn without_state(mut self) -> Self {
+        self.recipe.state = None;
+        self
+    }
+
     /// Sees the calls of models that the session's programs make. Default: nobody does.
     pub fn watch(mut self, watch: Arc<dyn Watch>) -> Self {
         self.recipe.watch = Some(watch);
@@ -162,6 +194,21 @@ impl SessionBuilder {
     /// order in which they were begun. Default: no.
     pub fn deterministic(mut self, seed: u64) -> Self {
         self.recipe.plan.deterministic(seed);
+        self
+    }
+
+    /// Grants nothing that lasts longer than the session.
+    pub(crate) fn without_lasting(self) -> Self {
+        #[cfg(feature = "state")]
+        let this = self.without_state();
+        #[cfg(not(feature = "state"))]
+        let this = self;
+        this.without_skills()
+    }
+
+    /// Models with tokens that others have as well.
+    pub(crate) fn llm(mut self, llm: Llm) -> Self {
+        self.recipe.llm = Some(llm);
         self
     }
 

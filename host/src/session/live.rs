@@ -85,6 +85,7 @@ impl Live {
         if let Some(llm) = &self.llm {
             llm.begin_turn(turn_llm_limits);
         }
+        self.store.data().services.begin_turn();
         let calls_before = self.store.data().host_calls;
         let (wall, cpu) = (Instant::now(), thread_time());
         let result = self.limited(kernel, interrupt, timeout, |python, store| {
@@ -102,6 +103,8 @@ impl Live {
         if let Some(tape) = &mut state.tape {
             tape.end_turn(&ending, &state.console)?;
         }
+        // A replay keeps nothing, so what is recorded is how the program itself ended.
+        let ending = state.services.end_turn(ending);
         // Tools may have given large answers.
         self.store.data_mut().answer = Arc::default();
         self.store.data_mut().end_started();

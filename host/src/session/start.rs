@@ -16,6 +16,7 @@ use crate::kernel::Inner;
 use crate::llm::LlmService;
 use crate::pool::{self, Ready};
 use crate::replay::Tape;
+use crate::skills::{self, SkillsService};
 use crate::state::{Shared, State};
 use crate::tool::{Instances, Package};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
@@ -30,12 +31,28 @@ const WORKSPACE: &str = "/workspace";
 impl Session {
     pub(super) fn start(builder: SessionBuilder) -> Result<Self> {
         let SessionBuilder { kernel, recipe, stdin, output } = builder;
-        let Recipe { grants, llm, budget, watch, mut services, contexts, plan, at, image, rollback, .. } =
-            recipe.clone();
+        let again = recipe.clone();
+        let Recipe {
+            grants,
+            llm,
+            budget,
+            watch,
+            mut services,
+            contexts,
+            plan,
+            at,
+            image,
+            rollback,
+            #[cfg(feature = "state")]
+                state: kept_values,
+            skills,
+            #[cfg(feature = "tasks")]
+            tasks,
+        } = recipe;
         // Its tasks get what it was granted in the end.
         #[cfg(feature = "tasks")]
-        if let Some(access) = &recipe.tasks {
-            services.add(access.clone().service(&grants)?);
+        if let Some(access) = tasks {
+            services.add(access.service(&grants)?);
         }
         let kept = image.as_ref().map(|image| image.memory_for(&kernel)).transpose()?;
         let at_start = kept.as_ref().map_or(0, |kept| kept.size() as u64);
@@ -66,13 +83,25 @@ impl Session {
         let llm = llm.map(|llm| {
             let track = tape.as_ref().map(|tape| tape.track.clone());
             let budget = budget.unwrap_or_else(|| llm.budget());
-            Arc::new(LlmService::new(llm, budget, watch, contexts.clone(), track))
+            Arc::new(LlmService::new(llm.scoped(), budget, watch, contexts.clone(), track))
         });
         if !contexts.is_empty() {
             services.add(Arc::new(contexts));
         }
         if let Some(llm) = &llm {
             services.add(Arc::clone(llm) as _);
+        }
+        #[cfg(feature = "state")]
+        if let Some(values) = kept_values {
+            if let Some(path) = values.path() {
+                grants.check_outside("state", path)?;
+            }
+            services.add(Arc::new(crate::state_store::StateService::new(values)));
+        }
+        let has_skills = skills.is_some();
+        if let Some(skills) = skills {
+            grants.check_outside("directory of skills", skills.path())?;
+            services.add(Arc::new(SkillsService(skills)));
         }
         let Grants { workspace, mounts, import_paths, environment, limits } = grants;
         let mut preopens = Vec::with_capacity(1 + mounts.len());
@@ -128,6 +157,7 @@ impl Session {
             import_paths,
             modules: std::iter::once(service::PACKAGE)
                 .chain(kernel.tools.iter().map(|_| "tools"))
+                .chain(has_skills.then_some(skills::PACKAGE))
                 .map(str::to_owned)
                 .collect(),
             line_buffered: is_taped || !kernel.engine.flushes(),
@@ -147,7 +177,7 @@ impl Session {
                 rollback: rollback && kernel_owns_memory,
                 point: Point::Kept(kept),
             })),
-            recipe,
+            recipe: again,
             forks: 0,
             held: Vec::new(),
         })

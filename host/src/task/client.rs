@@ -193,6 +193,7 @@ impl fmt::Debug for Tasks {
 }
 
 /// Whose programs dispatch tasks, and how much these may be together.
+#[derive(Clone)]
 pub(super) struct Scope {
     pub name: String,
     pub quota: Quota,

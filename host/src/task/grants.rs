@@ -127,35 +127,9 @@ fn whole(directory: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Directories of the host that a program with these grants may change.
-pub(super) fn writable(grants: &Grants) -> impl Iterator<Item = &Path> {
-    let workspace = match &grants.workspace {
-        Workspace::Directory(directory) => Some(directory.as_path()),
-        // It may be applied.
-        Workspace::Overlay(overlay) => Some(overlay.directory()),
-        Workspace::Temporary => None,
-    };
-    let mounts = grants.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
-    workspace.into_iter().chain(mounts.map(|mount| mount.host.as_path()))
-}
-
 /// Refuses grants with which a program could change `store`, which says what others may do.
 pub(super) fn check_store(grants: &Grants, store: Option<&Path>) -> Result<()> {
-    let Some(store) = store else { return Ok(()) };
-    // What is not there yet lies where its directory does.
-    let place = |path: &Path| path.ancestors().find_map(|path| path.canonicalize().ok());
-    let Some(found) = place(store) else { return Ok(()) };
-    let inside = |directory: &&Path| directory.canonicalize().is_ok_and(|it| found.starts_with(it));
-    let Some(directory) = writable(grants).find(inside) else { return Ok(()) };
-    Err(Error::new(
-        ErrorKind::Grant,
-        format!(
-            "the store of tasks `{}` lies in `{}`, which the program may write to",
-            store.display(),
-            directory.display()
-        ),
-    )
-    .hint("keep the store outside of what is granted"))
+    store.map_or(Ok(()), |store| grants.check_outside("store of tasks", store))
 }
 
 /// Says what `child` would have that `parent` has not, if there is something.

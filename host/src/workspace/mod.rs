@@ -30,7 +30,7 @@ pub use overlay::{
     Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
 };
 pub use preopen::Access;
-pub(crate) use preopen::{Preopen, open_preopen};
+pub(crate) use preopen::{Preopen, open_directory, open_preopen};
 
 use crate::{Error, ErrorKind, Result};
 

@@ -90,25 +90,28 @@ impl Preopen {
 
 /// Opens a directory of the host that a grant names.
 pub(crate) fn open_preopen(host: &Path, guest: &str, access: Access) -> Result<Preopen> {
-    let grant = |message: String, hint: &str| Error::new(ErrorKind::Grant, message).hint(hint.to_owned());
     let plain = guest.strip_prefix('/').is_some_and(|rest| {
         !rest.is_empty()
             && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
             && !rest.contains('\0')
     });
     if !plain {
-        return Err(grant(
-            format!("`{guest}` cannot be a path in the sandbox"),
-            "give an absolute path below `/`, without `.`, `..` or a trailing slash, like `/data`",
-        ));
+        return Err(Error::new(ErrorKind::Grant, format!("`{guest}` cannot be a path in the sandbox"))
+            .hint("give an absolute path below `/`, without `.`, `..` or a trailing slash, like `/data`"));
     }
+    Ok(Preopen::shared(DirectoryNode::Plain(open_directory(host)?), guest, access))
+}
+
+/// Opens a directory of the host for the host itself.
+pub(crate) fn open_directory(host: &Path) -> Result<Arc<Dir>> {
     let directory = Dir::open_ambient_dir(host, ambient_authority()).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => "create it first, or correct the path",
             std::io::ErrorKind::NotADirectory => "grant the directory that the file lies in",
             _ => "check its permissions",
         };
-        grant(format!("cannot open the directory `{}`", host.display()), hint).source(error)
+        let message = format!("cannot open the directory `{}`", host.display());
+        Error::new(ErrorKind::Grant, message).hint(hint).source(error)
     })?;
-    Ok(Preopen::shared(DirectoryNode::Plain(Arc::new(directory)), guest, access))
+    Ok(Arc::new(directory))
 }

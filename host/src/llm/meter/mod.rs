@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::limits::{Amount, LlmLimits, QUANTITIES, Quantity};
 use super::{Dollars, LlmUsage};
+use crate::privacy::Prepared;
 
 /// What is left of what models may be asked. Clones are the same budget; a child's calls count in all
 /// budgets above it.
@@ -295,6 +296,17 @@ impl Budget {
     pub(crate) fn count_cached(&self, model: &str) {
         for state in &mut lock(&self.path()) {
             state.usage.models.entry(model.to_owned()).or_default().cached += 1;
+        }
+    }
+
+    /// Counts what a request does not show.
+    pub(crate) fn count_hidden(&self, prepared: &Prepared) {
+        if prepared.hidden() == 0 {
+            return;
+        }
+        for state in &mut lock(&self.path()) {
+            state.usage.models.entry(prepared.request().model.clone()).or_default().hidden +=
+                prepared.hidden();
         }
     }
 }
