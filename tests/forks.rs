@@ -270,15 +270,15 @@ fn open_files_and_waiting_tasks_are_refused_by_name() {
     run(&mut parent, "listing.close()");
     run(
         &mut parent,
-        "from wit_world.imports import operations\nimport asyncio\nasync def napping():\n    await asyncio.get_running_loop().wait_for_operation(operations.sleep(10**12))\nnap = asyncio.create_task(napping(), name='my nap')\nawait asyncio.sleep(0)",
+        "from wit_world.imports import operations\nimport asyncio\nasync def napping():\n    await asyncio.get_running_loop().wait_for_operation(operations.sleep(10**12))\nasync def begin():\n    global nap\n    nap = asyncio.create_task(napping(), name='my nap')\n    await asyncio.sleep(0)\nawait begin()",
     );
     refused(&mut parent, &["the task my nap (napping)"]);
-    run(&mut parent, "nap.cancel()\nawait asyncio.sleep(0)\nawait asyncio.sleep(0)");
+    run(&mut parent, "nap.cancel()\nawait asyncio.sleep(0.01)");
     run(&mut parent.fork().unwrap(), "open('a').read()");
     // A timer is no handle: it is in memory, and time goes on in both.
     run(
         &mut parent,
-        "got = []\nasync def later():\n    await asyncio.sleep(0.05)\n    got.append(1)\ntimer = asyncio.create_task(later())\nawait asyncio.sleep(0)",
+        "got = []\nasync def later():\n    await asyncio.sleep(0.05)\n    got.append(1)\nasync def start():\n    global timer\n    timer = asyncio.create_task(later())\n    await asyncio.sleep(0)\nawait start()",
     );
     let mut fork = parent.fork().unwrap();
     run(&mut fork, "await timer");
