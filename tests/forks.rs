@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use agentkernel::{Access, Ending, ErrorKind, Grants, Image, Mount, Session, Workspace};
+use agentkernel::{Access, Ending, ErrorKind, Grants, Image, Mount, Overlay, Session, Workspace};
 use agentkernel_tests::{builder, echo, kernel, limits, raised, session, value};
 
 /// A session with the usual limits, where states can be kept; the test is skipped elsewhere.
@@ -573,5 +573,99 @@ fn where_memory_is_not_the_hosts_images_are_refused() {
     ] {
         assert_eq!(error.kind(), ErrorKind::Image, "{error}");
         assert!(error.remedy().unwrap().contains("Linux"), "{error}");
+    }
+}
+
+#[test]
+fn a_transactional_session_takes_files_back_with_memory() {
+    drop(start!());
+    let mut limits = limits();
+    limits.timeout = Some(Duration::from_secs(2));
+    let mut session = kernel().session().limits(limits).transactional(true).start().unwrap();
+    run(&mut session, "import os\nx = 1\nopen('kept', 'w').write('1')");
+    let code = "x = 2\nopen('kept', 'w').write('2')\nopen('lost', 'w').write('')\nwhile True: pass";
+    assert!(session.run_blocking(code).unwrap().rolled_back);
+    assert_eq!(repr(&mut session, "x, open('kept').read(), os.listdir()"), "(1, '1', ['kept'])");
+    // A fork has files of its own.
+    let mut fork = session.fork().unwrap();
+    run(&mut fork, "open('kept', 'w').write('fork')\nos.mkdir('more')");
+    assert_eq!(repr(&mut session, "open('kept').read(), os.listdir()"), "('1', ['kept'])");
+    assert!(fork.run_blocking("os.rmdir('more')\nos.abort()").unwrap().rolled_back);
+    assert_eq!(repr(&mut fork, "open('kept').read(), sorted(os.listdir())"), "('fork', ['kept', 'more'])");
+    let directory = tempfile::tempdir().unwrap();
+    let error = kernel().session().workspace(directory.path()).transactional(true).start().err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Grant);
+}
+
+#[test]
+fn a_transaction_is_kept_or_dropped_as_a_whole() {
+    drop(start!());
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("rows"), "1").unwrap();
+    let overlay = Overlay::over(directory.path()).unwrap();
+    let mut grants = Grants { limits: limits(), ..Grants::default() };
+    grants.workspace = Workspace::Overlay(overlay.clone());
+    let mut session = kernel().session().grants(grants).start().unwrap();
+    let look = "(sorted(vars().keys() & {'x', 'y'}), open('rows').read(), os.path.exists('new'))";
+    run(&mut session, "import os");
+    for keep in [false, true, false] {
+        let before = repr(&mut session, look);
+        let mut transaction = session.transaction().unwrap();
+        run(&mut transaction, "x = 1\nopen('rows', 'a').write('2')");
+        run(&mut transaction, "y = x + 1\nopen('new', 'w').close()");
+        let during = repr(&mut transaction, look);
+        assert!(during.starts_with("(['x', 'y'], '1"), "{during}");
+        match keep {
+            true => transaction.commit().unwrap(),
+            false => transaction.rollback().unwrap(),
+        }
+        assert_eq!(repr(&mut session, look), if keep { during } else { before });
+    }
+    // Dropped without a word, and in the middle of it a turn that is stopped.
+    let mut transaction = session.transaction().unwrap();
+    run(&mut transaction, "x = 5");
+    assert!(transaction.run_blocking("x = 6\nos.abort()").unwrap().rolled_back);
+    assert_eq!(repr(&mut transaction, "x"), "5");
+    drop(transaction);
+    assert_eq!(repr(&mut session, "x"), "1");
+    assert_eq!(std::fs::read(directory.path().join("rows")).unwrap(), b"1");
+    let mut plain = kernel().session().limits(limits()).start().unwrap();
+    assert_eq!(plain.transaction().err().unwrap().kind(), ErrorKind::Grant);
+}
+
+#[test]
+fn pools_are_filled_again_and_fall_back_to_a_start_of_ones_own() {
+    drop(start!());
+    let kernel = builder().build().unwrap();
+    let image = kernel.image().prelude("canary = ['image']").build().unwrap();
+    for image in [None, Some(&image)] {
+        kernel.keep_ready(image, 4).unwrap();
+        let full = || kernel.pool_stats(image).ready == 4;
+        let wait = || {
+            let since = std::time::Instant::now();
+            while !full() {
+                assert!(since.elapsed() < Duration::from_secs(30), "{:?}", kernel.pool_stats(image));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait();
+        let start = || {
+            let session = kernel.session().limits(limits());
+            match image {
+                Some(image) => session.image(image),
+                None => session,
+            }
+        };
+        let mut sessions: Vec<Session> = (0..40).map(|_| start().start().unwrap()).collect();
+        for (number, session) in sessions.iter_mut().enumerate() {
+            let seen = repr(session, "globals().get('canary')");
+            assert_eq!(seen, if image.is_some() { "['image']" } else { "None" });
+            run(session, &format!("canary = [{number}]"));
+        }
+        let stats = kernel.pool_stats(image);
+        assert!(stats.taken >= 4 && stats.taken + stats.missed == 40, "{stats:?}");
+        drop(sessions);
+        wait();
+        kernel.keep_ready(image, 0).unwrap();
     }
 }

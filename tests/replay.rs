@@ -110,7 +110,7 @@ fn recorded_and_replayed(codes: &[&str]) -> (Vec<Outcome>, Cassette) {
     let cassette = Cassette::new();
     let recorded = record(&slow(), &cassette, codes);
     for outcome in &recorded {
-        assert!(outcome.ending.session_lives(), "{:#?}", outcome.ending);
+        assert!(outcome.ending.is_kept(), "{:#?}", outcome.ending);
         if let Ending::Raised(raised) = &outcome.ending {
             panic!("{}", raised.traceback);
         }
@@ -290,7 +290,7 @@ fn a_divergence_is_told_with_its_call() {
         let error = match result {
             Err(error) => error,
             Ok(outcome) => {
-                assert!(outcome.ending.session_lives(), "{:?}", outcome.ending);
+                assert!(outcome.ending.is_kept(), "{:?}", outcome.ending);
                 replaying.finish().unwrap_err()
             }
         };

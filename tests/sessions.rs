@@ -28,7 +28,7 @@ fn an_exception_or_exit_leaves_the_session_alive() {
 fn a_stopped_session_says_so() {
     let mut limits = limits();
     limits.timeout = Some(Duration::from_millis(50));
-    let mut session = session(limits);
+    let mut session = kernel().session().limits(limits).rollback(false).start().unwrap();
     assert_eq!(session.run_blocking("while True: pass").unwrap().ending, Ending::TimedOut);
     let error = session.run_blocking("1").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SessionEnded);
@@ -472,7 +472,7 @@ fn a_second_interrupt_stops_what_did_not_heed_the_first() {
         },
     );
     assert_eq!(outcome.ending, Ending::Cancelled);
-    assert!(!session.is_alive());
+    assert_eq!(session.is_alive(), outcome.rolled_back);
 }
 
 #[test]

@@ -45,7 +45,7 @@ def parse(text):
     return tuple(map(int, re.split('[.]', text)))
 ''', 'Parses dates as Germans write them')
 skills.save('greeting', 'def greet(): return \"hello\"', 'Says hello')";
-    assert!(run(&skills, save).ending.session_lives());
+    assert!(run(&skills, save).ending.is_kept());
     let text = fs::read_to_string(directory.path().join("dates.py")).unwrap();
     assert!(
         text.starts_with("# skill: Parses dates as Germans write them\n# version: 1\n\nimport re\n"),

@@ -42,7 +42,7 @@ assert state.get('absent') is None and state.get('absent', 5) == 5
 assert state.get('b/1') == 10**30, 'a turn sees what it puts'
 ";
     let state = State::open(&path).unwrap();
-    assert!(run(&mut session(&state), code).ending.session_lives());
+    assert!(run(&mut session(&state), code).ending.is_kept());
     drop(state);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let state = State::open(&path).unwrap();
@@ -80,7 +80,7 @@ fn a_turn_is_kept_when_it_ends_by_itself_and_dropped_when_it_is_stopped() {
         limits.timeout = Some(Duration::from_secs(if code.contains("True: pass") { 1 } else { 20 }));
         limits.memory_bytes = 128 << 20;
         let outcome = run(&mut session_with(&state, limits), code);
-        assert_eq!(outcome.ending.session_lives(), kept, "{code}: {:?}", outcome.ending);
+        assert_eq!(outcome.ending.is_kept(), kept, "{code}: {:?}", outcome.ending);
         let now = seen(&state, "state.get('k')");
         assert_eq!(now.trim_matches('\'') == code.split('\'').nth(3).unwrap(), kept, "{code}: {now}");
     }
@@ -139,7 +139,7 @@ fn a_conflict_is_an_exception_and_nothing_of_the_turn_is_kept() {
     let outcome = meanwhile("'m' in state or input()\nstate['m'] = 1", "state['m'] = 2");
     assert_eq!(raised(&outcome).0, "agentkernel.StateConflict");
     // Who does not read a key first is the last writer.
-    assert!(meanwhile("input()\nstate['n'] = 5", "state['n'] = 20").ending.session_lives());
+    assert!(meanwhile("input()\nstate['n'] = 5", "state['n'] = 20").ending.is_kept());
     assert_eq!(seen(&first, "state['n']"), "5");
     // A key that is read and not written is no conflict, nor is one that another session left alone.
     assert!(matches!(
@@ -171,9 +171,7 @@ impl std::io::Read for Between {
         let Some(state) = self.second.take() else { return Ok(0) };
         let code = self.between;
         // The reader's thread must not be one that a turn needs.
-        std::thread::spawn(move || assert!(run(&mut session(&state), code).ending.session_lives()))
-            .join()
-            .unwrap();
+        std::thread::spawn(move || assert!(run(&mut session(&state), code).ending.is_kept())).join().unwrap();
         buffer[0] = b'\n';
         Ok(1)
     }

@@ -12,6 +12,7 @@ mod memory;
 mod models;
 mod output;
 mod process;
+mod sessions;
 mod setup;
 mod table;
 mod tasks;
@@ -47,6 +48,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<models::Models>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<sessions::Sessions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tasks: Option<tasks::Tasks>,
 }
 
@@ -78,6 +81,7 @@ fn main() -> Result<()> {
         tools: part(&setup, Part::Tools, tools::measure)?,
         context: part(&setup, Part::Context, context::measure)?,
         models: part(&setup, Part::Models, models::measure)?,
+        sessions: part(&setup, Part::Sessions, sessions::measure)?,
         tasks: part(&setup, Part::Tasks, tasks::measure)?,
     };
     if let Some(file) = &setup.json {

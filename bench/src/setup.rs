@@ -44,6 +44,7 @@ pub enum Part {
     Tools,
     Context,
     Models,
+    Sessions,
     Tasks,
 }
 
@@ -58,6 +59,7 @@ impl Part {
             Part::Tools => "tools",
             Part::Context => "contexts",
             Part::Models => "models",
+            Part::Sessions => "sessions",
             Part::Tasks => "tasks",
         }
     }

@@ -145,7 +145,7 @@ fn converse(
             *live = restart(host, settings, current)?;
         }
         let outcome = take_turn(live, Turn::new(line), current)?;
-        if let Some(error) = live.output.finish(!outcome.ending.session_lives()) {
+        if let Some(error) = live.output.finish(!outcome.ending.is_kept()) {
             return unwritten(&error);
         }
         match &outcome.ending {
@@ -156,6 +156,11 @@ fn converse(
             }
             Ending::Exited(code) => return Ok(*code),
             ending => complain(ending, settings),
+        }
+        if outcome.rolled_back {
+            terminal::remark(
+                "what this input did in memory was taken back; the names of before are still there",
+            );
         }
         if !live.session.is_alive() {
             *live = restart(host, settings, current)?;
@@ -177,11 +182,11 @@ fn farewell(
     }
     let outcome = take_turn(live, Turn::new("").without_value().last(), current)?;
     current.lock().unwrap_or_else(PoisonError::into_inner).leaving = true;
-    if let Some(error) = live.output.finish(!outcome.ending.session_lives()) {
+    if let Some(error) = live.output.finish(!outcome.ending.is_kept()) {
         return unwritten(&error).map(Some);
     }
     complain(&outcome.ending, settings);
-    Ok((!outcome.ending.session_lives()).then(|| report::exit_code(&outcome.ending)))
+    Ok((!outcome.ending.is_kept()).then(|| report::exit_code(&outcome.ending)))
 }
 
 /// Runs a turn that signals can stop.

@@ -79,7 +79,7 @@ pub fn run(arguments: Run) -> Result<i32> {
         background.end(talk);
     }
 
-    if let Some(error) = output.finish(signal.is_some() || !outcome.ending.session_lives()) {
+    if let Some(error) = output.finish(signal.is_some() || !outcome.ending.is_kept()) {
         return unwritten(&error);
     }
     again.finish()?;

@@ -160,7 +160,7 @@ fn call(name: &str, mut arguments: String, sandbox: Sandbox) -> Result<i32> {
     let signal = stopper.ended();
     let exit = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
     drop(session);
-    if let Some(error) = output.finish(!outcome.ending.session_lives()) {
+    if let Some(error) = output.finish(!outcome.ending.is_kept()) {
         return unwritten(&error);
     }
     if let Ending::Raised(exception) = &outcome.ending {

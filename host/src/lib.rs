@@ -78,7 +78,7 @@ pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use pool::PoolStats;
 pub use privacy::{Hidden, Privacy};
 pub use replay::{Recording, Replaying};
-pub use session::{Canceller, Session, SessionBuilder};
+pub use session::{Canceller, Session, SessionBuilder, Transaction};
 pub use skills::{Skill, Skills};
 #[cfg(feature = "state")]
 pub use state_store::{State, StateLimits};

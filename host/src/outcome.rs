@@ -50,21 +50,22 @@ pub enum Ending {
     Raised(Exception),
     /// `sys.exit`, with the process exit code it stands for.
     Exited(i32),
-    /// The time limit was reached. The session has ended.
+    /// The time limit was reached. The turn was stopped.
     TimedOut,
-    /// The memory limit was reached where Python could not raise `MemoryError`. The session has ended.
+    /// The memory limit was reached where Python could not raise `MemoryError`. The turn was stopped.
     OutOfMemory,
-    /// The fuel limit was reached. The session has ended.
+    /// The fuel limit was reached. The turn was stopped.
     OutOfFuel,
-    /// The turn was cancelled. The session has ended.
+    /// The turn was cancelled. The turn was stopped.
     Cancelled,
-    /// The interpreter itself failed, for instance by a stack overflow. The session has ended.
+    /// The interpreter itself failed, for instance by a stack overflow. The turn was stopped.
     Trapped(String),
 }
 
 impl Ending {
-    /// Whether the session can run another turn.
-    pub fn session_lives(&self) -> bool {
+    /// Whether what the turn did is kept. Otherwise it was stopped: then the session was put back to where it
+    /// was before it ([`Outcome::rolled_back`]), or has ended.
+    pub fn is_kept(&self) -> bool {
         matches!(self, Ending::Completed(_) | Ending::Raised(_) | Ending::Exited(_))
     }
 

@@ -354,6 +354,9 @@ impl Node {
             },
             ms,
         });
+        if outcome.rolled_back {
+            return Ok(Ok(Ran { text: format!("{text}\n{}", prompt::TAKEN_BACK), failed: true, end: None }));
+        }
         let state = match session.is_alive() {
             true => self.state(session).await?,
             false => State::Open,

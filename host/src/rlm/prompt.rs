@@ -78,6 +78,9 @@ pub(super) const CUT: &str = "Your reply was cut: it reached the limit of its le
 pub(super) const LOST: &str =
     "The session ended with that, and all variables are lost. A fresh one has begun.";
 
+pub(super) const TAKEN_BACK: &str = "What the block did in memory was taken back: all variables are as they were before it. \
+    Files that it wrote are still there.";
+
 /// Asked when nothing more may be done.
 pub(super) fn last(reason: &str) -> String {
     format!(

@@ -120,7 +120,7 @@ impl Services {
 
     /// Tells all services of the turn's end; gives how it ends if something is not kept.
     pub fn end_turn(&self, mut ending: Ending) -> Ending {
-        let lives = ending.session_lives();
+        let lives = ending.is_kept();
         for Unkept { class, message } in self.0.iter().filter_map(|service| service.end_turn(lives).err()) {
             let line = format!("{class}: {message}\n");
             match &mut ending {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::Session;
 use crate::console::{OutputHandler, Stdin, Stream};
 use crate::context::Context;
@@ -48,6 +50,9 @@ pub(super) struct Recipe {
     pub at: Option<String>,
     pub image: Option<Image>,
     pub rollback: bool,
+    pub transactional: bool,
+    /// The directory below the overlay that a transactional session has for a temporary workspace.
+    pub below: Option<Arc<TempDir>>,
     #[cfg(feature = "state")]
     pub state: Option<crate::State>,
     pub skills: Option<Skills>,
@@ -71,6 +76,8 @@ impl SessionBuilder {
             at: None,
             image: None,
             rollback: true,
+            transactional: false,
+            below: None,
             #[cfg(feature = "tasks")]
             tasks: None,
         };
@@ -94,6 +101,13 @@ impl SessionBuilder {
     /// guest's memory ([`KernelInfo::host_owned_memory`](crate::KernelInfo::host_owned_memory)). Default: yes.
     pub fn rollback(mut self, rollback: bool) -> Self {
         self.recipe.rollback = rollback;
+        self
+    }
+
+    /// Whether files are put back with memory: what a turn that was stopped has done in the workspace is dropped. The
+    /// workspace must be an overlay or a temporary one. Default: no.
+    pub fn transactional(mut self, transactional: bool) -> Self {
+        self.recipe.transactional = transactional;
         self
     }
 

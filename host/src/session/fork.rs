@@ -32,7 +32,7 @@ impl Session {
     /// A session of its own in the same state, with the same grants and limits. Both go on from here and
     /// never see of each other what they do in memory.
     ///
-    /// A temporary workspace is copied; a granted directory is the same for both. A budget of models is
+    /// A temporary workspace is copied, an overlay is forked; a granted directory is the same for both. A budget of models is
     /// shared. Random numbers begin anew in the fork, time goes on. Resources of tools are closed in it:
     /// using one raises `ToolClosed`. Standard input is empty, and output is collected in the outcomes.
     ///
@@ -62,6 +62,9 @@ impl Session {
             self.forks += 1;
             let place = recipe.at.as_deref().unwrap_or("1");
             recipe.at = Some(format!("{place}/fork-{}", self.forks));
+        }
+        if let Workspace::Overlay(overlay) = &recipe.grants.workspace {
+            recipe.grants.workspace = Workspace::Overlay(overlay.fork()?);
         }
         let is_temporary = matches!(recipe.grants.workspace, Workspace::Temporary);
         let fork = SessionBuilder::again(&self.kernel, recipe).start()?;
@@ -97,7 +100,7 @@ impl Session {
 }
 
 impl Live {
-    fn check_keepable(&self) -> Result<()> {
+    pub(super) fn check_keepable(&self) -> Result<()> {
         if !self.memory.is_owned() {
             return Err(Error::new(
                 ErrorKind::Image,
@@ -127,7 +130,7 @@ fn nothing(why: &str) -> Error {
     Error::new(ErrorKind::Held, format!("the session cannot be put back: {why}"))
 }
 
-fn is_held(held: &[String]) -> Error {
+pub(super) fn is_held(held: &[String]) -> Error {
     let message = format!("the state cannot be kept while the program holds {}", held.join(", "));
     Error::new(ErrorKind::Held, message).hint("close files (use `with`) and await tasks before the turn ends")
 }

@@ -12,7 +12,7 @@ use crate::engine::{Frozen, Interrupt};
 use crate::kernel::Inner;
 use crate::outcome::Outcome;
 use crate::turn::Turn;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Overlay, Result};
 
 /// What there is after a turn.
 pub(super) enum After {
@@ -40,7 +40,13 @@ impl Live {
         if self.rollback {
             self.keep(kernel, interrupt)?;
         }
+        let files = self.overlay.as_ref().map(Overlay::checkpoint);
         let (mut outcome, alive) = self.run(kernel, interrupt, turn)?;
+        match files {
+            Some(files) if alive => files.commit()?,
+            Some(files) => files.roll_back(),
+            None => {}
+        }
         let after = match self.point {
             _ if alive => After::Live(self),
             _ if !self.rollback => After::Ended(Vec::new()),
@@ -100,11 +106,12 @@ impl Live {
 
     /// Another instance that starts from the point, in place of this one.
     pub(super) fn go_back(self: Box<Self>, kernel: &Inner, interrupt: &Arc<Interrupt>) -> Result<Box<Self>> {
-        let Live { store, settings, llm, rollback, point, .. } = *self;
+        let Live { store, settings, llm, rollback, overlay, point, .. } = *self;
         let Point::Kept(kept) = &point else { return Err(ended()) };
         let mut state = store.into_data();
         state.leave_instance();
         let (store, python, memory) = instantiate(kernel, interrupt, state, kept.as_ref())?;
-        Ok(Box::new(Live { store, python, memory, settings, is_configured: false, llm, rollback, point }))
+        let is_configured = false;
+        Ok(Box::new(Live { store, python, memory, settings, is_configured, llm, rollback, overlay, point }))
     }
 }

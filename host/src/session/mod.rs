@@ -6,6 +6,7 @@ mod fork;
 mod keep;
 mod live;
 mod start;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +20,12 @@ use crate::llm::{Budget, LlmService};
 use crate::outcome::Outcome;
 use crate::state::State;
 use crate::turn::Turn;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Overlay, Result};
 pub use builder::SessionBuilder;
 pub use canceller::Canceller;
 use canceller::StopOnDrop;
 use keep::After;
+pub use transaction::Transaction;
 
 /// What a question beside the turns may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,6 +71,8 @@ struct Live {
     llm: Option<Arc<LlmService>>,
     /// Whether it goes back when a turn was stopped.
     rollback: bool,
+    /// What goes back with it.
+    overlay: Option<Overlay>,
     /// Where it goes back to: the state before the last turn.
     point: keep::Point,
 }

@@ -6,6 +6,7 @@ use wasmtime::Store;
 
 use super::builder::Recipe;
 use super::keep::Point;
+use super::transaction::no_overlay;
 use super::{Live, Session, SessionBuilder};
 use crate::bindings::{Python, guest};
 use crate::clock::Clock;
@@ -20,7 +21,7 @@ use crate::skills::{self, SkillsService};
 use crate::state::{Shared, State};
 use crate::tool::{Instances, Package};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
-use crate::{Error, ErrorKind, Grants, Image, Limits, Result, Workspace, service};
+use crate::{Error, ErrorKind, Grants, Image, Limits, Overlay, Result, Workspace, service};
 
 /// Bytes that the guest may hand over in one call, and that the host then holds for a while.
 const HANDOVER_BYTES: usize = 32 << 20;
@@ -30,7 +31,11 @@ const WORKSPACE: &str = "/workspace";
 
 impl Session {
     pub(super) fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder { kernel, recipe, stdin, output } = builder;
+        let SessionBuilder { kernel, mut recipe, stdin, output } = builder;
+        let overlay = match recipe.transactional {
+            true => Some(recipe.take_overlay()?),
+            false => None,
+        };
         let again = recipe.clone();
         let Recipe {
             grants,
@@ -43,6 +48,8 @@ impl Session {
             at,
             image,
             rollback,
+            transactional: _,
+            below: _,
             #[cfg(feature = "state")]
                 state: kept_values,
             skills,
@@ -175,12 +182,33 @@ impl Session {
                 is_configured: false,
                 llm,
                 rollback: rollback && kernel_owns_memory,
+                overlay,
                 point: Point::Kept(kept),
             })),
             recipe: again,
             forks: 0,
             held: Vec::new(),
         })
+    }
+}
+
+impl Recipe {
+    /// The overlay that is the workspace, or is made of a temporary one.
+    fn take_overlay(&mut self) -> Result<Overlay> {
+        match &self.grants.workspace {
+            Workspace::Overlay(overlay) => Ok(overlay.clone()),
+            Workspace::Directory(_) => Err(no_overlay()),
+            Workspace::Temporary => {
+                let below = tempfile::Builder::new().prefix("agentkernel-").tempdir();
+                let below = below.map_err(|error| {
+                    Error::new(ErrorKind::System, "cannot create a temporary workspace").source(error)
+                })?;
+                let overlay = Overlay::over(below.path())?;
+                self.below = Some(Arc::new(below));
+                self.grants.workspace = Workspace::Overlay(overlay.clone());
+                Ok(overlay)
+            }
+        }
     }
 }
 
