@@ -111,6 +111,10 @@ struct Overlays;
 #[doc = include_str!("../../docs/embedding.md")]
 struct Embedding;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/forks.md")]
+struct Forks;
+
 /// The version of wasmtime that this crate runs on.
 pub const WASMTIME_VERSION: &str = wasmtime_environ::VERSION;
 
