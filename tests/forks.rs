@@ -669,3 +669,20 @@ fn pools_are_filled_again_and_fall_back_to_a_start_of_ones_own() {
         kernel.keep_ready(image, 0).unwrap();
     }
 }
+
+#[test]
+fn no_more_is_kept_for_a_rollback_than_it_may_be() {
+    drop(start!());
+    let mut session = kernel().session().limits(limits()).rollback_bytes(8 << 20).start().unwrap();
+    run(&mut session, "small = bytearray(b'x' * (1 << 20))");
+    assert!(session.run_blocking("import os\nos.abort()").unwrap().rolled_back);
+    run(&mut session, "large = bytearray(b'x' * (12 << 20))");
+    // It can be forked all the same.
+    assert_eq!(repr(&mut session.fork().unwrap(), "len(large)"), "12582912");
+    assert_eq!(repr(&mut session, "len(large)"), "12582912");
+    let error = session.rollback().unwrap_err().to_string();
+    assert!(error.contains("more than 8388608 bytes"), "{error}");
+    assert!(!session.run_blocking("import os\nos.abort()").unwrap().rolled_back);
+    let error = session.run_blocking("1").unwrap_err().to_string();
+    assert!(error.contains("more than 8388608 bytes"), "{error}");
+}

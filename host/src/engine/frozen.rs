@@ -37,19 +37,30 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
-    /// Keeps the first `size` bytes of a slot.
+    /// Keeps the first `size` bytes of a slot, in the memory of `before` if nobody else has that; nothing if more
+    /// than `limit` bytes have changed.
     ///
     /// # Safety
     ///
     /// Nothing may write to the slot's memory meanwhile.
-    pub(super) unsafe fn capture(slot: &Slot, image: &Arc<Image>, size: usize) -> Self {
+    pub(super) unsafe fn capture(
+        slot: &Slot,
+        image: &Arc<Image>,
+        size: usize,
+        limit: usize,
+        before: Option<Arc<Frozen>>,
+    ) -> Option<Self> {
         let everything = || vec![Pages { offset: 0, bytes: size }];
         let changed = pagemap::private_pages(slot.memory.start.as_ptr(), size).unwrap_or_else(everything);
         // SAFETY: as the caller vouches.
         let memory = unsafe { slot.content(size) };
         let mut frozen = Frozen::unchanged(image, size);
-        frozen.add(memory, &changed);
-        frozen
+        if let Some(Frozen { mut runs, mut data, .. }) = before.and_then(Arc::into_inner) {
+            runs.clear();
+            data.clear();
+            (frozen.runs, frozen.data) = (runs, data);
+        }
+        frozen.add(memory, &changed, limit).then_some(frozen)
     }
 
     fn unchanged(image: &Arc<Image>, size: usize) -> Self {
@@ -63,8 +74,8 @@ impl Frozen {
         }
     }
 
-    /// Adds those of the pages that differ.
-    fn add(&mut self, memory: &[u8], candidates: &[Pages]) {
+    /// Adds those of the pages that differ, up to `limit` bytes; says whether these were all.
+    fn add(&mut self, memory: &[u8], candidates: &[Pages], limit: usize) -> bool {
         const ZERO: &[u8] = &[0; PAGE];
         let original = self.image.content();
         for run in candidates {
@@ -73,6 +84,9 @@ impl Frozen {
                 if page == original.get(offset..offset + PAGE).unwrap_or(ZERO) {
                     continue;
                 }
+                if self.data.len() == limit {
+                    return false;
+                }
                 match self.runs.last_mut() {
                     Some(last) if last.offset + last.bytes == offset => last.bytes += PAGE,
                     _ => self.runs.push(Pages { offset, bytes: PAGE }),
@@ -80,6 +94,7 @@ impl Frozen {
                 self.data.extend_from_slice(page);
             }
         }
+        true
     }
 
     /// Bytes of memory that an instance starts with.
@@ -214,7 +229,7 @@ impl Frozen {
         }
         let (memory, _) = self.whole();
         let mut flat = Frozen::unchanged(base, self.size);
-        flat.add(&memory, &runs);
+        flat.add(&memory, &runs, usize::MAX);
         (numbers(&flat.runs), flat.data)
     }
 

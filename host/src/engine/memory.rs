@@ -39,12 +39,13 @@ impl Lease {
 }
 
 impl LeaseControl {
-    /// Keeps the memory as it is, while no turn runs. Nothing if the instance is gone.
-    pub fn freeze(&self) -> Option<Frozen> {
+    /// Keeps the memory as it is, while no turn runs, in that of `before` if nobody else has it. Nothing if more than
+    /// `limit` bytes have changed, or the instance is gone.
+    pub fn freeze(&self, limit: usize, before: Option<Arc<Frozen>>) -> Option<Frozen> {
         let lease = self.lease.upgrade()?;
         let size = lease.size.load(Ordering::Relaxed);
         // SAFETY: no turn runs, so neither the guest nor the host writes to the memory.
-        Some(lease.with_slot(|slot| unsafe { Frozen::capture(slot, &self.image, size) }))
+        lease.with_slot(|slot| unsafe { Frozen::capture(slot, &self.image, size, limit, before) })
     }
 }
 

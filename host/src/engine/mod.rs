@@ -316,12 +316,13 @@ impl Memory {
         !matches!(self, Memory::Wasmtimes)
     }
 
-    /// Keeps it as it is, while no turn runs.
-    pub fn freeze(&self) -> Option<Frozen> {
+    /// Keeps it as it is, while no turn runs, in the memory of `before` if nobody else has that. Nothing if more than
+    /// `limit` bytes have changed.
+    pub fn freeze(&self, limit: usize, before: Option<Arc<Frozen>>) -> Option<Frozen> {
         match self {
             Memory::Wasmtimes => None,
             #[cfg(target_os = "linux")]
-            Memory::Owned(control) => control.freeze(),
+            Memory::Owned(control) => control.freeze(limit, before),
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) const RAISING: usize = 8;
 
 /// How many changed bytes of a slot are put back by copying, so that the next instance finds its
 /// pages present. What exceeds it is given back to the system.
-const RESIDENT_BYTES: usize = 8 << 20;
+const RESIDENT_BYTES: usize = 2 << 20;
 
 /// Address space without access.
 pub(super) struct Reservation {

@@ -66,8 +66,20 @@ impl Live {
             return Ok(());
         }
         self.point = match self.let_go(kernel, interrupt)? {
-            Ok(()) => Point::Kept(Some(self.freeze()?)),
             Err(held) => Point::Lost(held),
+            Ok(()) => {
+                let before = match std::mem::replace(&mut self.point, Point::Kept(None)) {
+                    Point::Kept(before) => before,
+                    Point::Lost(_) => None,
+                };
+                match self.memory.freeze(self.rollback_bytes, before) {
+                    Some(kept) => Point::Kept(Some(Arc::new(kept))),
+                    None => Point::Lost(vec![format!(
+                        "more than {} bytes of changed memory",
+                        self.rollback_bytes
+                    )]),
+                }
+            }
         };
         Ok(())
     }
@@ -100,18 +112,28 @@ impl Live {
     }
 
     pub(super) fn freeze(&self) -> Result<Arc<Frozen>> {
-        let kept = self.memory.freeze();
+        let kept = self.memory.freeze(usize::MAX, None);
         kept.map(Arc::new).ok_or_else(|| Error::new(ErrorKind::System, "the memory cannot be kept"))
     }
 
     /// Another instance that starts from the point, in place of this one.
     pub(super) fn go_back(self: Box<Self>, kernel: &Inner, interrupt: &Arc<Interrupt>) -> Result<Box<Self>> {
-        let Live { store, settings, llm, rollback, overlay, point, .. } = *self;
+        let Live { store, settings, llm, rollback, rollback_bytes, overlay, point, .. } = *self;
         let Point::Kept(kept) = &point else { return Err(ended()) };
         let mut state = store.into_data();
         state.leave_instance();
         let (store, python, memory) = instantiate(kernel, interrupt, state, kept.as_ref())?;
-        let is_configured = false;
-        Ok(Box::new(Live { store, python, memory, settings, is_configured, llm, rollback, overlay, point }))
+        Ok(Box::new(Live {
+            store,
+            python,
+            memory,
+            settings,
+            is_configured: false,
+            llm,
+            rollback,
+            rollback_bytes,
+            overlay,
+            point,
+        }))
     }
 }

@@ -71,6 +71,8 @@ struct Live {
     llm: Option<Arc<LlmService>>,
     /// Whether it goes back when a turn was stopped.
     rollback: bool,
+    /// The most that is kept for that.
+    rollback_bytes: usize,
     /// What goes back with it.
     overlay: Option<Overlay>,
     /// Where it goes back to: the state before the last turn.

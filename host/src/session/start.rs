@@ -48,6 +48,7 @@ impl Session {
             at,
             image,
             rollback,
+            rollback_bytes,
             transactional: _,
             below: _,
             #[cfg(feature = "state")]
@@ -182,6 +183,7 @@ impl Session {
                 is_configured: false,
                 llm,
                 rollback: rollback && kernel_owns_memory,
+                rollback_bytes,
                 overlay,
                 point: Point::Kept(kept),
             })),
