@@ -54,12 +54,12 @@ pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
 
 /// What led to the state from the beginning on.
 fn turns(entries: &[Entry], name: &str) -> Result<Vec<(u64, Ran)>> {
+    let reset = entries.iter().rposition(|entry| matches!(entry.what, What::Reset { .. }));
     let mut turns = Vec::new();
-    for entry in entries {
+    for entry in &entries[reset.map_or(0, |reset| reset + 1)..] {
         match &entry.what {
             What::Turn(ran) if ran.kept => turns.push((entry.turn, (**ran).clone())),
-            What::Turn(_) | What::Replayed { .. } => {}
-            What::Reset { .. } => turns.clear(),
+            What::Turn(_) | What::Replayed { .. } | What::Reset { .. } => {}
             What::Restored { from } => {
                 return Err(Failure::new(format!(
                     "the session `{name}` cannot be replayed: its state came from `{}` at turn {}",

@@ -180,7 +180,7 @@ pub fn log(store: &Store, name: &str, as_json: bool) -> Result<i32> {
                     say!("      | {}", of(text));
                 }
             }
-            if let Some(value) = &ran.value {
+            if let Some(value) = ran.value.as_ref().filter(|value| *value != "None") {
                 say!("      = {}", of(value));
             }
         }

@@ -109,8 +109,9 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
         {
             terminal::hint(&hint);
         }
-    } else if let Some((message, _)) = report::stopped(&outcome.ending, limits) {
-        terminal::error(&message, None);
+    } else if let Some((message, limit)) = report::stopped(&outcome.ending, limits) {
+        let hint = format!("limits are those that were given to `session new {name}`");
+        terminal::error(&message, limit.map(|_| hint.as_str()));
     }
     if let Some(failure) = &held {
         terminal::error(&failure.message, failure.hint.as_deref());
