@@ -17,7 +17,7 @@ pub fn run(store: &Store, new: NewSession) -> Result<i32> {
     store::check(&new.name)?;
     let config = Config::of_process()?;
     // All that can be wrong is told now, and not at the first turn.
-    let (settings, place) = settings(store, &new, true)?;
+    let (settings, place) = settings(&new, true)?;
     if let (true, Files::Directory(directory)) = (new.overlay, &place) {
         Overlay::over(directory)?;
     }

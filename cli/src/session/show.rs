@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::config::Config;
 use super::head::Head;
 use super::journal::{Entry, Journal, Ran, What};
-use super::state::{Purpose, State, reached};
+use super::state::{Files, Purpose, State, reached};
 use super::store::Store;
 use super::{LAYERS, WORKSPACE};
 use crate::failure::{Failure, Result};
@@ -29,6 +29,17 @@ struct Seen {
 
 impl Seen {
     fn look(directory: &Path) -> Self {
+        loop {
+            let head = Head::read(directory);
+            let seen = Self::glance(directory);
+            // A turn that ended meanwhile has taken the image away.
+            if seen.problem.is_none() || head == Head::read(directory) {
+                return seen;
+            }
+        }
+    }
+
+    fn glance(directory: &Path) -> Self {
         let mut problem = None;
         let mut note = |why: String| {
             problem.get_or_insert(why);
@@ -93,22 +104,27 @@ pub fn list(store: &Store, as_json: bool) -> Result<i32> {
 }
 
 pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
-    let directory = bring_in_line(store, name)?;
-    let seen = Seen::look(&directory);
+    let directory = store.find(name)?;
     let in_use = store.is_in_use(name);
-    let flags = seen.config.as_ref().and_then(|config| config.flags().ok());
+    let (workspace, overlay, unusable) = match in_use {
+        true => (None, None, None),
+        false => match State::open(store, name, Purpose::Look) {
+            Ok(state) => {
+                let workspace = match (&state.files, &state.overlay) {
+                    (Files::Directory(directory), _) => state.config.directory.join(directory),
+                    (Files::Own, Some(_)) => directory.join(LAYERS),
+                    (Files::Own, None) => directory.join(WORKSPACE),
+                };
+                (Some(workspace), Some(state.overlay.is_some()), None)
+            }
+            Err(failure) => (None, None, Some(failure.message)),
+        },
+    };
+    let mut seen = Seen::look(&directory);
+    // What is not damaged may lack something else.
+    seen.problem = seen.problem.or(unusable);
     let image = seen.head.image.as_ref().map(|image| directory.join(image));
     let image_bytes = image.and_then(|image| image.metadata().ok()).map(|found| found.len());
-    let overlay = flags.as_ref().is_some_and(|flags| flags.overlay);
-    let workspace = match (&flags, &seen.config) {
-        (Some(flags), Some(config)) => match &flags.sandbox.workspace {
-            Some(workspace) => Some(config.directory.join(workspace)),
-            None if overlay => None,
-            None => Some(directory.join(WORKSPACE)),
-        },
-        _ => None,
-    };
-    let layers = directory.join(LAYERS);
     if as_json {
         say!(
             "{}",
@@ -140,8 +156,8 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
     if let Some(workspace) = &workspace {
         row("files", &workspace.display().to_string());
     }
-    if overlay {
-        row("layers", &layers.display().to_string());
+    if overlay == Some(true) {
+        row("changes", "kept apart, in an overlay");
     }
     row("turns", &seen.head.turn.to_string());
     if let Some(bytes) = image_bytes {
@@ -152,7 +168,7 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
     }
     row("kept in", &directory.display().to_string());
     let state = match (&seen.problem, in_use) {
-        (Some(problem), _) => format!("damaged: {problem}"),
+        (Some(problem), _) => format!("cannot be used: {problem}"),
         (None, true) => "in use".to_owned(),
         (None, false) => "ready".to_owned(),
     };
@@ -161,7 +177,11 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
 }
 
 pub fn log(store: &Store, name: &str, as_json: bool) -> Result<i32> {
-    let directory = bring_in_line(store, name)?;
+    let directory = store.find(name)?;
+    if !store.is_in_use(name) {
+        // Removes what a killed turn has left, if it can.
+        drop(State::open(store, name, Purpose::Look));
+    }
     let seen = Seen::look(&directory);
     for entry in seen.entries() {
         if as_json {
@@ -192,15 +212,6 @@ pub fn log(store: &Store, name: &str, as_json: bool) -> Result<i32> {
             Ok(1)
         }
     }
-}
-
-/// Removes what a killed turn has left, if nobody uses the session and nothing is wrong.
-fn bring_in_line(store: &Store, name: &str) -> Result<std::path::PathBuf> {
-    let directory = store.find(name)?;
-    if !store.is_in_use(name) {
-        drop(State::open(store, name, Purpose::Look));
-    }
-    Ok(directory)
 }
 
 /// What became of a step, in a line.

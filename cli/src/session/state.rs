@@ -19,7 +19,7 @@ use crate::arguments::{NewSession, Talk};
 use crate::failure::{Failure, Result};
 use crate::repetition::Again;
 use crate::settings::Settings;
-use crate::{terminal, trust, warm};
+use crate::{terminal, warm};
 
 /// What a session is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +55,12 @@ pub enum Files {
 }
 
 /// What flags ask for, the files apart.
-pub fn settings(store: &Store, flags: &NewSession, models: bool) -> Result<(Settings, Files)> {
+pub fn settings(flags: &NewSession, models: bool) -> Result<(Settings, Files)> {
     let sandbox = flags.sandbox.clone();
     let settings = match models {
         true => Settings::with_models(sandbox, &flags.models, &Again::default())?.lasting(&flags.lasting)?,
         false => Settings::resolve(sandbox)?,
     };
-    let remedy = "or name another with `AGENTKERNEL_DATA_DIR`";
-    trust::outside(&settings, "store of sessions", &store.root, remedy)?;
     let files = match &settings.grants.workspace {
         Workspace::Directory(directory) => Files::Directory(directory.clone()),
         _ => Files::Own,
@@ -93,7 +91,7 @@ impl State {
         config.enter()?;
         let flags = config.flags()?;
         let models = matches!(purpose, Purpose::Run | Purpose::Replay);
-        let (mut settings, files) = settings(store, &flags, models)?;
+        let (mut settings, files) = settings(&flags, models)?;
         let overlay = match (&files, flags.overlay) {
             (Files::Own, true) => Some(Overlay::open(store.empty()?, directory.join(LAYERS))?),
             (Files::Directory(below), true) => Some(Overlay::open(below, directory.join(LAYERS))?),
@@ -112,7 +110,7 @@ impl State {
         };
         let journal = Journal::read(&directory).map_err(damaged)?;
         let head = match &overlay {
-            Some(overlay) => committed(overlay, &journal),
+            Some(overlay) => committed(overlay, Head::read(&directory), &journal),
             None => Head::read(&directory),
         };
         let head = head.and_then(|head| reached(head, &journal));
@@ -222,9 +220,20 @@ pub enum After {
     Beginning,
 }
 
-/// The head that the overlay's last commit belongs to.
-fn committed(overlay: &Overlay, journal: &Journal) -> Result<Head, String> {
+/// The head that the overlay's last commit belongs to, which is the one that was written or, where a process was
+/// killed in between, the next. Other layers are not those of the session.
+fn committed(overlay: &Overlay, written: Result<Head, String>, journal: &Journal) -> Result<Head, String> {
     let turn = overlay.label().unwrap_or(0);
+    match written {
+        Ok(head) if head.turn > turn => {
+            return Err(format!(
+                "its layers are those of turn {turn}, and its state is that of turn {}",
+                head.turn
+            ));
+        }
+        Err(why) if turn == 0 => return Err(why),
+        _ => {}
+    }
     match journal.entry(turn) {
         Some(entry) => Ok(Head { turn, image: entry.image.clone() }),
         None => reached(Head { turn, image: None }, journal),

@@ -34,11 +34,11 @@ pub struct Held {
 
 impl Store {
     pub fn open() -> Result<Self> {
-        let data = files::data().ok_or_else(|| {
+        let root = files::sessions().ok_or_else(|| {
             Failure::new("there is no place for sessions: neither HOME nor XDG_DATA_HOME is set")
                 .hint("name a directory with `AGENTKERNEL_DATA_DIR`")
         })?;
-        let root = absolute(data.join("sessions"))?;
+        let root = absolute(root)?;
         files::private(&root).map_err(|error| {
             Failure::new(format!("cannot make `{}`: {error}", root.display()))
                 .hint("name another directory with `AGENTKERNEL_DATA_DIR`")
@@ -93,6 +93,10 @@ impl Store {
         }
         // It may have been removed meanwhile, and its name be another's.
         self.find(name)?;
+        if !is_same(&lock, &directory.join(LOCK)) {
+            return Err(Failure::new(format!("the session `{name}` was removed meanwhile, and made anew"))
+                .hint("do it again"));
+        }
         Ok(Held { name: name.to_owned(), directory, _lock: lock })
     }
 
@@ -165,6 +169,20 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a file is the one that has this name.
+#[cfg(unix)]
+fn is_same(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    let (file, path) = (file.metadata().map(identity), fs::metadata(path).map(identity));
+    file.ok().is_some_and(|file| path.is_ok_and(|path| file == path))
+}
+
+#[cfg(not(unix))]
+fn is_same(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 /// Refuses what is no name of a session.

@@ -232,7 +232,18 @@ fn flags_hold_at_every_turn_from_where_the_session_was_made() {
     fs::write(at.join("a/agentkernel.toml"), "env = ['FROM=file']\n").unwrap();
     let new = command(
         at,
-        &["new", "s", "--workspace", "work", "--env", "WORD=w", "--memory", "64MiB", "--mount", "..:/up:rw"],
+        &[
+            "new",
+            "s",
+            "--workspace",
+            "work",
+            "--env",
+            "WORD=w",
+            "--memory",
+            "64MiB",
+            "--mount",
+            "../data:/up:rw",
+        ],
     )
     .current_dir(at.join("a"))
     .output()

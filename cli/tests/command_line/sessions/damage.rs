@@ -39,7 +39,7 @@ fn a_damaged_session_is_told_of_and_the_rest_is_usable() {
         let row = list.lines().find(|line| line.starts_with(&name)).unwrap();
         assert!(row.contains("damaged: "), "{what}: {row}");
         let shown = session(at, &["show", &name]);
-        assert!(shown.status.code() == Some(1) && stdout(&shown).contains("damaged: "), "{what}");
+        assert!(shown.status.code() == Some(1) && stdout(&shown).contains("cannot be used: "), "{what}");
         refused(&session(at, &["run", &name, "-c", "1"]), "is damaged: ");
         assert_eq!(turn(at, "sound", "print(x)"), "2\n");
         if file == "head.json" {
@@ -78,6 +78,23 @@ fn an_image_that_does_not_fit_is_made_anew_from_the_journal() {
         assert_eq!(turn(at, "s", "print(x, open('f').read())"), "2 2\n");
         said(at, &["rm", "s"]);
     }
+}
+
+#[test]
+fn lost_layers_do_not_take_the_rest_with_them() {
+    let directory = directory();
+    let at = directory.path();
+    begin(at, "s", &["--overlay"]);
+    let journal = fs::read(in_session(at, "s", "journal.jsonl")).unwrap();
+    fs::write(in_session(at, "s", "layers/log.jsonl"), "junk\n").unwrap();
+    refused(&session(at, &["run", "s", "-c", "1"]), "are damaged");
+    fs::remove_dir_all(in_session(at, "s", "layers")).unwrap();
+    refused(&session(at, &["run", "s", "-c", "1"]), "its layers are those of turn 0");
+    assert!(stdout(&session(at, &["show", "s"])).contains("cannot be used: "));
+    assert_eq!(fs::read(in_session(at, "s", "journal.jsonl")).unwrap(), journal);
+    assert_eq!(session(at, &["replay", "s"]).status.code(), Some(0));
+    let code = "import os; print(x, os.listdir())";
+    assert_eq!(turn(at, "s", code), "2 []\n");
 }
 
 #[test]
