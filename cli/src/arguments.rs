@@ -2,6 +2,7 @@
 
 mod lasting;
 mod models;
+mod sessions;
 mod tasks;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 
 pub use self::lasting::{Lasting, SkillAction, SkillsAt};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
+pub use self::sessions::{NewSession, SessionAction, SessionRun};
 pub use self::tasks::{Granted, Place, Plan, TaskAction, Work};
 use crate::units::{self, Timeout};
 
@@ -54,6 +56,11 @@ pub enum Command {
     Tool {
         #[command(subcommand)]
         action: ToolAction,
+    },
+    /// Sessions that live from command to command, by name.
+    Session {
+        #[command(subcommand)]
+        action: SessionAction,
     },
     /// Run programs in the background, and hear of them.
     Task {
@@ -103,6 +110,16 @@ pub struct Run {
 
     #[command(flatten)]
     pub lasting: Lasting,
+
+    /// Keep what the program changes in the workspace apart from the directory; what differs is shown, then dropped.
+    #[arg(long, help_heading = "Grants")]
+    pub overlay: bool,
+    /// Take the changes over into the directory if the program ends without an error.
+    #[arg(long, requires = "overlay", help_heading = "Grants")]
+    pub apply: bool,
+    /// What the program starts from: `[image.NAME]` of agentkernel.toml, or a file that `session snapshot` has written.
+    #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
+    pub image: Option<PathBuf>,
 
     #[command(flatten)]
     pub repetition: Repetition,

@@ -49,6 +49,9 @@ pub struct Config {
     pub tasks: TasksConfig,
     pub state: Option<StateConfig>,
     pub skills: Option<SkillsConfig>,
+    /// Images by name.
+    #[serde(default)]
+    pub image: BTreeMap<String, ImageConfig>,
     pub privacy: Option<PrivacyConfig>,
     /// Where the file lies: relative paths in it start here.
     #[serde(skip)]
@@ -56,6 +59,19 @@ pub struct Config {
     /// The file, if there is one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+}
+
+/// `[image.NAME]`: what sessions find imported and run.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageConfig {
+    /// Tools whose modules are imported.
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// A program in a file.
+    pub prelude: Option<PathBuf>,
+    /// A program, in place of a file.
+    pub code: Option<String>,
 }
 
 /// `[state]`.

@@ -48,6 +48,11 @@ pub fn data() -> Option<PathBuf> {
     Some(data.join("agentkernel"))
 }
 
+/// Where named sessions are, if the user has a home.
+pub fn sessions() -> Option<PathBuf> {
+    Some(data()?.join("sessions"))
+}
+
 /// Makes a directory that only its owner can enter.
 pub fn private(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();

@@ -13,11 +13,13 @@ mod input;
 mod lasting;
 mod llm;
 mod output;
+mod overlay;
 mod repetition;
 mod repl;
 mod report;
 mod rlm;
 mod run;
+mod session;
 mod settings;
 mod signals;
 mod skill;
@@ -26,6 +28,7 @@ mod terminal;
 mod tool;
 mod trust;
 mod units;
+mod warm;
 
 use arguments::{Arguments, Command, Talk};
 use clap::{CommandFactory, Parser};
@@ -43,6 +46,7 @@ fn main() {
         Command::Repl(arguments) => repl::run(arguments),
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
+        Command::Session { action } => session::run(action),
         Command::Task { action } => task::run(action),
         Command::Skill { action } => skill::run(action),
         Command::Compose(arguments) => compose::run(arguments),
@@ -73,6 +77,7 @@ impl Command {
             Command::Repl(repl) => repl.talk,
             Command::Rlm(rlm) => rlm.talk,
             Command::Compose(compose) => compose.talk,
+            Command::Session { action } => action.talk(),
             Command::Task { action } => action.talk(),
             _ => Talk::default(),
         }

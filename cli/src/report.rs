@@ -85,8 +85,9 @@ enum Error<'a> {
     Stopped { r#type: &'static str, message: String, traceback: &'static str, frames: [(); 0] },
 }
 
+/// What a turn used.
 #[derive(Debug, Serialize)]
-struct Used {
+pub struct Used {
     wall_seconds: f64,
     cpu_seconds: f64,
     fuel: Option<u64>,

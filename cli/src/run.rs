@@ -15,7 +15,7 @@ use crate::report::{self, Report};
 use crate::settings::Settings;
 use crate::signals::{Signal, Stopper};
 use crate::task::Background;
-use crate::{hints, terminal, trust};
+use crate::{hints, overlay, terminal, trust, warm};
 
 /// A program and where it came from.
 pub struct Program {
@@ -30,7 +30,9 @@ pub struct Program {
 }
 
 pub fn run(arguments: Run) -> Result<i32> {
-    let Run { code, sandbox, models, contexts, tasks, lasting, repetition, json, talk, rest } = arguments;
+    let Run { code, sandbox, models, contexts, tasks, lasting, overlay, apply, image, repetition, .. } =
+        arguments;
+    let (json, talk, rest) = (arguments.json, arguments.talk, arguments.rest);
     let again = Again::open(&repetition)?;
     let mut settings = Settings::with_models(sandbox, &models, &again)?.lasting(&lasting)?;
     if talk.verbose
@@ -39,6 +41,7 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
     let program = program(code, rest, "run")?;
+    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants)).transpose()?;
     if let Some(path) = &program.path {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }
@@ -52,6 +55,9 @@ pub fn run(arguments: Run) -> Result<i32> {
     }
     if let Some(context) = context {
         builder = builder.context(context);
+    }
+    if let Some(image) = &image {
+        builder = builder.image(&warm::image(&kernel, &settings, image)?);
     }
     if !program.used_stdin {
         builder = builder.stdin(Stdin::Reader(Box::new(Input::default())));
@@ -101,6 +107,9 @@ pub fn run(arguments: Run) -> Result<i32> {
         }
     } else if let Some((message, hint)) = report::stopped(&outcome.ending, limits) {
         terminal::error(&message, hint);
+    }
+    if let Some(overlay) = overlay {
+        overlay::end(&overlay, apply, code == 0, talk.quiet)?;
     }
     if talk.verbose {
         terminal::remark(&report::used(&outcome.usage));

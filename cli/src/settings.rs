@@ -10,13 +10,13 @@ use agentkernel::{
 };
 
 use crate::arguments::{Engine, Models, Sandbox, VARIABLES};
-use crate::config::{Config, ConstraintConfig, PrivacyConfig, ToolConfig};
+use crate::config::{Config, ConstraintConfig, ImageConfig, PrivacyConfig, ToolConfig};
 use crate::failure::{Failure, Result};
 use crate::llm::Granted;
 use crate::repetition::Again;
 use crate::task::TasksConfig;
 use crate::units::{Timeout, show_bytes};
-use crate::{grants, lasting, trust};
+use crate::{grants, lasting, trust, warm};
 
 /// What WebAssembly can address.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -35,6 +35,8 @@ pub struct Settings {
     /// What lasts longer than a session, and what the file says of it.
     pub lasting: lasting::Granted,
     pub configured: lasting::Configured,
+    /// Images as the file has them.
+    pub images: BTreeMap<String, ImageConfig>,
 }
 
 impl Settings {
@@ -128,6 +130,7 @@ impl Settings {
             tools,
             llm,
             tasks: config.tasks.below(base),
+            images: warm::below(&config.image, base),
         };
         trust::check(&settings)?;
         Ok(settings)

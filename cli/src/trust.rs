@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use agentkernel::{Access, CompilationCache, ToolGrants, Workspace};
 
 use crate::failure::{Failure, Result};
+use crate::files;
 use crate::settings::Settings;
 
 /// Links that are followed on one way, as Linux counts them.
@@ -25,6 +26,8 @@ pub fn check(settings: &Settings) -> Result<()> {
         .tools
         .iter()
         .filter_map(|tool| Some(("tool", Some(tool.file()?), "and name it from elsewhere")));
+    // It has the flags of sessions.
+    let sessions = files::sessions().filter(|sessions| sessions.is_dir());
     for (what, path, remedy) in [
         (
             "configuration",
@@ -32,6 +35,7 @@ pub fn check(settings: &Settings) -> Result<()> {
             "name it with `--config` from elsewhere, or run with `--no-config`",
         ),
         ("interpreter", engine.guest.as_deref(), "and name it with `--guest` from elsewhere"),
+        ("store of sessions", sessions.as_deref(), "or name another with `AGENTKERNEL_DATA_DIR`"),
         ("compilation cache", cache, "name another directory with `--cache-dir`, or run with `--no-cache`"),
     ]
     .into_iter()

@@ -117,7 +117,7 @@ fn changes() {
     let overlay = overlay_of(&place());
     let mut session = start(&overlay);
     println!("it begins");
-    for number in 0..100_000 {
+    for number in 0..100_000i64 {
         let checkpoint = overlay.checkpoint();
         let code = format!(
             "
@@ -127,7 +127,7 @@ write('two', '{number}'); 0",
             number - 2
         );
         answer(&mut session, &code);
-        checkpoint.commit().unwrap();
+        checkpoint.commit_as(number.unsigned_abs()).unwrap();
     }
 }
 
@@ -138,6 +138,7 @@ fn a_killed_turn_is_kept_or_dropped_as_a_whole() {
     fs::create_dir(place.join("root")).unwrap();
     fs::write(place.join("root/one"), "none").unwrap();
     let mut numbers = Vec::new();
+    let mut label = None;
     for round in 0..25u64 {
         let child = begin("changes", place);
         thread::sleep(Duration::from_millis(3 + 7 * (round % 10)));
@@ -151,8 +152,12 @@ same and [one, len(os.listdir('d')) if one != 'none' else 0]";
         assert_ne!(told, json!(false));
         let number = told[0].as_str().unwrap().to_owned();
         assert!(told[1].as_u64().unwrap() <= 3, "{told}");
+        // The label is that of the last turn that is there; dropping the changes leaves it.
+        label = number.parse().ok().or(label);
+        assert_eq!(overlay.label(), label);
         numbers.push(number);
         overlay.discard().unwrap();
+        assert_eq!(overlay.label(), label);
         assert_eq!(overlay.held_bytes(), 0);
     }
     println!("{numbers:?}");

@@ -9,6 +9,7 @@ mod machine;
 mod repl;
 mod rlm;
 mod running;
+mod sessions;
 mod settings;
 mod signals;
 mod streams;

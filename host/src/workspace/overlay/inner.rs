@@ -282,7 +282,7 @@ impl Inner {
     pub fn change(&mut self, ops: Vec<Op>) -> io::Result<()> {
         if let Some(log) = &mut self.log {
             if self.checkpoints.is_empty() {
-                log.append(&ops)?;
+                log.append(&ops, false)?;
             } else if self.buffer.len() + ops.len() > BUFFERED_OPS {
                 self.overflowed = true;
             } else {

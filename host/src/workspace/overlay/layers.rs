@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::inner::{Inner, Saved, Shared};
-use super::state::State;
+use super::state::{Op, State};
 use super::store::Store;
 use super::{Overlay, empty};
 use crate::{Error, ErrorKind, Result};
@@ -104,6 +104,12 @@ impl Overlay {
         Checkpoint { overlay: Some(Arc::clone(&self.0)), serial }
     }
 
+    /// What the last transaction was called that was committed by [`Checkpoint::commit_as`]. It outlives the process
+    /// with the layers, is that of a fork as well, and stays when changes are applied or discarded.
+    pub fn label(&self) -> Option<u64> {
+        self.0.lock().state.label
+    }
+
     /// Drops all changes. Sessions on the overlay see the directory as it is.
     ///
     /// # Errors
@@ -127,7 +133,7 @@ impl Shared {
 
     /// Forgets all changes.
     pub fn reset(&self, inner: &mut Inner) -> Result<()> {
-        let state = empty(&self.lower)?;
+        let state = State { label: inner.state.label, ..empty(&self.lower)? };
         if let Some(log) = &mut inner.log {
             log.rewrite(&state).map_err(|error| failed("write the layers", error))?;
         }
@@ -143,7 +149,21 @@ impl Checkpoint {
     /// # Errors
     ///
     /// When the layers cannot be written: then it is rolled back.
-    pub fn commit(mut self) -> Result<()> {
+    pub fn commit(self) -> Result<()> {
+        self.end(None)
+    }
+
+    /// As [`Checkpoint::commit`], and calls what is kept by a number in the same step: [`Overlay::label`] says afterwards,
+    /// in any process, whether this transaction was kept. It waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::commit`].
+    pub fn commit_as(self, label: u64) -> Result<()> {
+        self.end(Some(label))
+    }
+
+    fn end(mut self, label: Option<u64>) -> Result<()> {
         let Some(overlay) = &self.overlay else { return Ok(()) };
         let mut inner = overlay.lock();
         let Some(at) = inner.checkpoints.iter().position(|saved| saved.serial == self.serial) else {
@@ -152,6 +172,11 @@ impl Checkpoint {
                 Error::new(ErrorKind::Grant, message).hint("end checkpoints in the order of their nesting")
             );
         };
+        let written = label.map_or(Ok(()), |label| inner.change(vec![Op::Label(label)]));
+        if let Err(error) = written {
+            drop(inner);
+            return Err(failed("write the layers", error));
+        }
         let Inner { log, buffer, overflowed, state, .. } = &mut *inner;
         if at == 0
             && let Some(log) = log
@@ -159,7 +184,7 @@ impl Checkpoint {
             let written = match *overflowed {
                 true => log.rewrite(state),
                 false if buffer.is_empty() => Ok(()),
-                false => log.append(buffer),
+                false => log.append(buffer, label.is_some()),
             };
             if let Err(error) = written {
                 drop(inner);

@@ -88,6 +88,7 @@ pub enum Op {
     Forget(Id, String),
     Touch(Id, Time),
     Seen(String, Seen),
+    Label(u64),
 }
 
 #[derive(Clone, Default)]
@@ -97,6 +98,8 @@ pub struct State {
     pub blobs: HashMap<u64, Arc<Blob>>,
     /// What the directory below looked like where something was changed, when it was.
     pub seen: BTreeMap<String, Seen>,
+    /// What the last commit that said something was called.
+    pub label: Option<u64>,
 }
 
 impl State {
@@ -156,6 +159,7 @@ impl State {
                 }
             }
             Op::Seen(path, seen) => drop(self.seen.insert(path, seen)),
+            Op::Label(label) => self.label = Some(label),
         }
     }
 
@@ -177,7 +181,7 @@ impl State {
             entries.into_iter().flatten().map(|(name, child)| Op::Entry(*id, name.clone(), *child))
         });
         let seen = self.seen.iter().map(|(path, seen)| Op::Seen(path.clone(), seen.clone()));
-        nodes.chain(entries).chain(seen)
+        nodes.chain(entries).chain(seen).chain(self.label.map(Op::Label))
     }
 
     /// Where a directory is, as a path from the top; `None` if it is nowhere.

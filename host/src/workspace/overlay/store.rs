@@ -246,7 +246,8 @@ impl Log {
             && directory.read_to_string(APPLIED).is_ok_and(|applied| applied == *name)
         {
             // Somebody else finished it.
-            (state, applying) = (empty(), None);
+            let label = state.label;
+            (state, applying) = (State { label, ..empty() }, None);
         }
         if state.directory(super::state::ROOT).is_none() {
             return Err(damaged("there is no top directory".into()));
@@ -285,10 +286,15 @@ impl Log {
         Ok(())
     }
 
-    fn line(&mut self, line: &Line) -> io::Result<()> {
+    /// Appends a line, and waits until it is on the disk if it is to be `synced`.
+    fn line(&mut self, line: &Line, synced: bool) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        if let Err(error) = self.file.write_all(&text) {
+        let written = self.file.write_all(&text).and_then(|()| match synced {
+            true => self.file.sync_data(),
+            false => Ok(()),
+        });
+        if let Err(error) = written {
             // A line without an end would make the next one unreadable.
             self.file.set_len(self.length)?;
             io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
@@ -298,8 +304,8 @@ impl Log {
         Ok(())
     }
 
-    pub fn append(&mut self, ops: &[Op]) -> io::Result<()> {
-        self.line(&Line::Ops(ops.to_vec()))
+    pub fn append(&mut self, ops: &[Op], synced: bool) -> io::Result<()> {
+        self.line(&Line::Ops(ops.to_vec()), synced)
     }
 
     /// Whether it is far longer than it needs to be.
@@ -308,12 +314,11 @@ impl Log {
     }
 
     pub fn applying(&mut self, name: &str) -> io::Result<()> {
-        self.line(&Line::Applying(name.to_owned()))?;
-        self.file.sync_data()
+        self.line(&Line::Applying(name.to_owned()), true)
     }
 
     pub fn not_applied(&mut self) -> io::Result<()> {
-        self.line(&Line::NotApplied)
+        self.line(&Line::NotApplied, false)
     }
 }
 

@@ -1,0 +1,71 @@
+//! Overlays on the command line: what a program has changed, shown and taken over.
+
+use agentkernel::{ChangeKind, Diff, Grants, Overlay, Workspace};
+
+use crate::failure::{Failure, Result};
+use crate::terminal::{self, escaped};
+
+/// Changes that a summary names.
+const NAMED: usize = 20;
+
+/// Lays an overlay that ends with the process over the workspace.
+pub fn over_workspace(grants: &mut Grants) -> Result<Overlay> {
+    let Workspace::Directory(directory) = &grants.workspace else {
+        return Err(Failure::new("`--overlay` has no directory to lie over")
+            .hint("name it with `--workspace DIR`; without one, the program's files are dropped anyway"));
+    };
+    let overlay = Overlay::over(directory)?;
+    grants.workspace = Workspace::Overlay(overlay.clone());
+    Ok(overlay)
+}
+
+/// Shows what a program has changed, and takes it over where that is asked for and the program has
+/// `succeeded`.
+pub fn end(overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Result<()> {
+    let diff = overlay.diff()?;
+    if !quiet {
+        for change in summary(&diff) {
+            terminal::remark(&change);
+        }
+    }
+    if diff.changes.is_empty() {
+        return Ok(());
+    }
+    let shown = overlay.directory().display();
+    if apply && succeeded {
+        overlay.apply()?;
+        if !quiet {
+            terminal::remark(&format!("these changes were applied to `{shown}`"));
+        }
+    } else if !quiet {
+        terminal::remark(match apply {
+            true => "these changes were dropped, because the program failed",
+            false => "these changes were dropped; `--apply` takes them over",
+        });
+    }
+    Ok(())
+}
+
+/// A line for each change, of many for the first ones.
+pub fn summary(diff: &Diff) -> Vec<String> {
+    let mut lines: Vec<_> = diff.changes.iter().take(NAMED).map(line).collect();
+    if diff.changes.len() > NAMED {
+        lines.push(format!("{} more", diff.changes.len() - NAMED));
+    }
+    lines
+}
+
+/// What became of one object.
+pub fn line(change: &agentkernel::Change) -> String {
+    let what = match change.kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Changed => "changed",
+        ChangeKind::Deleted => "deleted",
+        ChangeKind::Moved => "moved",
+        ChangeKind::TypeChanged => "of another kind",
+        _ => "different",
+    };
+    let shown = |path: &str| escaped(path).replace('\n', "\\n");
+    let from = change.from.as_ref().map_or(String::new(), |from| format!(" (from {})", shown(from)));
+    format!("{what:<8} {}{from}", shown(&change.path))
+}

@@ -1,0 +1,107 @@
+//! What `new` was told, kept as it was typed and read again at each turn.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+use super::store::replace;
+use crate::arguments::{Arguments, Command, NewSession, SessionAction};
+use crate::failure::{Failure, Result};
+
+const FILE: &str = "session.json";
+const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// Of all files of the session.
+    pub format: u32,
+    pub created: String,
+    /// The version that made it.
+    pub version: String,
+    /// Where relative paths start, and the search for agentkernel.toml.
+    pub directory: PathBuf,
+    /// What followed `session new`.
+    pub words: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<Origin>,
+}
+
+/// What a session is a fork of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Origin {
+    pub name: String,
+    pub turn: u64,
+}
+
+pub fn now() -> String {
+    agentkernel::rlm::timestamp(std::time::SystemTime::now())
+}
+
+impl Config {
+    /// What this process was told.
+    pub fn of_process() -> Result<Self> {
+        let words = std::env::args_os().skip(3).map(word).collect::<Result<_>>()?;
+        let directory = std::env::current_dir()
+            .map_err(|error| Failure::new(format!("cannot tell the working directory: {error}")))?;
+        if directory.to_str().is_none() {
+            return Err(Failure::new(format!("the path `{}` is not UTF-8", directory.display()))
+                .hint("make the session in another directory"));
+        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Config { format: FORMAT, created: now(), version, directory, words, forked_from: None })
+    }
+
+    pub fn read(session: &Path) -> Result<Self, String> {
+        let text =
+            fs::read(session.join(FILE)).map_err(|error| format!("`{FILE}` cannot be read: {error}"))?;
+        let value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| format!("`{FILE}` cannot be read: {error}"))?;
+        match value["format"].as_u64() {
+            Some(format) if format == u64::from(FORMAT) => {}
+            Some(format) => return Err(format!("it has format {format}, and this version reads {FORMAT}")),
+            None => return Err(format!("`{FILE}` has no format")),
+        }
+        serde_json::from_value(value).map_err(|error| format!("`{FILE}` cannot be read: {error}"))
+    }
+
+    pub fn write(&self, session: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from);
+        text.and_then(|text| replace(&session.join(FILE), &text))
+            .map_err(|error| Failure::new(format!("cannot write `{FILE}`: {error}")))
+    }
+
+    /// The flags again.
+    pub fn flags(&self) -> Result<NewSession> {
+        let words =
+            ["agentkernel", "session", "new"].into_iter().chain(self.words.iter().map(String::as_str));
+        let parsed = Arguments::try_parse_from(words).map_err(|error| {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            Failure::new(format!("this version does not take the flags of the session: {first}"))
+                .hint("make the session anew; `agentkernel session show` says its flags")
+        })?;
+        match parsed.command {
+            Command::Session { action: SessionAction::New(new) } => Ok(*new),
+            _ => Err(Failure::new("the session's flags are none of `session new`")),
+        }
+    }
+
+    /// Makes relative paths and the search for agentkernel.toml start where they did for `new`.
+    pub fn enter(&self) -> Result<()> {
+        std::env::set_current_dir(&self.directory).map_err(|error| {
+            let shown = self.directory.display();
+            Failure::new(format!("cannot enter `{shown}`, where the session was made: {error}"))
+                .hint("put the directory back, or make a session elsewhere")
+        })
+    }
+}
+
+fn word(word: OsString) -> Result<String> {
+    word.into_string().map_err(|word| {
+        Failure::new(format!("`{}` is not UTF-8, so it cannot be kept", word.display()))
+            .hint("rename the file or directory")
+    })
+}

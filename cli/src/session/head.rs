@@ -1,0 +1,64 @@
+//! Where a session's state stands.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::store::replace;
+use crate::failure::{Failure, Result};
+
+const FILE: &str = "head.json";
+
+/// The last turn that is part of the session, and the image of the memory after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    pub turn: u64,
+    /// A file of the session; none at the beginning.
+    pub image: Option<String>,
+}
+
+/// The name of the image after a turn.
+pub fn image_name(turn: u64) -> String {
+    format!("turn-{turn}.akimg")
+}
+
+/// Whether a file is such an image, and nothing of somebody else's.
+pub fn is_image(name: &str) -> bool {
+    let number = name.strip_prefix("turn-").and_then(|rest| rest.strip_suffix(".akimg"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+impl Head {
+    pub fn read(session: &Path) -> Result<Self, String> {
+        let text =
+            fs::read(session.join(FILE)).map_err(|error| format!("`{FILE}` cannot be read: {error}"))?;
+        let head: Head =
+            serde_json::from_slice(&text).map_err(|error| format!("`{FILE}` cannot be read: {error}"))?;
+        match &head.image {
+            Some(image) if !is_image(image) => Err(format!("`{FILE}` names no image of the session")),
+            _ => Ok(head),
+        }
+    }
+
+    pub fn write(&self, session: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self).map_err(std::io::Error::from);
+        text.and_then(|text| replace(&session.join(FILE), &text)).map_err(|error| {
+            Failure::new(format!("cannot write `{FILE}` of the session: {error}"))
+                .hint("check that its disk has room and can be written")
+        })
+    }
+
+    /// Removes the images of other turns, and what killed processes left half written.
+    pub fn tidy(&self, session: &Path) {
+        for entry in fs::read_dir(session).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let other = is_image(&name) && self.image.as_deref() != Some(&*name);
+            if other || name.starts_with(".akimg-") || name.ends_with(".json.new") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `agentkernel session restore` and `reset`: another state.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::head::image_name;
+use super::journal::What;
+use super::state::{After, Files, Purpose, State, kernel};
+use super::store::Store;
+use super::{SNAPSHOTS, WORKSPACE, absolute};
+use crate::arguments::Talk;
+use crate::failure::{Failure, Result};
+use crate::{files, terminal};
+
+pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {
+    let number = file.to_str().and_then(|text| text.parse().ok()).filter(|_| !file.exists());
+    let own = number.map(|number| store.root.join(name).join(SNAPSHOTS).join(image_name(number)));
+    let path = match own {
+        Some(own) => own,
+        None => absolute(file.to_owned())?,
+    };
+    let mut state = State::open(store, name, Purpose::Mend)?;
+    // It must fit before it takes the place of what is there.
+    kernel(&state.settings, Talk::default())?.load_image(&path)?;
+    let next = state.next_image();
+    let copied = fs::copy(&path, &next).and_then(|_| File::open(&next)?.sync_data());
+    copied.map_err(|error| Failure::new(format!("cannot copy `{}`: {error}", path.display())))?;
+    state.commit(After::New, What::Restored { from: path.display().to_string() }, None)?;
+    Ok(0)
+}
+
+pub fn reset(store: &Store, name: &str, files: bool) -> Result<i32> {
+    let mut state = State::open(store, name, Purpose::Mend)?;
+    if files && let (Files::Directory(directory), None) = (&state.files, &state.overlay) {
+        let message = format!("the files in `{}` are not the session's own", directory.display());
+        return Err(Failure::new(message).hint("leave `--files` out, and look after the directory yourself"));
+    }
+    state.commit(After::Beginning, What::Reset { files }, None)?;
+    match &state.overlay {
+        Some(overlay) if files => overlay.discard()?,
+        None if files => empty(&state.held.directory.join(WORKSPACE)).map_err(|error| {
+            Failure::new(format!("cannot remove the files of the session `{name}`: {error}"))
+                .hint("do it again")
+        })?,
+        _ => {}
+    }
+    if !files && state.overlay.is_none() && state.files == Files::Own {
+        terminal::remark("its files stay; `--files` drops them too");
+    }
+    Ok(0)
+}
+
+fn empty(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => files::private(directory),
+    }
+}

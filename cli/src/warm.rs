@@ -1,0 +1,73 @@
+//! Images that sessions start from: `[image.NAME]` of the configuration, and files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use agentkernel::{Image, Kernel};
+
+use crate::config::ImageConfig;
+use crate::failure::{Failure, Result};
+use crate::run::source;
+use crate::settings::Settings;
+
+/// What files of images end in.
+pub const EXTENSION: &str = "akimg";
+
+/// The same with paths from where the configuration lies.
+pub fn below(images: &BTreeMap<String, ImageConfig>, base: &Path) -> BTreeMap<String, ImageConfig> {
+    let resolved = |image: &ImageConfig| ImageConfig {
+        prelude: image.prelude.as_ref().map(|prelude| base.join(prelude)),
+        ..image.clone()
+    };
+    images.iter().map(|(name, image)| (name.clone(), resolved(image))).collect()
+}
+
+/// Whether `--image` names a file, and not one of the configuration.
+pub fn is_file(image: &Path) -> bool {
+    image.extension().is_some_and(|extension| extension == EXTENSION) || image.components().count() > 1
+}
+
+/// The image that `--image` names.
+pub fn image(kernel: &Kernel, settings: &Settings, image: &Path) -> Result<Image> {
+    if is_file(image) {
+        return Ok(kernel.load_image(image)?);
+    }
+    let name = image.display().to_string();
+    let Some(config) = settings.images.get(&name) else {
+        let failure = Failure::new(format!("there is no image `{name}`"));
+        let known: Vec<_> = settings.images.keys().map(|name| format!("`{name}`")).collect();
+        return Err(match known.is_empty() {
+            true => failure.hint(format!(
+                "describe it as `[image.{name}]` in agentkernel.toml, or name a file as `./{name}.{EXTENSION}`"
+            )),
+            false => {
+                failure.hint(format!("there are {} in the configuration; a file is named by a path", known.join(", ")))
+            }
+        });
+    };
+    let mut builder = kernel.image();
+    for tool in &config.tools {
+        builder = builder.tool(tool);
+    }
+    match (&config.prelude, &config.code) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::new(format!("`[image.{name}]` has both a `prelude` and `code`"))
+                .hint("keep one of them"));
+        }
+        (Some(prelude), None) => {
+            let shown = prelude.display();
+            let text = std::fs::read(prelude).map_err(|error| {
+                Failure::new(format!("cannot read the prelude `{shown}`: {error}"))
+                    .hint(format!("correct `prelude` of `[image.{name}]`; paths start where the file lies"))
+            })?;
+            builder = builder.prelude(source(text, &format!("`{shown}`"))?);
+        }
+        (None, Some(code)) => builder = builder.prelude(code),
+        (None, None) if config.tools.is_empty() => {
+            return Err(Failure::new(format!("`[image.{name}]` has nothing in it"))
+                .hint("give it `tools = [\"NAME\"]`, `prelude = \"FILE\"` or `code = \"…\"`"));
+        }
+        (None, None) => {}
+    }
+    Ok(builder.build()?)
+}
