@@ -62,7 +62,7 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     let signal = stopper.ended();
     let mut code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
 
-    let stopped = !outcome.ending.session_lives();
+    let stopped = !outcome.ending.is_kept();
     let rolled_back = stopped || (transactional && code != 0);
     let held = match rolled_back {
         true => None,
