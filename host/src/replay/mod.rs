@@ -449,9 +449,7 @@ impl Policy {
             Some(service::Kind::Llm) if matches!(function as u8, 0 | 2) => Policy::Model,
             Some(service::Kind::Context) => Policy::Repeat,
             Some(service::Kind::Rlm) => Policy::Child,
-            Some(
-                service::Kind::Llm | service::Kind::Task | service::Kind::State | service::Kind::Skills,
-            )
+            Some(service::Kind::Llm | service::Kind::Task | service::Kind::State | service::Kind::Skills)
             | None => Policy::Give,
         }
     }
