@@ -73,9 +73,8 @@ impl Live {
         interrupt: &Arc<Interrupt>,
     ) -> Result<Result<(), Vec<String>>> {
         let holdings = self.store.data_mut().holdings();
-        let limit = Some(ASK_TIMEOUT);
         if holdings.programs > 0 {
-            let held = self.limited(kernel, interrupt, limit, |python, store| {
+            let held = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {
                 python.agentkernel_kernel_guest().call_held(store)
             })?;
             let mut held = held.map_err(|_| ended())?;
@@ -85,7 +84,7 @@ impl Live {
             return Ok(Err(held));
         }
         if holdings.own {
-            let rested = self.limited(kernel, interrupt, limit, |python, store| {
+            let rested = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {
                 python.agentkernel_kernel_guest().call_rest(store)
             })?;
             rested.map_err(|_| ended())?;

@@ -161,7 +161,7 @@ impl Session {
     ) -> Result<T> {
         let mut live = self.live.take().ok_or_else(|| self.ended())?;
         let limit = live.store.data().limits.timeout.map_or(ASK_TIMEOUT, |limit| limit.min(ASK_TIMEOUT));
-        let answer = live.limited(&self.kernel, &self.interrupt, Some(limit), question)?;
+        let answer = live.beside(&self.kernel, &self.interrupt, limit, question)?;
         let answer = answer.map_err(|_| ended())?;
         self.live = Some(live);
         Ok(answer)
