@@ -72,7 +72,8 @@ impl Session {
     }
 
     /// Puts the session back to where it was before its last turn. Files, budgets and what tools have
-    /// done are not put back.
+    /// done are not put back: a resource of a tool that the turn closed stays closed, and what it read of
+    /// standard input is gone.
     ///
     /// # Errors
     ///

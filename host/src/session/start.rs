@@ -31,7 +31,8 @@ const WORKSPACE: &str = "/workspace";
 impl Session {
     pub(super) fn start(builder: SessionBuilder) -> Result<Self> {
         let SessionBuilder { kernel, recipe, stdin, output } = builder;
-        let again = recipe.clone();
+        // A fork has an image of its own, and this one may be large.
+        let again = Recipe { image: None, ..recipe.clone() };
         let Recipe {
             grants,
             llm,
