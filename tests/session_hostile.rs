@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use agentkernel::{Ending, ErrorKind, Grants, Kernel, Limits, Session};
+use agentkernel::{Ending, ErrorKind, Grants, Kernel, Limits, Session, Stdin};
 use agentkernel_tests::{builder, echo, kernel, limits, raised, repr, session};
 
 macro_rules! skip_unless_owned {
@@ -80,8 +80,8 @@ found
 /// What a session finds of the pattern in its memory, all of it.
 #[track_caller]
 fn found(session: &mut Session) -> String {
-    let outcome = session.run_blocking("1 + 1").unwrap();
-    let size = outcome.usage.peak_memory_bytes;
+    run(session, "import opcode, struct, types");
+    let size = session.snapshot().unwrap().memory_bytes();
     let first = first_of_a_tuple();
     run(session, &PEEK.replace("FIRST", &first.to_string()));
     repr(session, &LOOK.replace("SIZE", &size.to_string()))
@@ -237,7 +237,7 @@ cycle = [Late()]; cycle.append(cycle); del cycle
 reference = weakref.ref(target, lambda r: said.append('weakref'))
 atexit.register(said.append, 'atexit')
 signal.signal(signal.SIGINT, lambda *a: said.append('signal'))
-def tracer(frame, event, argument):
+def tracer(frame, event, argument, said=said):
     said.append('trace') if len(said) < 100 and frame.f_code.co_name == 'traced' else None
     return None
 def traced(): pass
@@ -282,6 +282,8 @@ fn a_resource_is_never_another_one_after_a_rollback_or_in_a_fork() {
     for name in ["kept", "closed"] {
         assert_eq!(raised(&fork.run_blocking(format!("{name}.next()")).unwrap()).0, "tools.ToolClosed");
     }
+    assert_eq!(raised(&fork.run_blocking("c.total([new[0], kept])").unwrap()).0, "tools.ToolClosed");
+    run(&mut fork, "new = [c.Counter(3) for _ in range(5)]");
     run(&mut fork, "del kept, closed");
     assert_eq!(repr(&mut fork, "[n.next() for n in new]"), "[4, 4, 4, 4, 4]");
     assert_eq!(repr(&mut session, "kept.next()"), "7");
@@ -347,10 +349,13 @@ fn deep_recursion_and_memory_at_the_limit_are_taken_back() {
     );
     let mut fork = session.fork().unwrap();
     for session in [&mut session, &mut fork] {
-        let outcome = session.run_blocking("hoard.append(bytearray(1 << 22))").unwrap();
-        assert!(session.is_alive(), "{outcome:?}");
-        run(session, "hoard.clear()");
-        assert_eq!(repr(session, "keep"), "[1]");
+        for code in ["hoard.append(bytearray(1 << 22))", "hoard.clear()", "while True: pass"] {
+            let outcome = session.run_blocking(code).unwrap();
+            assert!(session.is_alive(), "{outcome:?}");
+        }
+        // There may be no memory to begin a turn in. The way back is there all the same.
+        let _ = session.rollback();
+        let _ = session.fork().unwrap();
     }
 }
 
@@ -381,6 +386,49 @@ fn output_of_a_stopped_turn_is_passed_on_once() {
         let expected = if late { "A\nB\nD\n" } else { "A\nB\nC\nD\n" };
         assert_eq!(text, expected, "late: {late}");
     }
+}
+
+/// Hard links are links in a fork as well: as copies they would take what no limit counts.
+#[test]
+fn a_fork_takes_no_more_of_the_disk_than_its_parent() {
+    skip_unless_owned!();
+    let mut limits = limits();
+    limits.write_bytes = 16 << 20;
+    let mut parent = kernel().session().limits(limits).start().unwrap();
+    run(
+        &mut parent,
+        "import os\nos.makedirs('d/e')\nopen('large', 'wb').write(b'x' * (8 << 20))\n\
+         for n in range(64): os.link('large', f'd/e/{n}')\nos.link('large', 'other')",
+    );
+    let mut fork = parent.fork().unwrap();
+    run(&mut fork, "with open('large', 'r+b') as f: f.write(b'fork')");
+    let look = "{open(n, 'rb').read(4) for n in ['large', 'other'] + [f'd/e/{n}' for n in range(64)]}";
+    assert_eq!(repr(&mut fork, look), "{b'fork'}");
+    assert_eq!(repr(&mut parent, look), "{b'xxxx'}");
+}
+
+/// What a read that was stopped would have given is for the next one.
+#[test]
+fn standard_input_is_not_lost_with_a_turn() {
+    skip_unless_owned!();
+    struct Slow(std::sync::mpsc::Receiver<&'static str>);
+    impl std::io::Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let text = self.0.recv().unwrap_or("");
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(text.len())
+        }
+    }
+    let (say, said) = std::sync::mpsc::channel();
+    let mut session =
+        kernel().session().limits(short(300)).stdin(Stdin::Reader(Box::new(Slow(said)))).start().unwrap();
+    run(&mut session, "x = 1");
+    let outcome = session.run_blocking("input()").unwrap();
+    assert_eq!(outcome.ending, Ending::TimedOut);
+    say.send("first\n").unwrap();
+    say.send("second\n").unwrap();
+    assert_eq!(repr(&mut session, "input()"), "'first'");
+    assert_eq!(repr(&mut session, "input()"), "'second'");
 }
 
 /// A program that spoils the streams' own buffers repeats its own output at most.
