@@ -359,6 +359,24 @@ fn deep_recursion_and_memory_at_the_limit_are_taken_back() {
     }
 }
 
+#[test]
+fn with_all_memory_taken_a_held_file_is_still_named() {
+    skip_unless_owned!();
+    let mut limits = short(2000);
+    limits.memory_bytes = 64 << 20;
+    let mut session = kernel().session().limits(limits).start().unwrap();
+    run(&mut session, "f = open('f', 'w')");
+    run(
+        &mut session,
+        "hoard = []\nsize = 1 << 22\nwhile size > 8:\n    try: hoard.append(bytearray(size))\n    except MemoryError: size //= 2",
+    );
+    let error = session.snapshot().err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Held, "{error}");
+    let outcome = session.run_blocking("1").unwrap();
+    assert!(session.is_alive(), "{outcome:?}");
+    session.rollback().unwrap_err();
+}
+
 /// What a turn printed is passed on once, also if it is stopped while it is passed on.
 #[test]
 fn output_of_a_stopped_turn_is_passed_on_once() {

@@ -18,8 +18,8 @@ use crate::{Error, ErrorKind, Result};
 /// memory. Sessions start from it ([`SessionBuilder::image`](crate::SessionBuilder::image)) as they do from an interpreter that has
 /// run nothing. Cheap to clone.
 ///
-/// It holds no file, no grant and no secret of the host; what a program has read and keeps in
-/// variables is part of it.
+/// It holds no file, no grant and no secret of the host; what a program has read, and the variables of its environment,
+/// are part of it.
 ///
 /// ```
 /// # fn main() -> agentkernel::Result<()> {
