@@ -1,6 +1,7 @@
 //! A thousand sessions at once for a while: turns, forks and rollbacks mixed. When all are gone, the
 //! process has no more memory, file descriptors and threads than before. `SOAK_SECONDS` sets for how long.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agentkernel::{Ending, Image, Session};
@@ -138,11 +139,50 @@ fn settled(limit: impl Fn(&Has) -> bool) -> Has {
     }
 }
 
+/// What is measured is the process's: one test at a time.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A large state is there, is kept once, and for no moment more than that.
+#[test]
+fn a_state_is_kept_once() {
+    if !kernel().info().host_owned_memory {
+        return eprintln!("skipped: this kernel does not own the guest's memory");
+    }
+    let _alone = alone();
+    const DATA: u64 = 160 << 20;
+    let mut session = kernel().session().limits(limits()).start().unwrap();
+    session.run_blocking("data = bytearray(0)").unwrap();
+    let before = Has::now().memory_bytes;
+    let (done, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                most.fetch_max(Has::now().memory_bytes, Ordering::Relaxed);
+            }
+        });
+        let made = format!("data = bytearray(b'x') * {DATA}; len(data)");
+        let changed = "data[::4096] = data[1::4096]; len(data)";
+        let outcomes = [&made, changed, changed, changed].map(|code| session.run_blocking(code));
+        done.store(true, Ordering::Relaxed);
+        for outcome in outcomes {
+            assert_eq!(value(&outcome.unwrap()).repr, DATA.to_string());
+        }
+    });
+    let most = most.into_inner();
+    assert!(most < before + 2 * DATA + (60 << 20), "{most} bytes at most, {before} before");
+    let kept = Has::now().memory_bytes;
+    assert!(kept < before + 2 * DATA + (60 << 20), "{kept} bytes, {before} before");
+}
+
 #[test]
 fn a_thousand_sessions_leave_nothing_behind() {
     if !kernel().info().host_owned_memory {
         return eprintln!("skipped: this kernel does not own the guest's memory");
     }
+    let _alone = alone();
     let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(4.0);
     let image = kernel().image().prelude("import os, json\nn = 0\nrows = []").build().unwrap();
     kernel().keep_ready(Some(&image), 16).unwrap();

@@ -59,10 +59,14 @@ impl Live {
             // Nothing has run since it was started or put back.
             return Ok(());
         }
-        self.point = match self.let_go(kernel, interrupt)? {
-            Ok(()) => Point::Kept(Some(self.freeze()?)),
-            Err(held) => Point::Lost(held),
-        };
+        match self.let_go(kernel, interrupt)? {
+            Ok(()) => {
+                // The one before goes first: there is never more than one beside the memory itself.
+                self.point = Point::Lost(Vec::new());
+                self.point = Point::Kept(Some(self.freeze()?));
+            }
+            Err(held) => self.point = Point::Lost(held),
+        }
         Ok(())
     }
 
