@@ -46,21 +46,23 @@ _import_paths: list[str] = []
 def _configure(settings) -> None:
     """What a session fixes before its first turn, or before the first one in another instance."""
     waiting.begin()
-    if settings.environment or _environment:
+    environment = dict(settings.environment)
+    if environment != _environment:
         for name, value in _environment.items():
             if os.environ.get(name) == value:
                 del os.environ[name]
         _environment.clear()
-        _environment.update(settings.environment)
-        os.environ.update(_environment)
+        _environment.update(environment)
+        os.environ.update(environment)
     if settings.line_buffered != streams._line_buffered:
         streams.flush_all()
         streams.install(settings.line_buffered)
-    for path in _import_paths:
-        if path in sys.path:
-            sys.path.remove(path)
-    _import_paths[:] = settings.import_paths
-    sys.path[:0] = _import_paths
+    if settings.import_paths != _import_paths:
+        for path in _import_paths:
+            if path in sys.path:
+                sys.path.remove(path)
+        _import_paths[:] = settings.import_paths
+        sys.path[:0] = _import_paths
     provided.names.clear()
     provided.names.update(settings.modules)
     random.seed(int.from_bytes(os.urandom(32)))
@@ -282,8 +284,7 @@ def guarded(turn) -> object:
     try:
         if turn.settings is not None:
             _configure(turn.settings)
-        else:
-            streams.restore()
+        streams.restore()
         if signals.early:
             raise KeyboardInterrupt
         if turn.argv:

@@ -167,6 +167,9 @@ impl Host for State {
             Output::Stderr => Stream::Stderr,
         };
         self.console.write(stream, &bytes);
+        if to == Output::Stdout && self.interrupt.is_fired() {
+            self.passed_at_stop = bytes;
+        }
         Ok(())
     }
 
@@ -198,9 +201,13 @@ impl State {
                 self.runtime.spawn_blocking(move || read_some(&reader, max))
             }
         };
-        let Some(joined) = self.block_on_until_signal(&mut read)? else {
-            self.input.keep(read);
-            return Ok(None);
+        let joined = match self.block_on_until_signal(&mut read) {
+            Ok(Some(joined)) => joined,
+            // What it gives is for the next read, of a turn after this one if this one is stopped.
+            other => {
+                self.input.keep(read);
+                return Ok(other.map(|_| None)?);
+            }
         };
         let mut bytes = joined.ok().flatten();
         // An interrupted read may have been for more than this one.

@@ -168,6 +168,9 @@ fn fill(shared: &Shared, kernel: &Weak<Inner>) {
             Err(error) => {
                 // The next session that asks finds out what is the matter, and wakes this thread again.
                 tracing::warn!("cannot keep an instance ready: {error}");
+                if shelves.stopped {
+                    return;
+                }
                 shelves = shared.changed.wait(shelves).unwrap_or_else(PoisonError::into_inner);
             }
         }

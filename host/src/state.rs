@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub services: service::Services,
     /// What makes the session one that can be run again.
     pub tape: Option<Box<Tape>>,
+    /// Standard output that a host call passed on which ended after the turn was to stop.
+    pub passed_at_stop: Vec<u8>,
     /// Memory for what calls of tools give.
     pub answer: Arc<Vec<u8>>,
     pub watchdog: Watchdog,
@@ -104,6 +106,7 @@ impl State {
             tools,
             services,
             tape,
+            passed_at_stop: Vec::new(),
             answer: Arc::default(),
             watchdog,
             host_calls: 0,
@@ -161,6 +164,7 @@ impl State {
         self.table = handles();
         self.operations_in_flight = 0;
         self.answer = Arc::default();
+        self.passed_at_stop = Vec::new();
         self.memory_refused = false;
     }
 

@@ -78,6 +78,8 @@ impl Frozen {
     fn add(&mut self, memory: &[u8], candidates: &[Pages], limit: usize) -> bool {
         const ZERO: &[u8] = &[0; PAGE];
         let original = self.image.content();
+        // What is not used of this is no memory; growing bit by bit would be, twice.
+        self.data.reserve_exact(limit.min(candidates.iter().map(|run| run.bytes).sum()));
         for run in candidates {
             for offset in (run.offset..run.offset + run.bytes).step_by(PAGE) {
                 let page = &memory[offset..offset + PAGE];

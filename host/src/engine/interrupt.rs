@@ -86,6 +86,8 @@ pub(crate) struct Interrupt {
 struct State {
     control: Option<Arc<dyn Control>>,
     running: bool,
+    /// Whether what runs is a question beside the turns, which its time limit alone stops.
+    beside: bool,
     reason: Option<Reason>,
     /// A SIGINT that came during a host call. It ends the wait of that call, if it waits.
     undelivered: bool,
@@ -99,6 +101,17 @@ struct State {
     quiet: bool,
     /// What the turn runs elsewhere, in a tool for instance, and has to be stopped with it.
     nested: Vec<Arc<Interrupt>>,
+}
+
+impl State {
+    fn start(&mut self, beside: bool) {
+        self.running = true;
+        self.beside = beside;
+        self.reason = None;
+        self.undelivered = false;
+        self.asked = false;
+        self.stopped = false;
+    }
 }
 
 impl Interrupt {
@@ -128,14 +141,16 @@ impl Interrupt {
     /// Marks the start of a turn.
     pub fn begin(&self) {
         let mut state = self.lock();
-        state.running = true;
-        state.reason = None;
-        state.undelivered = false;
-        state.asked = false;
-        state.stopped = false;
-        if state.cancelled {
+        state.start(false);
+        if std::mem::take(&mut state.cancelled) {
             self.stop(&mut state, Reason::Cancelled);
         }
+    }
+
+    /// Marks the start of a question beside the turns. A cancellation meanwhile is for the next turn: what keeps
+    /// a session's state must not end the session.
+    pub fn begin_beside(&self) {
+        self.lock().start(true);
     }
 
     /// Marks the end of a turn, on its thread.
@@ -160,17 +175,17 @@ impl Interrupt {
     /// Stops the current turn, if one runs.
     pub fn fire(&self, reason: Reason) {
         let mut state = self.lock();
-        if state.running {
-            self.stop(&mut state, reason);
-        } else if reason == Reason::Cancelled {
-            state.cancelled = true;
+        match reason {
+            Reason::Cancelled if state.beside || !state.running => state.cancelled = true,
+            _ if state.running => self.stop(&mut state, reason),
+            _ => {}
         }
     }
 
     /// Raises SIGINT in the current turn; stops it where that is not possible or did not help.
     pub fn interrupt(&self) {
         let mut state = self.lock();
-        if !state.running || state.reason.is_some() {
+        if !state.running || state.beside || state.reason.is_some() {
             return;
         }
         let raised = match (&state.control, state.asked) {

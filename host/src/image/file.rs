@@ -127,36 +127,65 @@ pub(super) fn load(kernel: &Inner, path: &Path) -> Result<Image> {
         serde_json::from_slice(&header).map_err(|_| damaged("has a header that cannot be read"))?;
     check_guest(kernel, &header.guest)?;
     check_tools(kernel, &header.tools)?;
-    let length = file.metadata().map_err(unreadable)?.len();
-    if header.body_bytes > length
-        || header.memory_bytes > 1 << 32
-        || header.pages > header.memory_bytes / 4096
-    {
+    if header.memory_bytes > 1 << 32 || header.pages > header.memory_bytes / 4096 {
+        return Err(damaged("has more pages than memory"));
+    }
+    if header.body_bytes > most_packed(header.pages) {
+        return Err(damaged("is longer than its pages can be"));
+    }
+    // The body is never held as a whole: it may be a hole of any length.
+    let mut body = Hashed { rest: file.take(header.body_bytes), sha256: Sha256::new() };
+    let unpacked = unpack(&mut body, header.pages);
+    io::copy(&mut body, &mut io::sink()).map_err(unreadable)?;
+    let Hashed { mut rest, sha256 } = body;
+    if rest.limit() > 0 {
         return Err(damaged("is cut short"));
     }
-    let mut body = vec![0; header.body_bytes as usize];
-    file.read_exact(&mut body).map_err(unreadable)?;
-    if file.read(&mut [0]).map_err(unreadable)? != 0 {
+    if rest.get_mut().read(&mut [0]).map_err(unreadable)? != 0 {
         return Err(damaged("is longer than was written"));
     }
-    if hex(&Sha256::digest(&body)) != header.body_sha256 {
+    if hex(&sha256.finalize()) != header.body_sha256 {
         return Err(damaged("does not hold what was written"));
     }
-    let (pages, data) = unpack(&body, header.pages).ok_or_else(|| damaged("cannot be decompressed"))?;
+    let (pages, data) = unpacked.ok_or_else(|| damaged("cannot be decompressed"))?;
     let memory = kernel.engine.thaw(header.memory_bytes as usize, &pages, data);
     let memory = Arc::new(memory.ok_or_else(|| damaged("does not fit the interpreter's memory"))?);
     let clock = Duration::from_nanos(header.clock_ns);
-    Ok(Image(Arc::new(Content { memory, clock, guest: header.guest, tools: header.tools.into() })))
+    Ok(Image::of(memory, clock, header.guest, header.tools.into()))
+}
+
+/// What so many pages have compressed at most: zstd adds less than a hundredth.
+fn most_packed(pages: u64) -> u64 {
+    let bytes = pages * PAGE;
+    bytes + bytes / 100 + 4096
+}
+
+/// What is read of a file, and its hash.
+struct Hashed {
+    rest: io::Take<File>,
+    sha256: Sha256,
+}
+
+impl Read for Hashed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.rest.read(buffer)?;
+        self.sha256.update(&buffer[..length]);
+        Ok(length)
+    }
 }
 
 /// The pages' numbers and their content, if there are as many as there should be.
-fn unpack(body: &[u8], pages: u64) -> Option<(Vec<u32>, Vec<u8>)> {
-    let mut decoder = zstd::Decoder::with_buffer(body).ok()?.take(pages * PAGE + 1);
+fn unpack(body: impl Read, pages: u64) -> Option<(Vec<u32>, Vec<u8>)> {
+    let mut decoder = zstd::Decoder::new(body).ok()?.take(pages * PAGE + 1);
     let mut numbers = vec![0; pages as usize * 4];
     decoder.read_exact(&mut numbers).ok()?;
-    let numbers =
+    let numbers: Vec<u32> =
         numbers.chunks_exact(4).map(|one| u32::from_le_bytes([one[0], one[1], one[2], one[3]])).collect();
-    let mut data = Vec::with_capacity(pages as usize * 4096);
+    if !numbers.is_sorted_by(|one, next| one < next) {
+        return None;
+    }
+    let mut data = Vec::new();
+    data.try_reserve_exact(pages as usize * 4096 + 1).ok()?;
     decoder.read_to_end(&mut data).ok()?;
     (data.len() as u64 == pages * 4096).then_some((numbers, data))
 }

@@ -4,7 +4,7 @@ mod builder;
 mod file;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 pub use builder::ImageBuilder;
@@ -18,8 +18,8 @@ use crate::{Error, ErrorKind, Result};
 /// memory. Sessions start from it ([`SessionBuilder::image`](crate::SessionBuilder::image)) as they do from an interpreter that has
 /// run nothing. Cheap to clone.
 ///
-/// It holds no file, no grant and no secret of the host; what a program has read and keeps in
-/// variables is part of it.
+/// It holds no file, no grant and no secret of the host; what a program has read, and the variables of its environment,
+/// are part of it.
 ///
 /// ```
 /// # fn main() -> agentkernel::Result<()> {
@@ -46,12 +46,18 @@ struct Content {
     guest: String,
     /// The tools whose modules the program may have imported.
     tools: Arc<[ToolMark]>,
+    /// The memory as it is in other kernels that use it at the moment.
+    elsewhere: Mutex<Vec<Weak<Frozen>>>,
 }
 
 impl Image {
     pub(crate) fn new(kernel: &Inner, memory: Arc<Frozen>, clock: Duration) -> Result<Self> {
         let tools = marks(kernel);
-        Ok(Image(Arc::new(Content { memory, clock, guest: kernel.guest_sha256()?, tools })))
+        Ok(Image::of(memory, clock, kernel.guest_sha256()?, tools))
+    }
+
+    fn of(memory: Arc<Frozen>, clock: Duration, guest: String, tools: Arc<[ToolMark]>) -> Self {
+        Image(Arc::new(Content { memory, clock, guest, tools, elsewhere: Mutex::default() }))
     }
 
     /// Linear memory that a session starts with, in bytes. What was not changed is shared.
@@ -85,9 +91,18 @@ impl Image {
         if kernel.engine.owns(memory) {
             return Ok(Arc::clone(memory));
         }
+        // One for all sessions and for the pool, which knows an image by its memory.
+        let mut elsewhere = self.0.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        elsewhere.retain(|memory| memory.strong_count() > 0);
+        let here = elsewhere.iter().filter_map(Weak::upgrade).find(|memory| kernel.engine.owns(memory));
+        if let Some(memory) = here {
+            return Ok(memory);
+        }
         let (pages, data) = memory.flat();
         let thawed = kernel.engine.thaw(memory.size(), &pages, data);
-        thawed.map(Arc::new).ok_or_else(|| no_memory(kernel))
+        let thawed = thawed.map(Arc::new).ok_or_else(|| no_memory(kernel))?;
+        elsewhere.push(Arc::downgrade(&thawed));
+        Ok(thawed)
     }
 }
 

@@ -75,7 +75,8 @@ impl Session {
     }
 
     /// Puts the session back to where it was before its last turn. Files, budgets and what tools have
-    /// done are not put back.
+    /// done are not put back: a resource of a tool that the turn closed stays closed, and what it read of
+    /// standard input is gone.
     ///
     /// # Errors
     ///
@@ -86,9 +87,9 @@ impl Session {
         let live = self.live.take().ok_or_else(|| self.ended())?;
         let refused = match &live.point {
             _ if !live.rollback => Some(live.cannot_go_back()),
-            _ if !live.is_configured => Some(nothing("no turn has run since it was there")),
+            _ if !live.has_run => Some(nothing("no turn has run since it was there")),
             Point::Lost(held) => Some(is_held(held)),
-            Point::Kept(_) => None,
+            Point::Start(_) | Point::Kept(_) => None,
         };
         if let Some(error) = refused {
             self.live = Some(live);

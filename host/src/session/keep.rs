@@ -23,8 +23,10 @@ pub(super) enum After {
 
 /// Where a session can go back to.
 pub(super) enum Point {
-    /// A kept memory, or else an interpreter that has run nothing.
-    Kept(Option<Arc<Frozen>>),
+    /// What it was started from: an image, or else an interpreter that has run nothing.
+    Start(Option<Arc<Frozen>>),
+    /// Where it was before the last turn.
+    Kept(Arc<Frozen>),
     /// Nowhere, since the program held this.
     Lost(Vec<String>),
 }
@@ -51,7 +53,7 @@ impl Live {
             _ if alive => After::Live(self),
             _ if !self.rollback => After::Ended(Vec::new()),
             Point::Lost(held) => After::Ended(held),
-            Point::Kept(_) => {
+            Point::Start(_) | Point::Kept(_) => {
                 outcome.rolled_back = true;
                 After::Live(self.go_back(kernel, interrupt)?)
             }
@@ -61,19 +63,20 @@ impl Live {
 
     /// Makes the state as it is the one to go back to.
     fn keep(&mut self, kernel: &Inner, interrupt: &Arc<Interrupt>) -> Result<()> {
-        if !self.is_configured {
-            // Nothing has run since it was started or put back.
+        if !self.has_run {
+            // It is where it was started or put back.
             return Ok(());
         }
         self.point = match self.let_go(kernel, interrupt)? {
             Err(held) => Point::Lost(held),
             Ok(()) => {
-                let before = match std::mem::replace(&mut self.point, Point::Kept(None)) {
-                    Point::Kept(before) => before,
-                    Point::Lost(_) => None,
+                // It goes first: there is never more than one beside the memory itself.
+                let before = match std::mem::replace(&mut self.point, Point::Lost(Vec::new())) {
+                    Point::Kept(before) => Some(before),
+                    Point::Start(_) | Point::Lost(_) => None,
                 };
                 match self.memory.freeze(self.rollback_bytes, before) {
-                    Some(kept) => Point::Kept(Some(Arc::new(kept))),
+                    Some(kept) => Point::Kept(Arc::new(kept)),
                     None => Point::Lost(vec![format!(
                         "more than {} bytes of changed memory",
                         self.rollback_bytes
@@ -91,9 +94,8 @@ impl Live {
         interrupt: &Arc<Interrupt>,
     ) -> Result<Result<(), Vec<String>>> {
         let holdings = self.store.data_mut().holdings();
-        let limit = Some(ASK_TIMEOUT);
         if holdings.programs > 0 {
-            let held = self.limited(kernel, interrupt, limit, |python, store| {
+            let held = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {
                 python.agentkernel_kernel_guest().call_held(store)
             })?;
             let mut held = held.map_err(|_| ended())?;
@@ -103,7 +105,7 @@ impl Live {
             return Ok(Err(held));
         }
         if holdings.own {
-            let rested = self.limited(kernel, interrupt, limit, |python, store| {
+            let rested = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {
                 python.agentkernel_kernel_guest().call_rest(store)
             })?;
             rested.map_err(|_| ended())?;
@@ -119,16 +121,22 @@ impl Live {
     /// Another instance that starts from the point, in place of this one.
     pub(super) fn go_back(self: Box<Self>, kernel: &Inner, interrupt: &Arc<Interrupt>) -> Result<Box<Self>> {
         let Live { store, settings, llm, rollback, rollback_bytes, overlay, point, .. } = *self;
-        let Point::Kept(kept) = &point else { return Err(ended()) };
+        // What was kept has its settings.
+        let (kept, is_configured) = match &point {
+            Point::Start(kept) => (kept.as_ref(), false),
+            Point::Kept(kept) => (Some(kept), true),
+            Point::Lost(_) => return Err(ended()),
+        };
         let mut state = store.into_data();
         state.leave_instance();
-        let (store, python, memory) = instantiate(kernel, interrupt, state, kept.as_ref())?;
+        let (store, python, memory) = instantiate(kernel, interrupt, state, kept)?;
         Ok(Box::new(Live {
             store,
             python,
             memory,
             settings,
-            is_configured: false,
+            is_configured,
+            has_run: false,
             llm,
             rollback,
             rollback_bytes,

@@ -20,8 +20,21 @@ use crate::{Error, ErrorKind, Result};
 const JSON_BYTES: usize = 4 << 20;
 
 impl Live {
-    /// Calls into the guest with a deadline in force. Gives the ending of a call that did not return.
-    pub(super) fn limited<T>(
+    /// Asks the guest something beside its turns, which a time limit alone stops.
+    pub(super) fn beside<T>(
+        &mut self,
+        kernel: &Inner,
+        interrupt: &Arc<Interrupt>,
+        timeout: Duration,
+        call: impl FnOnce(&Python, &mut Store<State>) -> wasmtime::Result<T> + Send,
+    ) -> Result<Result<T, Ending>> {
+        interrupt.begin_beside();
+        self.limited(kernel, interrupt, Some(timeout), call)
+    }
+
+    /// Calls into the guest, once the interrupt knows of it, with a deadline in force. Gives the ending of a call
+    /// that did not return.
+    fn limited<T>(
         &mut self,
         kernel: &Inner,
         interrupt: &Arc<Interrupt>,
@@ -35,7 +48,6 @@ impl Live {
         self.store.data_mut().memory_refused = false;
         // Closing a stream spawns a task.
         let _runtime = kernel.runtime.handle().enter();
-        interrupt.begin();
         let watch = kernel.watchdog.watch(interrupt, timeout);
         let result = kernel.stacks.run(|| call(&self.python, &mut self.store));
         drop(watch);
@@ -71,6 +83,7 @@ impl Live {
             | when(turn.is_last, guest::Options::LAST);
         let turn_llm_limits = turn.llm_limits;
         let state = self.store.data_mut();
+        state.passed_at_stop = Vec::new();
         if let Some(tape) = &mut state.tape {
             tape.begin_turn(&turn, &state.console)?;
         }
@@ -81,13 +94,14 @@ impl Live {
             options,
             settings: (!self.is_configured).then(|| self.settings.clone()),
         };
-        self.is_configured = true;
+        (self.is_configured, self.has_run) = (true, true);
         if let Some(llm) = &self.llm {
             llm.begin_turn(turn_llm_limits);
         }
         self.store.data().services.begin_turn();
         let calls_before = self.store.data().host_calls;
         let (wall, cpu) = (Instant::now(), thread_time());
+        interrupt.begin();
         let result = self.limited(kernel, interrupt, timeout, |python, store| {
             python.agentkernel_kernel_guest().call_run(store, &turn)
         })?;
@@ -110,7 +124,9 @@ impl Live {
         self.store.data_mut().end_started();
         let state = self.store.data();
         if !alive && let Some(pending) = interrupt.pending_output() {
-            state.console.write(Stream::Stdout, &pending);
+            // What was being passed on when the turn was stopped has been, though the guest does not know it.
+            let rest = pending.strip_prefix(&state.passed_at_stop[..]).unwrap_or(&pending);
+            state.console.write(Stream::Stdout, rest);
         }
         let captured = state.console.take();
         let usage = Usage {

@@ -68,6 +68,8 @@ struct Live {
     /// Given to the guest with the first turn of an instance.
     settings: guest::Settings,
     is_configured: bool,
+    /// Whether a turn has run since the point.
+    has_run: bool,
     llm: Option<Arc<LlmService>>,
     /// Whether it goes back when a turn was stopped.
     rollback: bool,
@@ -167,7 +169,7 @@ impl Session {
     ) -> Result<T> {
         let mut live = self.live.take().ok_or_else(|| self.ended())?;
         let limit = live.store.data().limits.timeout.map_or(ASK_TIMEOUT, |limit| limit.min(ASK_TIMEOUT));
-        let answer = live.limited(&self.kernel, &self.interrupt, Some(limit), question)?;
+        let answer = live.beside(&self.kernel, &self.interrupt, limit, question)?;
         let answer = answer.map_err(|_| ended())?;
         self.live = Some(live);
         Ok(answer)

@@ -36,7 +36,8 @@ impl Session {
             true => Some(recipe.take_overlay()?),
             false => None,
         };
-        let again = recipe.clone();
+        // A fork has an image of its own, and this one may be large.
+        let again = Recipe { image: None, ..recipe.clone() };
         let Recipe {
             grants,
             llm,
@@ -181,11 +182,12 @@ impl Session {
                 memory,
                 settings,
                 is_configured: false,
+                has_run: false,
                 llm,
                 rollback: rollback && kernel_owns_memory,
                 rollback_bytes,
                 overlay,
-                point: Point::Kept(kept),
+                point: Point::Start(kept),
             })),
             recipe: again,
             forks: 0,

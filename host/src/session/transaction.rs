@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::Session;
 use super::fork::is_held;
 use super::keep::Point;
-use crate::engine::Frozen;
 use crate::workspace::Checkpoint;
 use crate::{Error, ErrorKind, Result, Workspace};
 
@@ -16,8 +15,8 @@ use crate::{Error, ErrorKind, Result, Workspace};
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct Transaction<'a> {
     session: &'a mut Session,
-    /// The memory at its beginning: what was kept, or else an interpreter that has run nothing.
-    kept: Option<Arc<Frozen>>,
+    /// The memory at its beginning.
+    point: Option<Point>,
     files: Option<Checkpoint>,
 }
 
@@ -51,10 +50,12 @@ impl Session {
         let overlay = overlay.clone();
         let Some(live) = &mut self.live else { return Err(self.ended()) };
         live.check_keepable()?;
-        let kept = match (live.is_configured, &live.point) {
-            (false, Point::Kept(kept)) => kept.clone(),
+        let point = match &live.point {
+            // Nothing has run since.
+            Point::Start(kept) if !live.has_run => Point::Start(kept.clone()),
+            Point::Kept(kept) if !live.has_run => Point::Kept(Arc::clone(kept)),
             _ => match live.let_go(&self.kernel, &self.interrupt) {
-                Ok(Ok(())) => Some(live.freeze()?),
+                Ok(Ok(())) => Point::Kept(live.freeze()?),
                 Ok(Err(held)) => return Err(is_held(&held)),
                 Err(error) => {
                     self.live = None;
@@ -62,7 +63,7 @@ impl Session {
                 }
             },
         };
-        Ok(Transaction { kept, files: Some(overlay.checkpoint()), session: self })
+        Ok(Transaction { point: Some(point), files: Some(overlay.checkpoint()), session: self })
     }
 }
 
@@ -109,7 +110,9 @@ impl Transaction<'_> {
 
     fn go_back(&mut self) -> Result<()> {
         let Some(mut live) = self.session.live.take() else { return Err(self.session.ended()) };
-        live.point = Point::Kept(self.kept.take());
+        if let Some(point) = self.point.take() {
+            live.point = point;
+        }
         self.session.live = Some(live.go_back(&self.session.kernel, &self.session.interrupt)?);
         Ok(())
     }

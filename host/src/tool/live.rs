@@ -29,6 +29,8 @@ const RESULT_BYTES: usize = 1 << 30;
 pub(super) struct Live {
     store: Store<ToolState>,
     functions: Vec<Func>,
+    /// Which of them are called of a resource, their first argument.
+    methods: Vec<bool>,
     handles: Handles,
     interrupt: Arc<Interrupt>,
     denials: Denials,
@@ -137,6 +139,7 @@ impl Live {
         let mut live = Live {
             store,
             functions: Vec::new(),
+            methods: tool.methods(),
             handles: Handles::default(),
             interrupt,
             denials,
@@ -167,6 +170,14 @@ impl Live {
         host: &Host<'_>,
     ) -> Result<Vec<u8>, Fault> {
         let Callee { tool, component, .. } = callee;
+        // A program that was forked or put back may use what is gone. That must not cost it what is there.
+        if self.methods[function]
+            && let Some(handle) = arguments[0].first_chunk()
+            && !self.handles.has(u32::from_le_bytes(*handle))
+        {
+            let message = format!("{} was called of a resource that is closed", tool.function_name(function));
+            return Err(Fault::Refused(failure("closed", message)));
+        }
         let called = self.functions[function];
         let interrupt = Arc::clone(&self.interrupt);
         let what = || tool.function_name(function);
@@ -262,7 +273,8 @@ impl Live {
             let limit = component.grants.limits.memory_bytes;
             failure("memory", format!("{what} needs more than its memory limit of {limit} bytes"))
         } else if let Some(malformed) = error.downcast_ref::<Malformed>() {
-            failure("trap", format!("{what} was called with {malformed}"))
+            let kind = if malformed.is_closed() { "closed" } else { "trap" };
+            failure(kind, format!("{what} was called with {malformed}"))
         } else {
             match error.downcast_ref::<Trap>() {
                 Some(trap) => failure("trap", format!("{what} failed: {trap}")),

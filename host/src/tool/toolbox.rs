@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::component::Component;
 use super::constraints::Rules;
-use super::describe::{Description, Function, Type};
+use super::describe::{self, Description, Function, Type};
 use super::function::{self, Closure};
 use super::package::Package;
 use super::python::{self, Item};
@@ -362,6 +362,12 @@ impl<C> Loaded<C> {
 
     pub fn function(&self, position: usize) -> Option<&Function> {
         self.description.interfaces.iter().flat_map(|interface| &interface.functions).nth(position)
+    }
+
+    /// For each function, whether it is called of a resource.
+    pub fn methods(&self) -> Vec<bool> {
+        let functions = self.description.interfaces.iter().flat_map(|interface| &interface.functions);
+        functions.map(|function| matches!(function.kind, describe::Kind::Method(_))).collect()
     }
 
     /// Whether a function returns a `result`.

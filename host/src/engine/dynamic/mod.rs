@@ -24,6 +24,7 @@ mod flow;
 mod lift;
 mod lower;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::Store;
@@ -41,19 +42,29 @@ use super::Interrupt;
 #[error("malformed arguments: {0}")]
 pub(crate) struct Malformed(pub &'static str);
 
+impl Malformed {
+    const CLOSED: Self = Malformed("a handle that is closed or unknown");
+
+    /// Whether all that is wrong is a handle.
+    pub fn is_closed(&self) -> bool {
+        self.0 == Self::CLOSED.0
+    }
+}
+
 /// Resources of one component instance that the caller has handles of.
 #[derive(Debug)]
 pub(crate) struct Handles {
     /// The first handle. It is another one in each instance, so that a handle which a program kept over
     /// the end of an instance, in a fork for example, is unknown and not that of something else.
-    first: u32,
-    slots: Vec<Option<ResourceAny>>,
-    free: Vec<u32>,
+    ///
+    /// None is given twice: a program that was put back may still hold one that was closed meanwhile.
+    next: u32,
+    open: HashMap<u32, ResourceAny>,
 }
 
 impl Default for Handles {
     fn default() -> Self {
-        Handles { first: fastrand::u32(..), slots: Vec::new(), free: Vec::new() }
+        Handles { next: fastrand::u32(..), open: HashMap::new() }
     }
 }
 
@@ -61,38 +72,32 @@ impl Default for Handles {
 const MAX_HANDLES: usize = 65_536;
 
 impl Handles {
-    fn position(&self, handle: u32) -> usize {
-        handle.wrapping_sub(self.first) as usize
-    }
-
     fn get(&self, handle: u32) -> Result<ResourceAny, Malformed> {
-        self.slots
-            .get(self.position(handle))
-            .copied()
-            .flatten()
-            .ok_or(Malformed("a handle that is closed or unknown"))
+        self.open.get(&handle).copied().ok_or(Malformed::CLOSED)
     }
 
     /// Forgets a handle, whose resource the caller then owns.
     pub fn take(&mut self, handle: u32) -> Result<ResourceAny, Malformed> {
-        let resource = self.get(handle)?;
-        let position = self.position(handle);
-        self.slots[position] = None;
-        self.free.push(handle);
-        Ok(resource)
+        self.open.remove(&handle).ok_or(Malformed::CLOSED)
+    }
+
+    /// Whether the caller holds it.
+    pub fn has(&self, handle: u32) -> bool {
+        self.open.contains_key(&handle)
     }
 
     fn add(&mut self, resource: ResourceAny) -> wasmtime::Result<u32> {
-        if let Some(handle) = self.free.pop() {
-            let position = self.position(handle);
-            self.slots[position] = Some(resource);
-            return Ok(handle);
-        }
-        if self.slots.len() >= MAX_HANDLES {
+        if self.open.len() >= MAX_HANDLES {
             wasmtime::bail!("{MAX_HANDLES} resources are open, which is the limit");
         }
-        self.slots.push(Some(resource));
-        Ok(self.first.wrapping_add((self.slots.len() - 1) as u32))
+        let mut handle = self.next;
+        // One may be open since the numbers began anew.
+        while self.open.contains_key(&handle) {
+            handle = handle.wrapping_add(1);
+        }
+        self.open.insert(handle, resource);
+        self.next = handle.wrapping_add(1);
+        Ok(handle)
     }
 }
 
