@@ -59,7 +59,7 @@ fn shows_nothing(text: &str) {
 fn nothing_that_is_hidden_reaches_the_wire() {
     let server = Server::start([
         reply("Dear <EMAIL_1>, your card is <CARD_1>."),
-        reply("email_1 and `<KEY_1>`"),
+        reply("EMAIL_1 and `<KEY_1>`"),
         reply("E: <EMPLOYEE_1>"),
     ]);
     let kernel = kernel(over_http(&server));

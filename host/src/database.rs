@@ -42,9 +42,10 @@ pub(crate) fn open(path: &Path, purpose: &Purpose) -> Result<Connection, Unusabl
     file.open(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(purpose.busy)?;
+    // First: what is something else stays as it is.
+    prepare(&mut connection, purpose)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
-    prepare(&mut connection, purpose)?;
     let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     match sound.as_str() {
         "ok" => Ok(connection),

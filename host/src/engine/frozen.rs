@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::pagemap::{self, Pages};
@@ -31,7 +31,7 @@ pub(crate) struct Frozen {
     runs: Vec<Pages>,
     /// Their content, one after another.
     data: Vec<u8>,
-    started: AtomicBool,
+    starts: AtomicU32,
     /// The same as an image.
     mapped: OnceLock<Arc<Image>>,
 }
@@ -69,7 +69,7 @@ impl Frozen {
             size,
             runs: Vec::new(),
             data: Vec::new(),
-            started: AtomicBool::new(false),
+            starts: AtomicU32::new(0),
             mapped: OnceLock::new(),
         }
     }
@@ -116,7 +116,8 @@ impl Frozen {
 
     /// What is mapped for an instance, before the rest is laid in.
     pub(super) fn start(&self) -> (&Arc<Image>, Option<&Self>) {
-        let again = self.started.swap(true, Ordering::Relaxed);
+        let again = self.starts.fetch_add(1, Ordering::Relaxed) == 1;
+        // Tried once: what cannot be written cannot be written a moment later.
         if again
             && self.data.len() > COPIED_BYTES
             && self.mapped.get().is_none()

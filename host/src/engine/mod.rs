@@ -318,7 +318,12 @@ impl Memory {
 
     /// Keeps it as it is, while no turn runs, in the memory of `before` if nobody else has that. Nothing if more than
     /// `limit` bytes have changed.
-    pub fn freeze(&self, limit: usize, before: Option<Arc<Frozen>>) -> Option<Frozen> {
+    pub fn freeze(
+        &self,
+        _no_turn_runs: &mut Store<State>,
+        limit: usize,
+        before: Option<Arc<Frozen>>,
+    ) -> Option<Frozen> {
         match self {
             Memory::Wasmtimes => None,
             #[cfg(target_os = "linux")]

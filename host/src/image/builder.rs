@@ -124,7 +124,8 @@ impl ImageBuilder {
         if self.grants.is_none() {
             grants.limits.timeout = Some(PRELUDE_TIMEOUT);
         }
-        let mut session = self.kernel.session().grants(grants).without_llm().rollback(false).start()?;
+        let mut session =
+            self.kernel.session().grants(grants).without_llm().without_lasting().rollback(false).start()?;
         for (code, name) in &self.steps {
             let outcome =
                 session.run_blocking(Turn::new(code.as_str()).file(name.as_str()).without_value())?;

@@ -184,7 +184,7 @@ fn token(names: &[String]) -> Regex {
     let open = r"(?:<|&lt;|\\u003c)";
     let close = r"(?:>|&gt;|\\u003e)";
     Regex::new(&format!(
-        r"(?i-u){open} ?({names})[ _-]?([0-9]{{1,9}}) ?{close}|(?i-u)\b({names})_([0-9]{{1,9}})\b"
+        r"(?i-u){open} ?({names})[ _-]?([0-9]{{1,9}}) ?{close}|(?-iu)\b({names})_([0-9]{{1,9}})\b"
     ))
     .expect("the names are letters, digits and underscores")
 }

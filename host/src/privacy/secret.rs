@@ -98,21 +98,37 @@ fn blocks(text: &str, found: &mut impl FnMut(usize, usize)) {
     }
 }
 
-/// Where lines of Base64 that begin at `start` end.
+/// Where lines of Base64 that begin at `start` end, and headers like `DEK-Info: …` before them.
 fn lines(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let count = |from: usize, is: fn(&u8) -> bool| bytes[from..].iter().take_while(|byte| is(byte)).count();
     let mut end = start;
     loop {
-        // Between lines, in JSON too.
-        let between = end + count(end, |byte| byte.is_ascii_whitespace() || *byte == b'\\');
-        let between = between
-            + usize::from(between > end && bytes[between - 1] == b'\\' && bytes.get(between) == Some(&b'n'));
+        let between = end + gap(&bytes[end..]);
         let length =
             count(between, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
-        if length < 16 {
+        let name = count(between, |byte| byte.is_ascii_alphabetic() || *byte == b'-');
+        if length >= 16 {
+            end = between + length;
+        } else if (1..=40).contains(&name) && bytes[between + name..].starts_with(b": ") {
+            // To the end of its line.
+            let line = &bytes[between..];
+            let ends = |at: &usize| matches!(line[*at..], [b'\n' | b'\r', ..] | [b'\\', b'n' | b'r', ..]);
+            end = between + (0..line.len()).find(ends).unwrap_or(line.len());
+        } else {
             return end;
         }
-        end = between + length;
+    }
+}
+
+/// How many bytes at the beginning stand between lines, in JSON too: `\n`, `\\n`, `\\r\\n`.
+fn gap(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += match bytes[at..] {
+            [b'\\', b'n' | b'r', ..] => 2,
+            [byte, ..] if byte.is_ascii_whitespace() || byte == b'\\' => 1,
+            _ => return at,
+        };
     }
 }

@@ -75,7 +75,7 @@ impl Live {
                     Point::Kept(before) => Some(before),
                     Point::Start(_) | Point::Lost(_) => None,
                 };
-                match self.memory.freeze(self.rollback_bytes, before) {
+                match self.memory.freeze(&mut self.store, self.rollback_bytes, before) {
                     Some(kept) => Point::Kept(Arc::new(kept)),
                     None => Point::Lost(vec![format!(
                         "more than {} bytes of changed memory",
@@ -113,8 +113,8 @@ impl Live {
         Ok(Ok(()))
     }
 
-    pub(super) fn freeze(&self) -> Result<Arc<Frozen>> {
-        let kept = self.memory.freeze(usize::MAX, None);
+    pub(super) fn freeze(&mut self) -> Result<Arc<Frozen>> {
+        let kept = self.memory.freeze(&mut self.store, usize::MAX, None);
         kept.map(Arc::new).ok_or_else(|| Error::new(ErrorKind::System, "the memory cannot be kept"))
     }
 

@@ -8,7 +8,7 @@ use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, File, OpenOptions};
 
 use super::format::MAX_FILE;
-use super::{MAX_SKILLS, MAX_VERSIONS, Skill, format, name, wrong};
+use super::{MAX_DELETED, MAX_SKILLS, MAX_VERSIONS, Skill, format, name, wrong};
 use crate::{Error, Result};
 
 const HISTORY: &str = ".history";
@@ -93,7 +93,24 @@ impl Directory {
         let _lock = self.lock()?;
         self.read(name)?;
         self.keep_current(name)?;
-        self.0.remove_file(file(name)).map_err(|error| unwritable(&error))
+        self.0.remove_file(file(name)).map_err(|error| unwritable(&error))?;
+        self.forget_oldest().map_err(|error| unwritable(&error))
+    }
+
+    /// Removes what there is of the skills that were deleted first, if there is too much.
+    fn forget_oldest(&self) -> io::Result<()> {
+        let history = self.0.open_dir(HISTORY)?;
+        let mut deleted = Vec::new();
+        for entry in history.entries()?.take(MAX_ENTRIES) {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if self.0.symlink_metadata(file(&name)).is_err() {
+                deleted.push((entry.metadata()?.modified()?.into_std(), name));
+            }
+        }
+        deleted.sort();
+        let surplus = deleted.len().saturating_sub(MAX_DELETED);
+        deleted[..surplus].iter().try_for_each(|(_, name)| history.remove_dir_all(name))
     }
 
     /// Copies what there is to the history; gives the number of the last version that there was.

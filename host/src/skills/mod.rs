@@ -28,6 +28,9 @@ const MAX_SKILLS: usize = 500;
 /// Earlier versions of a skill that are kept.
 const MAX_VERSIONS: usize = 10;
 
+/// Deleted skills whose last versions are kept.
+const MAX_DELETED: usize = 100;
+
 /// Python modules that sessions import as `skills.NAME`, in a directory: a file `NAME.py` each, and below
 /// `.history` what they were before. Cheap to clone.
 ///

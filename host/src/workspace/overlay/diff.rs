@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Overlay;
 use super::inner::Shared;
 use super::layers::failed;
+use super::plan::PATH_BYTES;
 use super::state::{Data, Node, ROOT, State, join};
 use crate::Result;
 
@@ -263,6 +264,10 @@ impl Looking<'_> {
                 }
             }
         }
+        if path.len() > PATH_BYTES {
+            // What cannot be applied is not followed: such paths together may be longer than any memory.
+            return Ok(());
+        }
         let mut names: BTreeMap<String, (Option<String>, Option<View>)> = BTreeMap::new();
         if is_directory(before)
             && let Some(below) = &below
@@ -289,6 +294,9 @@ impl Looking<'_> {
     fn entries(&mut self, path: &str, base: Option<&String>, view: &Option<View>) -> io::Result<()> {
         let Some(View::Node(id)) = view else { return Ok(()) };
         let Some(directory) = self.state.directory(*id) else { return Ok(()) };
+        if path.len() > PATH_BYTES {
+            return Ok(());
+        }
         for (name, child) in &directory.entries {
             let below = base.map(|base| join(base, name));
             self.pairs.push(Pair(join(path, name), below, child.map(View::Node)));

@@ -295,7 +295,10 @@ impl Inner {
             && self.checkpoints.is_empty()
             && log.is_long()
         {
-            log.rewrite(&self.state)?;
+            // The change is done and in the log as it is.
+            if let Err(error) = log.rewrite(&self.state) {
+                tracing::warn!("the log of an overlay stays long: {error}");
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::lower::{STAGE, Seen};
 use super::state::{Data, File, Id, Link, Node, ROOT, State, join};
 
 /// A path that is longer cannot be named at once.
-const PATH_BYTES: usize = 4000;
+pub(super) const PATH_BYTES: usize = 4000;
 
 /// One step of an `apply`, done or undone as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

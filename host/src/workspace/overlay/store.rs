@@ -32,6 +32,8 @@ pub struct Store {
     temporary: OnceLock<TempWorkspace>,
     /// Whether contents are left where they are when nobody here needs them any more.
     kept: AtomicBool,
+    /// That of the layers: a fork that needs their contents keeps them in use.
+    _lock: Option<std::fs::File>,
 }
 
 /// The content of a file. It is removed when no state has it.
@@ -70,7 +72,12 @@ impl Blob {
 
 impl Store {
     pub fn temporary() -> Self {
-        Store { blobs: OnceLock::new(), temporary: OnceLock::new(), kept: AtomicBool::new(false) }
+        Store {
+            blobs: OnceLock::new(),
+            temporary: OnceLock::new(),
+            kept: AtomicBool::new(false),
+            _lock: None,
+        }
     }
 
     fn directory(&self) -> io::Result<&Dir> {
@@ -131,7 +138,17 @@ impl Store {
             }
         }
         for number in wanted {
-            let size = AtomicU64::new(directory.metadata(number.to_string())?.len());
+            let name = number.to_string();
+            let size = match directory.metadata(&name) {
+                Ok(found) => found.len(),
+                // A machine that lost power may have lost a content that a later change had removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    directory.write(&name, b"")?;
+                    0
+                }
+                Err(error) => return Err(error),
+            };
+            let size = AtomicU64::new(size);
             state.blobs.insert(number, Arc::new(Blob { store: Arc::clone(self), number, size }));
         }
         Ok(())
@@ -204,6 +221,7 @@ impl Log {
             blobs: OnceLock::from(blobs),
             temporary: OnceLock::new(),
             kept: AtomicBool::new(false),
+            _lock: Some(lock.try_clone().map_err(failed)?),
         });
         let lower = lower.to_string_lossy().into_owned();
         let mut text = Vec::new();
