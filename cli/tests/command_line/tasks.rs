@@ -283,8 +283,8 @@ fn workers_that_are_killed_lose_no_task_and_run_none_twice_at_once() {
     let code = format!(
         "from agentkernel import task\nimport time\nwith open(task.id, 'a') as file:\n    for n in range({LINES}):\n        print(task.attempt, n, file=file, flush=True)\n        time.sleep(0.03)\ntask.attempt"
     );
-    let mut grants = agentkernel::Grants::default();
-    grants.workspace = agentkernel::Workspace::Directory(out.clone());
+    let workspace = agentkernel::Workspace::Directory(out.clone());
+    let grants = agentkernel::Grants { workspace, ..agentkernel::Grants::default() };
     let tasks = agentkernel::task::Tasks::open(place.join("tasks.db")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let many = (0..TASKS).map(|_| agentkernel::task::Task::new(&code).grants(grants.clone())).collect();
