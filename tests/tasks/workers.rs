@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use agentkernel::task::{FailureKind, Task, TaskFilter, TaskLimits, TaskResult, TaskState, Tasks};
-use agentkernel::{Access, ErrorKind, Grants, Mount, Stream, Workspace};
-use agentkernel_tests::kernel;
+use agentkernel::{Access, ErrorKind, Grants, Mount, Skills, State, Stream, Workspace};
+use agentkernel_tests::{builder, kernel};
 
 use super::{LONG, Place, failure, value};
 
@@ -321,4 +321,20 @@ fn what_was_taken_ahead_is_left_to_others_when_it_must_wait() {
         assert_eq!(place.ended(id).attempts, 1);
     }
     assert_eq!(place.status(&ids[0]).state, TaskState::Running);
+}
+
+#[test]
+fn a_task_has_neither_the_state_nor_the_skills_of_the_kernel() {
+    let place = Place::new();
+    let skills = tempfile::tempdir().unwrap();
+    let kernel = builder()
+        .state(State::in_memory().unwrap())
+        .skills(Skills::open_writable(skills.path()).unwrap())
+        .build()
+        .unwrap();
+    let _worker = place.tasks.worker(&kernel).start().unwrap();
+    for code in ["from agentkernel import state\nstate['k'] = 1", "import skills"] {
+        let status = place.ended(&place.dispatch(code));
+        assert_eq!(status.state, TaskState::Failed, "{code}: {status:?}");
+    }
 }

@@ -45,6 +45,7 @@ pub(super) fn run(shared: &Arc<Shared>, delivery: &Delivery, outbox: &Arc<Outbox
         .session()
         .grants(granted)
         .without_llm()
+        .without_lasting()
         .on_output(move |stream, bytes| writes.write(&own, stream, bytes))
         .task_access(Access::inside(shared, delivery, &task, outbox))
         .start();
