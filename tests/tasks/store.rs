@@ -40,7 +40,7 @@ enum Say {
     Nak { later: bool },
     Term,
     Cancelled,
-    Release,
+    Release { later: bool },
     Lost { later: bool },
 }
 
@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|later| Say::Nak { later }),
         1 => Just(Say::Term),
         1 => Just(Say::Cancelled),
-        1 => Just(Say::Release),
+        1 => any::<bool>().prop_map(|later| Say::Release { later }),
         1 => any::<bool>().prop_map(|later| Say::Lost { later }),
     ];
     prop_oneof![
@@ -191,16 +191,18 @@ impl Model {
             Say::Progress => {}
             Say::InProgress { expires } => task.expires = expires,
             Say::Ack => self.end(&lease.id, TaskState::Succeeded, None),
-            Say::Nak { .. } | Say::Release if task.cancel => self.end(&lease.id, TaskState::Cancelled, None),
+            Say::Nak { .. } | Say::Release { .. } if task.cancel => {
+                self.end(&lease.id, TaskState::Cancelled, None)
+            }
             Say::Nak { later } => {
                 task.kind = Some(FailureKind::Raised);
                 task.state = if later { TaskState::Waiting } else { TaskState::Ready };
             }
             Say::Term => self.end(&lease.id, TaskState::Failed, Some(FailureKind::Raised)),
             Say::Cancelled => self.end(&lease.id, TaskState::Cancelled, None),
-            Say::Release => {
+            Say::Release { later } => {
                 task.attempts -= 1;
-                task.state = TaskState::Ready;
+                task.state = if later { TaskState::Waiting } else { TaskState::Ready };
             }
             Say::Lost { later } => {
                 self.lose(&lease.id);
@@ -228,7 +230,7 @@ fn news(say: Say) -> News {
         Say::Nak { later } => News::Nak { delay: time(!later), failure: failure() },
         Say::Term => News::Term { failure: failure() },
         Say::Cancelled => News::Cancelled,
-        Say::Release => News::Release,
+        Say::Release { later } => News::Release { delay: time(!later) },
         Say::Lost { later } => News::Lost { delay: time(!later) },
     }
 }
@@ -355,7 +357,13 @@ fn a_worker_that_was_too_late_changes_nothing() {
     let next = other.pull("next", 1, LATER).unwrap().deliveries.remove(0);
     assert!(next.lease.token > late.lease.token);
     assert_eq!((late.attempt, next.attempt), (1, 2));
-    for say in [Say::Wrote, Say::Progress, Say::InProgress { expires: false }, Say::Ack, Say::Release] {
+    for say in [
+        Say::Wrote,
+        Say::Progress,
+        Say::InProgress { expires: false },
+        Say::Ack,
+        Say::Release { later: false },
+    ] {
         let report = Report { lease: late.lease.clone(), news: news(say) };
         assert_eq!(store.report(&[report]).unwrap(), [Standing::Refused]);
     }

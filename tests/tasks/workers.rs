@@ -127,11 +127,6 @@ fn every_limit_ends_a_task_with_a_failure_that_says_so() {
     assert!(large.message.contains("write it to a file"), "{}", large.message);
     let large = ended(Task::new("{'x' * 2_000_000}"));
     assert_eq!(large.kind, FailureKind::ResultTooLarge);
-    let mut grants = Grants::default();
-    grants.limits.fuel = Some(1000);
-    let refused = ended(Task::new("1").grants(grants).retries(3));
-    assert_eq!(refused.kind, FailureKind::Refused);
-    assert!(refused.message.contains("fuel"), "{}", refused.message);
     // Kept and started: the worker goes on.
     assert_eq!(value(&place.ended(&place.dispatch("1"))), 1);
 }
@@ -337,4 +332,25 @@ fn a_task_has_neither_the_state_nor_the_skills_of_the_kernel() {
         let status = place.ended(&place.dispatch(code));
         assert_eq!(status.state, TaskState::Failed, "{code}: {status:?}");
     }
+}
+
+#[test]
+fn a_task_waits_for_a_worker_whose_kernel_meters_fuel_as_it_needs() {
+    let place = Place::new();
+    let worker = place.work(1);
+    let mut grants = Grants::default();
+    grants.limits.fuel = Some(10_000_000_000);
+    let id = place.dispatch(Task::new("from agentkernel import task\ntask.attempt").grants(grants));
+    // It is taken and given back.
+    let status = place.until(&id, |status| status.due.is_some());
+    assert_eq!((status.state, status.attempts), (TaskState::Waiting, 0));
+    drop(worker);
+    let metering = builder().metered(true).build().unwrap();
+    let other = place.tasks.worker(&metering).start().unwrap();
+    assert_eq!(value(&place.ended(&id)), 1);
+    let id = place.dispatch("1");
+    place.until(&id, |status| status.due.is_some());
+    drop(other);
+    let _worker = place.work(1);
+    assert_eq!(value(&place.ended(&id)), 1);
 }

@@ -9,7 +9,7 @@ use super::worker::{Outbox, Shared, Why};
 use super::{Access, FailureKind, Task, TaskFailure, TaskResult, grants};
 use crate::{Ending, Error, ErrorKind, Exception, Turn, Value};
 
-/// The time before a task is tried again that the machine could not run.
+/// The time before a task is tried again that the machine, or this worker, could not run.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of a value's `repr()` that are kept.
@@ -36,6 +36,12 @@ pub(super) fn run(shared: &Arc<Shared>, delivery: &Delivery, outbox: &Arc<Outbox
     let mut granted = task.grants.clone();
     if let Err(error) = grants::check_store(&granted, shared.tasks.store().file()) {
         return refused(told(&error));
+    }
+    let metered = shared.kernel.inner().metered;
+    if granted.limits.fuel.is_some() != metered {
+        // It is how the worker was configured, and no fault of the task.
+        tracing::debug!("the task `{}` is left to a worker with metering: {}", delivery.lease.id, !metered);
+        return News::Release { delay: PAUSE };
     }
     let log_bytes = shared.tasks.limited().log_bytes;
     granted.limits.output_bytes = granted.limits.output_bytes.min(log_bytes.saturating_add(1));
@@ -83,7 +89,7 @@ pub(super) fn run(shared: &Arc<Shared>, delivery: &Delivery, outbox: &Arc<Outbox
 fn stopped(why: Option<Why>) -> News {
     match why {
         Some(Why::Cancelled) => News::Cancelled,
-        _ => News::Release,
+        _ => News::Release { delay: Duration::ZERO },
     }
 }
 

@@ -180,7 +180,10 @@ pub enum News {
     /// It was stopped because it was cancelled.
     Cancelled,
     /// It is given back as it was, as if it had not been begun.
-    Release,
+    Release {
+        /// The time before it is given to a worker again.
+        delay: Duration,
+    },
     /// The worker could not run it, for a reason that is not the task's.
     Lost {
         /// The time before it is tried again.

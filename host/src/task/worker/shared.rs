@@ -262,7 +262,8 @@ impl Shared {
             }
             let stays = !stopping && !is_stale;
             if !stays {
-                reports.push(Report { lease: queued.delivery.lease.clone(), news: News::Release });
+                let news = News::Release { delay: Duration::ZERO };
+                reports.push(Report { lease: queued.delivery.lease.clone(), news });
             }
             stays
         });
