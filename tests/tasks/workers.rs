@@ -354,3 +354,17 @@ fn a_task_waits_for_a_worker_whose_kernel_meters_fuel_as_it_needs() {
     let _worker = place.work(1);
     assert_eq!(value(&place.ended(&id)), 1);
 }
+
+#[test]
+fn a_place_that_is_left_is_used_for_what_was_taken_ahead() {
+    let place = Place::new();
+    let _worker = place.work(1);
+    let dispatch = |tasks| place.runtime.block_on(place.tasks.dispatch_all(tasks)).unwrap();
+    // The worker learns that tasks are short.
+    let short = || (0..100).map(|_| Task::new("1"));
+    dispatch(short().collect()).iter().for_each(|id| drop(place.ended(id)));
+    let waits = "from agentkernel import task\ntask.dispatch('41 + 1').result()";
+    let waits = Task::new(waits).levels(1).timeout(Duration::from_secs(20));
+    let ids = dispatch(std::iter::once(waits).chain(short()).collect());
+    assert_eq!(value(&place.ended(&ids[0])), 42);
+}

@@ -99,6 +99,7 @@ impl Coordinator<'_> {
         }
         let wanted = self.shared.wants();
         if wanted == 0 {
+            self.shared.take(Vec::new(), Instant::now());
             return Ok(None);
         }
         let sent = Instant::now();

@@ -343,7 +343,8 @@ impl Shared {
         (state.capacity(self.concurrency) + ahead).saturating_sub(busy)
     }
 
-    /// Takes tasks that were given at `sent`, and starts as many threads as there is work for.
+    /// Takes tasks that were given at `sent`, and starts as many threads as there is work for: also with none, as places
+    /// may have become free for what is queued.
     pub fn take(self: &Arc<Self>, deliveries: Vec<Delivery>, sent: Instant) {
         let mut state = self.lock();
         let now = Instant::now();
@@ -365,15 +366,6 @@ impl Shared {
 
     /// Runs tasks, one after another, as long as there are some.
     fn work(self: Arc<Self>) {
-        // Whatever happens, the place is free again.
-        struct Place<'a>(&'a Shared);
-        impl Drop for Place<'_> {
-            fn drop(&mut self) {
-                self.0.lock().runners -= 1;
-                self.0.event.notify_one();
-            }
-        }
-        let _place = Place(&self);
         while let Some((delivery, outbox)) = self.begin() {
             let began = Instant::now();
             let attempt = AssertUnwindSafe(|| attempt::run(&self, &delivery, &outbox));
@@ -383,12 +375,17 @@ impl Shared {
         }
     }
 
+    /// The next task of a thread; with none, its place is free again.
     fn begin(&self) -> Option<(Delivery, Arc<Outbox>)> {
         let mut state = self.lock();
-        if state.stopping || state.runners > state.capacity(self.concurrency) {
+        let goes_on = !state.stopping && state.runners <= state.capacity(self.concurrency);
+        let next = if goes_on { state.queue.pop_front() } else { None };
+        let Some(Queued { delivery, until, .. }) = next else {
+            // Under the same lock: what is queued from now on gets a thread.
+            state.runners -= 1;
+            self.event.notify_one();
             return None;
-        }
-        let Queued { delivery, until, .. } = state.queue.pop_front()?;
+        };
         let outbox = Arc::<Outbox>::default();
         let running = Running { until, stop: None, canceller: None, outbox: Arc::clone(&outbox) };
         state.running.insert(delivery.lease.clone(), running);
