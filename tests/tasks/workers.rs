@@ -368,3 +368,19 @@ fn a_place_that_is_left_is_used_for_what_was_taken_ahead() {
     let ids = dispatch(std::iter::once(waits).chain(short()).collect());
     assert_eq!(value(&place.ended(&ids[0])), 42);
 }
+
+#[test]
+fn a_task_that_waits_for_many_leaves_one_place() {
+    let place = Place::new();
+    let _worker = place.work(1);
+    let waits = "
+import asyncio
+from agentkernel import task
+code = 'import time; began = time.time(); time.sleep(0.05); [began, time.time()]'
+times = await asyncio.gather(*[task.dispatch(code).wait_async() for _ in range(8)])
+times = sorted(t.result() for t in [task.get(one.id) for one in task.list()])
+[a[1] <= b[0] for a, b in zip(times, times[1:])]
+";
+    let id = place.dispatch(Task::new(waits).levels(1).timeout(Duration::from_secs(20)));
+    assert_eq!(value(&place.ended(&id)), serde_json::Value::from(vec![true; 7]));
+}
