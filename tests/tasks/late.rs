@@ -67,8 +67,8 @@ impl TaskStore for Forgetful {
         self.0.log(id, position)
     }
 
-    fn prune(&self, older_than: Duration) -> Result<u64> {
-        self.0.prune(older_than)
+    fn prune(&self, older_than: Duration, most: usize) -> Result<usize> {
+        self.0.prune(older_than, most)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -321,7 +321,7 @@ fn follow(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Prune => {
                 let before = model.tasks.len();
                 model.tasks.retain(|_, task| !task.state.is_ended());
-                prop_assert_eq!(store.prune(NOW).unwrap(), (before - model.tasks.len()) as u64);
+                prop_assert_eq!(store.prune(NOW, usize::MAX).unwrap(), before - model.tasks.len());
             }
             Step::Reopen => store = open(),
         }
@@ -448,7 +448,7 @@ fn a_damaged_store_is_an_error_and_never_a_panic() {
                 .map(|delivery| Report { lease: delivery.lease, news: news(Say::Ack) })
                 .collect();
             store.report(&reports)?;
-            store.prune(NOW)
+            store.prune(NOW, usize::MAX)
         });
         if let Err(error) = used {
             assert_eq!(error.kind(), ErrorKind::Tasks, "{error:?}");
@@ -472,8 +472,24 @@ fn a_removed_task_leaves_nothing_to_the_next_one() {
     store.publish(&[message(&needed, 0, Vec::new())], None).unwrap();
     store.publish(&[message(&waiting, 0, vec![needed.clone()])], None).unwrap();
     store.cancel(&waiting).unwrap();
-    assert_eq!(store.prune(NOW).unwrap(), 1);
+    assert_eq!(store.prune(NOW, usize::MAX).unwrap(), 1);
     store.publish(&[message(&next, 0, Vec::new())], None).unwrap();
     store.cancel(&needed).unwrap();
     assert_eq!(store.status(&next).unwrap().unwrap().state, TaskState::Ready);
+}
+
+#[test]
+fn no_more_are_removed_than_were_asked_for_and_the_oldest_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteTasks::open(directory.path().join("tasks.db")).unwrap();
+    let ids = [TaskId::new(), TaskId::new(), TaskId::new()];
+    for id in &ids {
+        store.publish(&[message(id, 0, Vec::new())], None).unwrap();
+        store.cancel(id).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(store.prune(NOW, 2).unwrap(), 2);
+    let left = store.list(&TaskFilter::default()).unwrap();
+    assert_eq!(left.iter().map(|status| &status.id).collect::<Vec<_>>(), [&ids[2]]);
+    assert_eq!(store.prune(NOW, 2).unwrap(), 1);
 }
