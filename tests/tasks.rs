@@ -1,5 +1,7 @@
 //! Background tasks: the store, workers, what programs may do with them.
 
+#[path = "tasks/late.rs"]
+mod late;
 #[path = "tasks/programs.rs"]
 mod programs;
 #[path = "tasks/store.rs"]

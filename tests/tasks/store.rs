@@ -40,7 +40,7 @@ enum Say {
     Nak { later: bool },
     Term,
     Cancelled,
-    Release,
+    Release { later: bool },
     Lost { later: bool },
 }
 
@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|later| Say::Nak { later }),
         1 => Just(Say::Term),
         1 => Just(Say::Cancelled),
-        1 => Just(Say::Release),
+        1 => any::<bool>().prop_map(|later| Say::Release { later }),
         1 => any::<bool>().prop_map(|later| Say::Lost { later }),
     ];
     prop_oneof![
@@ -191,16 +191,18 @@ impl Model {
             Say::Progress => {}
             Say::InProgress { expires } => task.expires = expires,
             Say::Ack => self.end(&lease.id, TaskState::Succeeded, None),
-            Say::Nak { .. } | Say::Release if task.cancel => self.end(&lease.id, TaskState::Cancelled, None),
+            Say::Nak { .. } | Say::Release { .. } if task.cancel => {
+                self.end(&lease.id, TaskState::Cancelled, None)
+            }
             Say::Nak { later } => {
                 task.kind = Some(FailureKind::Raised);
                 task.state = if later { TaskState::Waiting } else { TaskState::Ready };
             }
             Say::Term => self.end(&lease.id, TaskState::Failed, Some(FailureKind::Raised)),
             Say::Cancelled => self.end(&lease.id, TaskState::Cancelled, None),
-            Say::Release => {
+            Say::Release { later } => {
                 task.attempts -= 1;
-                task.state = TaskState::Ready;
+                task.state = if later { TaskState::Waiting } else { TaskState::Ready };
             }
             Say::Lost { later } => {
                 self.lose(&lease.id);
@@ -228,7 +230,7 @@ fn news(say: Say) -> News {
         Say::Nak { later } => News::Nak { delay: time(!later), failure: failure() },
         Say::Term => News::Term { failure: failure() },
         Say::Cancelled => News::Cancelled,
-        Say::Release => News::Release,
+        Say::Release { later } => News::Release { delay: time(!later) },
         Say::Lost { later } => News::Lost { delay: time(!later) },
     }
 }
@@ -319,7 +321,7 @@ fn follow(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Prune => {
                 let before = model.tasks.len();
                 model.tasks.retain(|_, task| !task.state.is_ended());
-                prop_assert_eq!(store.prune(NOW).unwrap(), (before - model.tasks.len()) as u64);
+                prop_assert_eq!(store.prune(NOW, usize::MAX).unwrap(), before - model.tasks.len());
             }
             Step::Reopen => store = open(),
         }
@@ -355,7 +357,13 @@ fn a_worker_that_was_too_late_changes_nothing() {
     let next = other.pull("next", 1, LATER).unwrap().deliveries.remove(0);
     assert!(next.lease.token > late.lease.token);
     assert_eq!((late.attempt, next.attempt), (1, 2));
-    for say in [Say::Wrote, Say::Progress, Say::InProgress { expires: false }, Say::Ack, Say::Release] {
+    for say in [
+        Say::Wrote,
+        Say::Progress,
+        Say::InProgress { expires: false },
+        Say::Ack,
+        Say::Release { later: false },
+    ] {
         let report = Report { lease: late.lease.clone(), news: news(say) };
         assert_eq!(store.report(&[report]).unwrap(), [Standing::Refused]);
     }
@@ -440,7 +448,7 @@ fn a_damaged_store_is_an_error_and_never_a_panic() {
                 .map(|delivery| Report { lease: delivery.lease, news: news(Say::Ack) })
                 .collect();
             store.report(&reports)?;
-            store.prune(NOW)
+            store.prune(NOW, usize::MAX)
         });
         if let Err(error) = used {
             assert_eq!(error.kind(), ErrorKind::Tasks, "{error:?}");
@@ -464,8 +472,24 @@ fn a_removed_task_leaves_nothing_to_the_next_one() {
     store.publish(&[message(&needed, 0, Vec::new())], None).unwrap();
     store.publish(&[message(&waiting, 0, vec![needed.clone()])], None).unwrap();
     store.cancel(&waiting).unwrap();
-    assert_eq!(store.prune(NOW).unwrap(), 1);
+    assert_eq!(store.prune(NOW, usize::MAX).unwrap(), 1);
     store.publish(&[message(&next, 0, Vec::new())], None).unwrap();
     store.cancel(&needed).unwrap();
     assert_eq!(store.status(&next).unwrap().unwrap().state, TaskState::Ready);
+}
+
+#[test]
+fn no_more_are_removed_than_were_asked_for_and_the_oldest_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteTasks::open(directory.path().join("tasks.db")).unwrap();
+    let ids = [TaskId::new(), TaskId::new(), TaskId::new()];
+    for id in &ids {
+        store.publish(&[message(id, 0, Vec::new())], None).unwrap();
+        store.cancel(id).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(store.prune(NOW, 2).unwrap(), 2);
+    let left = store.list(&TaskFilter::default()).unwrap();
+    assert_eq!(left.iter().map(|status| &status.id).collect::<Vec<_>>(), [&ids[2]]);
+    assert_eq!(store.prune(NOW, 2).unwrap(), 1);
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use agentkernel::task::{FailureKind, Task, TaskFilter, TaskLimits, TaskResult, TaskState, Tasks};
-use agentkernel::{Access, ErrorKind, Grants, Mount, Stream, Workspace};
-use agentkernel_tests::kernel;
+use agentkernel::{Access, ErrorKind, Grants, Mount, Skills, State, Stream, Workspace};
+use agentkernel_tests::{builder, kernel};
 
 use super::{LONG, Place, failure, value};
 
@@ -127,11 +127,6 @@ fn every_limit_ends_a_task_with_a_failure_that_says_so() {
     assert!(large.message.contains("write it to a file"), "{}", large.message);
     let large = ended(Task::new("{'x' * 2_000_000}"));
     assert_eq!(large.kind, FailureKind::ResultTooLarge);
-    let mut grants = Grants::default();
-    grants.limits.fuel = Some(1000);
-    let refused = ended(Task::new("1").grants(grants).retries(3));
-    assert_eq!(refused.kind, FailureKind::Refused);
-    assert!(refused.message.contains("fuel"), "{}", refused.message);
     // Kept and started: the worker goes on.
     assert_eq!(value(&place.ended(&place.dispatch("1"))), 1);
 }
@@ -217,9 +212,14 @@ fn what_is_old_is_removed() {
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(worker);
+    // More than at a time.
+    let many = (0..120).map(|_| Task::new("1")).collect();
+    for id in place.runtime.block_on(place.tasks.dispatch_all(many)).unwrap() {
+        place.cancel(&id);
+    }
     std::thread::sleep(Duration::from_millis(5));
     let _worker = tasks.worker(kernel()).start().unwrap();
-    while place.runtime.block_on(place.tasks.status(&waiting)).is_ok() {
+    while !place.runtime.block_on(place.tasks.list(TaskFilter::default())).unwrap().is_empty() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -321,4 +321,71 @@ fn what_was_taken_ahead_is_left_to_others_when_it_must_wait() {
         assert_eq!(place.ended(id).attempts, 1);
     }
     assert_eq!(place.status(&ids[0]).state, TaskState::Running);
+}
+
+#[test]
+fn a_task_has_neither_the_state_nor_the_skills_of_the_kernel() {
+    let place = Place::new();
+    let skills = tempfile::tempdir().unwrap();
+    let kernel = builder()
+        .state(State::in_memory().unwrap())
+        .skills(Skills::open_writable(skills.path()).unwrap())
+        .build()
+        .unwrap();
+    let _worker = place.tasks.worker(&kernel).start().unwrap();
+    for code in ["from agentkernel import state\nstate['k'] = 1", "import skills"] {
+        let status = place.ended(&place.dispatch(code));
+        assert_eq!(status.state, TaskState::Failed, "{code}: {status:?}");
+    }
+}
+
+#[test]
+fn a_task_waits_for_a_worker_whose_kernel_meters_fuel_as_it_needs() {
+    let place = Place::new();
+    let worker = place.work(1);
+    let mut grants = Grants::default();
+    grants.limits.fuel = Some(10_000_000_000);
+    let id = place.dispatch(Task::new("from agentkernel import task\ntask.attempt").grants(grants));
+    // It is taken and given back.
+    let status = place.until(&id, |status| status.due.is_some());
+    assert_eq!((status.state, status.attempts), (TaskState::Waiting, 0));
+    drop(worker);
+    let metering = builder().metered(true).build().unwrap();
+    let other = place.tasks.worker(&metering).start().unwrap();
+    assert_eq!(value(&place.ended(&id)), 1);
+    let id = place.dispatch("1");
+    place.until(&id, |status| status.due.is_some());
+    drop(other);
+    let _worker = place.work(1);
+    assert_eq!(value(&place.ended(&id)), 1);
+}
+
+#[test]
+fn a_place_that_is_left_is_used_for_what_was_taken_ahead() {
+    let place = Place::new();
+    let _worker = place.work(1);
+    let dispatch = |tasks| place.runtime.block_on(place.tasks.dispatch_all(tasks)).unwrap();
+    // The worker learns that tasks are short.
+    let short = || (0..100).map(|_| Task::new("1"));
+    dispatch(short().collect()).iter().for_each(|id| drop(place.ended(id)));
+    let waits = "from agentkernel import task\ntask.dispatch('41 + 1').result()";
+    let waits = Task::new(waits).levels(1).timeout(Duration::from_secs(20));
+    let ids = dispatch(std::iter::once(waits).chain(short()).collect());
+    assert_eq!(value(&place.ended(&ids[0])), 42);
+}
+
+#[test]
+fn a_task_that_waits_for_many_leaves_one_place() {
+    let place = Place::new();
+    let _worker = place.work(1);
+    let waits = "
+import asyncio
+from agentkernel import task
+code = 'import time; began = time.time(); time.sleep(0.05); [began, time.time()]'
+times = await asyncio.gather(*[task.dispatch(code).wait_async() for _ in range(8)])
+times = sorted(t.result() for t in [task.get(one.id) for one in task.list()])
+[a[1] <= b[0] for a, b in zip(times, times[1:])]
+";
+    let id = place.dispatch(Task::new(waits).levels(1).timeout(Duration::from_secs(20)));
+    assert_eq!(value(&place.ended(&id)), serde_json::Value::from(vec![true; 7]));
 }

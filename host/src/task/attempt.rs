@@ -9,7 +9,7 @@ use super::worker::{Outbox, Shared, Why};
 use super::{Access, FailureKind, Task, TaskFailure, TaskResult, grants};
 use crate::{Ending, Error, ErrorKind, Exception, Turn, Value};
 
-/// The time before a task is tried again that the machine could not run.
+/// The time before a task is tried again that the machine, or this worker, could not run.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of a value's `repr()` that are kept.
@@ -37,6 +37,12 @@ pub(super) fn run(shared: &Arc<Shared>, delivery: &Delivery, outbox: &Arc<Outbox
     if let Err(error) = grants::check_store(&granted, shared.tasks.store().file()) {
         return refused(told(&error));
     }
+    let metered = shared.kernel.inner().metered;
+    if granted.limits.fuel.is_some() != metered {
+        // It is how the worker was configured, and no fault of the task.
+        tracing::debug!("the task `{}` is left to a worker with metering: {}", delivery.lease.id, !metered);
+        return News::Release { delay: PAUSE };
+    }
     let log_bytes = shared.tasks.limited().log_bytes;
     granted.limits.output_bytes = granted.limits.output_bytes.min(log_bytes.saturating_add(1));
     let (writes, own) = (Arc::clone(outbox), Arc::clone(shared));
@@ -45,6 +51,7 @@ pub(super) fn run(shared: &Arc<Shared>, delivery: &Delivery, outbox: &Arc<Outbox
         .session()
         .grants(granted)
         .without_llm()
+        .without_lasting()
         .on_output(move |stream, bytes| writes.write(&own, stream, bytes))
         .task_access(Access::inside(shared, delivery, &task, outbox))
         .start();
@@ -82,7 +89,7 @@ pub(super) fn run(shared: &Arc<Shared>, delivery: &Delivery, outbox: &Arc<Outbox
 fn stopped(why: Option<Why>) -> News {
     match why {
         Some(Why::Cancelled) => News::Cancelled,
-        _ => News::Release,
+        _ => News::Release { delay: Duration::ZERO },
     }
 }
 

@@ -20,6 +20,9 @@ const BREATH: Duration = Duration::from_millis(2);
 /// How long nothing may be heard before the store is looked at all the same.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// Tasks that are removed together, so that nobody waits for long.
+const PRUNED: usize = 500;
+
 /// Tasks in a store. Cheap to clone; what several processes open is the same for all of them.
 ///
 /// The functions are asynchronous, and need a tokio runtime with time.
@@ -172,7 +175,17 @@ impl Tasks {
     /// [`ErrorKind::Tasks`] when the store cannot be used.
     pub async fn prune(&self, older_than: Duration) -> Result<u64> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.prune(older_than)).await
+        let prune = move || {
+            let mut removed = 0;
+            loop {
+                let some = store.prune(older_than, PRUNED)?;
+                removed += some as u64;
+                if some < PRUNED {
+                    return Ok(removed);
+                }
+            }
+        };
+        blocking(prune).await
     }
 
     /// A worker for these tasks, to be configured and started.

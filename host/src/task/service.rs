@@ -1,7 +1,7 @@
 //! What programs ask: `agentkernel.task`, decoded and held to what their session may.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::{Scope, blocking, put};
 use super::store::{Delivery, Quota};
-use super::worker::{Outbox, Shared};
+use super::worker::{Lent, Outbox, Shared};
 use super::{Task, TaskFilter, TaskId, Tasks, grants};
 use crate::bindings::operations::Failure;
 use crate::operations::Answer;
@@ -43,6 +43,20 @@ struct Inside {
     id: TaskId,
     attempt: u32,
     input: Value,
+    /// Its place, while it waits for other tasks.
+    lent: Arc<Mutex<Weak<Lent>>>,
+}
+
+impl Inside {
+    /// Leaves its place to others, once for all that it waits for at the same time.
+    fn lend(&self) -> Arc<Lent> {
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(self.shared.lend());
+            *lent = Arc::downgrade(&new);
+            new
+        })
+    }
 }
 
 impl Access {
@@ -71,6 +85,7 @@ impl Access {
             id: delivery.lease.id.clone(),
             attempt: delivery.attempt,
             input: task.input.clone(),
+            lent: Arc::default(),
         };
         Access {
             scope: scope(&tasks, name),
@@ -274,7 +289,7 @@ impl Own {
             let status = match waits {
                 true => {
                     // Its place is for the task that it waits for.
-                    let _lent = self.access.inside.as_ref().map(|inside| inside.shared.lend());
+                    let _lent = self.access.inside.as_ref().map(Inside::lend);
                     tasks.wait(&about.id, timeout).await
                 }
                 false => tasks.status(&about.id).await,

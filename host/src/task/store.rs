@@ -56,8 +56,9 @@ pub trait TaskStore: Send + Sync {
     /// What a task wrote from `position` on, some hundred kilobytes at most.
     fn log(&self, id: &TaskId, position: u64) -> Result<LogPage>;
 
-    /// Removes tasks that ended as long ago, with their results and logs; says how many.
-    fn prune(&self, older_than: Duration) -> Result<u64>;
+    /// Removes tasks that ended as long ago, with their results and logs, the oldest first and no more than `most`; says
+    /// how many.
+    fn prune(&self, older_than: Duration, most: usize) -> Result<usize>;
 
     /// Tells of changes by whomever, soon after they are made.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -180,7 +181,10 @@ pub enum News {
     /// It was stopped because it was cancelled.
     Cancelled,
     /// It is given back as it was, as if it had not been begun.
-    Release,
+    Release {
+        /// The time before it is given to a worker again.
+        delay: Duration,
+    },
     /// The worker could not run it, for a reason that is not the task's.
     Lost {
         /// The time before it is tried again.

@@ -127,7 +127,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, before: i64, most: usize) -> 
         "SELECT seq, scope, bytes FROM tasks JOIN bodies ON task = seq
          WHERE state >= 3 AND ended <= ?1 ORDER BY ended LIMIT ?2",
     )?;
-    let rows = find.query_map(params![before, most as i64], |row| {
+    let rows = find.query_map(params![before, i64::try_from(most).unwrap_or(i64::MAX)], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
     })?;
     let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;

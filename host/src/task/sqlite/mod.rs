@@ -21,9 +21,6 @@ use super::store::{LogPage, Message, Pulled, Quota, Report, Standing, TaskStore}
 use super::{TaskFilter, TaskId, TaskState, TaskStatus, milliseconds, milliseconds_now};
 use crate::{Error, ErrorKind, Result};
 
-/// Tasks that are removed in one transaction, so that nobody waits for long.
-const PRUNED: usize = 500;
-
 /// A store of tasks in one file (and two beside it while it is open).
 ///
 /// A task that was dispatched, a result that was recorded, survive a process that is killed at any moment. When the
@@ -207,16 +204,9 @@ impl TaskStore for SqliteTasks {
         self.read(|view| view::log(view, id, position))
     }
 
-    fn prune(&self, older_than: Duration) -> Result<u64> {
+    fn prune(&self, older_than: Duration, most: usize) -> Result<usize> {
         let before = milliseconds_now().saturating_sub(milliseconds(older_than));
-        let mut removed = 0;
-        loop {
-            let some = self.write(|transaction| end::prune(transaction, before, PRUNED))?;
-            removed += some as u64;
-            if some < PRUNED {
-                break;
-            }
-        }
+        let removed = self.write(|transaction| end::prune(transaction, before, most))?;
         if removed > 0 {
             let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             let freed = connection.execute_batch("PRAGMA incremental_vacuum(10000)");

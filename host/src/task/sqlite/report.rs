@@ -1,7 +1,5 @@
 //! What workers say of tasks that they hold.
 
-use std::time::Duration;
-
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Failed, end, pull};
@@ -58,7 +56,7 @@ fn one(transaction: &Transaction<'_>, Report { lease, news }: &Report) -> Result
                 .execute([seq, now.saturating_add(milliseconds(*lease))])?;
         }
         News::Ack { result } => end::end(transaction, seq, TaskState::Succeeded, Some(result), None)?,
-        News::Nak { .. } | News::Release if held.cancel => {
+        News::Nak { .. } | News::Release { .. } if held.cancel => {
             end::end(transaction, seq, TaskState::Cancelled, None, None)?;
         }
         News::Nak { delay, failure } => {
@@ -70,11 +68,11 @@ fn one(transaction: &Transaction<'_>, Report { lease, news }: &Report) -> Result
         }
         News::Term { failure } => end::end(transaction, seq, TaskState::Failed, None, Some(failure))?,
         News::Cancelled => end::end(transaction, seq, TaskState::Cancelled, None, None)?,
-        News::Release => {
+        News::Release { delay } => {
             transaction
                 .prepare_cached("UPDATE tasks SET attempts = attempts - 1 WHERE seq = ?1")?
                 .execute([seq])?;
-            pull::again(transaction, seq, Duration::ZERO)?;
+            pull::again(transaction, seq, *delay)?;
         }
         News::Lost { delay } => pull::give_up(transaction, seq, held.lost, held.cancel, *delay)?,
     }

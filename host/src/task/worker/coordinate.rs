@@ -13,6 +13,9 @@ use crate::task::store::Report;
 /// How often ended tasks that are old enough are removed.
 const PRUNE: Duration = Duration::from_secs(600);
 
+/// Tasks that are removed between two rounds: leases are renewed meanwhile.
+const PRUNED: usize = 50;
+
 /// The wait after the store could not be used, and the longest one.
 const TROUBLE: Duration = Duration::from_millis(100);
 const MOST_TROUBLE: Duration = Duration::from_secs(5);
@@ -69,10 +72,16 @@ impl Coordinator<'_> {
                     break;
                 }
             } else if self.trouble.is_none() && pruned.is_none_or(|pruned| pruned.elapsed() > PRUNE) {
-                pruned = Some(Instant::now());
-                if let Err(error) = self.shared.tasks.store().prune(self.shared.tasks.limited().keep) {
+                let keep = self.shared.tasks.limited().keep;
+                let removed = self.shared.tasks.store().prune(keep, PRUNED).unwrap_or_else(|error| {
                     tracing::warn!("old tasks could not be removed: {error}");
+                    0
+                });
+                if removed >= PRUNED {
+                    // There may be more, after another round.
+                    continue;
                 }
+                pruned = Some(Instant::now());
             }
             self.wait(next).await;
         }
@@ -99,6 +108,7 @@ impl Coordinator<'_> {
         }
         let wanted = self.shared.wants();
         if wanted == 0 {
+            self.shared.take(Vec::new(), Instant::now());
             return Ok(None);
         }
         let sent = Instant::now();

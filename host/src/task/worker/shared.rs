@@ -48,7 +48,7 @@ pub(in crate::task) struct Shared {
 struct State {
     /// Taken and not begun.
     queue: VecDeque<Queued>,
-    running: HashMap<TaskId, Running>,
+    running: HashMap<Lease, Running>,
     runners: usize,
     lent: usize,
     done: Vec<Report>,
@@ -66,7 +66,6 @@ struct Queued {
 }
 
 struct Running {
-    lease: Lease,
     until: Instant,
     stop: Option<Why>,
     canceller: Option<Canceller>,
@@ -198,9 +197,8 @@ impl Shared {
 
     pub fn stop(&self, id: &TaskId, why: Why) {
         let mut state = self.lock();
-        if let Some(running) = state.running.get_mut(id) {
-            running.stop(why);
-        } else if let Some(position) = state.queue.iter().position(|queued| queued.delivery.lease.id == *id)
+        state.stop(id, why);
+        if let Some(position) = state.queue.iter().position(|queued| queued.delivery.lease.id == *id)
             && let Some(queued) = state.queue.remove(position)
             && why == Why::Cancelled
         {
@@ -243,13 +241,13 @@ impl Shared {
         if self.dirty.load(Ordering::Acquire) && (now >= state.flushed + FLUSH || state.stopping) {
             self.dirty.store(false, Ordering::Release);
             state.flushed = now;
-            for running in state.running.values() {
-                running.outbox.empty(&running.lease, most, reports);
+            for (lease, running) in &state.running {
+                running.outbox.empty(lease, most, reports);
             }
         } else {
-            for running in state.running.values().filter(|running| running.outbox.lock().bytes > FLUSH_BYTES)
-            {
-                running.outbox.empty(&running.lease, most, reports);
+            let full = |running: &Running| running.outbox.lock().bytes > FLUSH_BYTES;
+            for (lease, running) in state.running.iter().filter(|(_, running)| full(running)) {
+                running.outbox.empty(lease, most, reports);
             }
         }
         let is_full = state.runners >= state.capacity(self.concurrency);
@@ -262,12 +260,13 @@ impl Shared {
             }
             let stays = !stopping && !is_stale;
             if !stays {
-                reports.push(Report { lease: queued.delivery.lease.clone(), news: News::Release });
+                let news = News::Release { delay: Duration::ZERO };
+                reports.push(Report { lease: queued.delivery.lease.clone(), news });
             }
             stays
         });
         let queued = state.queue.iter().map(|queued| (&queued.delivery.lease, queued.until));
-        let running = state.running.values().map(|running| (&running.lease, running.until));
+        let running = state.running.iter().map(|(lease, running)| (lease, running.until));
         for (lease, _) in queued.chain(running).filter(|(_, until)| now >= self.renewal(*until)) {
             reports.push(Report { lease: lease.clone(), news: News::InProgress { lease: self.lease } });
         }
@@ -304,7 +303,7 @@ impl Shared {
         let state = &mut *state;
         for (Report { lease, news }, standing) in reports.iter().zip(standings) {
             let is_renewal = matches!(news, News::InProgress { .. });
-            let running = state.running.get_mut(&lease.id).filter(|running| running.lease == *lease);
+            let running = state.running.get_mut(lease);
             match (standing, running) {
                 (Standing::Refused, Some(running)) => running.stop(Why::Late),
                 (Standing::ToStop, Some(running)) => running.stop(Why::Cancelled),
@@ -344,11 +343,17 @@ impl Shared {
         (state.capacity(self.concurrency) + ahead).saturating_sub(busy)
     }
 
-    /// Takes tasks that were given at `sent`, and starts as many threads as there is work for.
+    /// Takes tasks that were given at `sent`, and starts as many threads as there is work for: also with none, as places
+    /// may have become free for what is queued.
     pub fn take(self: &Arc<Self>, deliveries: Vec<Delivery>, sent: Instant) {
         let mut state = self.lock();
         let now = Instant::now();
         let until = sent + self.until();
+        for Delivery { lease, .. } in &deliveries {
+            // Its lease ran out unnoticed, while the machine slept.
+            state.stop(&lease.id, Why::Late);
+            state.queue.retain(|queued| queued.delivery.lease.id != lease.id);
+        }
         let queued = deliveries.into_iter().map(|delivery| Queued { delivery, taken: now, until });
         state.queue.extend(queued);
         let free = state.capacity(self.concurrency).saturating_sub(state.runners);
@@ -361,15 +366,6 @@ impl Shared {
 
     /// Runs tasks, one after another, as long as there are some.
     fn work(self: Arc<Self>) {
-        // Whatever happens, the place is free again.
-        struct Place<'a>(&'a Shared);
-        impl Drop for Place<'_> {
-            fn drop(&mut self) {
-                self.0.lock().runners -= 1;
-                self.0.event.notify_one();
-            }
-        }
-        let _place = Place(&self);
         while let Some((delivery, outbox)) = self.begin() {
             let began = Instant::now();
             let attempt = AssertUnwindSafe(|| attempt::run(&self, &delivery, &outbox));
@@ -379,28 +375,27 @@ impl Shared {
         }
     }
 
+    /// The next task of a thread; with none, its place is free again.
     fn begin(&self) -> Option<(Delivery, Arc<Outbox>)> {
         let mut state = self.lock();
-        if state.stopping || state.runners > state.capacity(self.concurrency) {
+        let goes_on = !state.stopping && state.runners <= state.capacity(self.concurrency);
+        let next = if goes_on { state.queue.pop_front() } else { None };
+        let Some(Queued { delivery, until, .. }) = next else {
+            // Under the same lock: what is queued from now on gets a thread.
+            state.runners -= 1;
+            self.event.notify_one();
             return None;
-        }
-        let Queued { delivery, until, .. } = state.queue.pop_front()?;
-        let outbox = Arc::<Outbox>::default();
-        let running = Running {
-            lease: delivery.lease.clone(),
-            until,
-            stop: None,
-            canceller: None,
-            outbox: Arc::clone(&outbox),
         };
-        state.running.insert(delivery.lease.id.clone(), running);
+        let outbox = Arc::<Outbox>::default();
+        let running = Running { until, stop: None, canceller: None, outbox: Arc::clone(&outbox) };
+        state.running.insert(delivery.lease.clone(), running);
         Some((delivery, outbox))
     }
 
     /// Names what stops the attempt, unless it is to be stopped already.
     pub fn can_be_stopped(&self, lease: &Lease, canceller: Canceller) -> Result<(), Why> {
         let mut state = self.lock();
-        match state.running.get_mut(&lease.id) {
+        match state.running.get_mut(lease) {
             Some(running) => match running.stop {
                 Some(why) => Err(why),
                 None => {
@@ -414,13 +409,13 @@ impl Shared {
 
     /// Why the attempt is stopped, if it is.
     pub fn why(&self, lease: &Lease) -> Option<Why> {
-        self.lock().running.get(&lease.id)?.stop
+        self.lock().running.get(lease)?.stop
     }
 
     fn end(&self, lease: &Lease, news: News, took: Duration) {
         let mut reports = Vec::new();
         let mut state = self.lock();
-        let Some(running) = state.running.remove(&lease.id) else { return };
+        let Some(running) = state.running.remove(lease) else { return };
         running.outbox.empty(lease, self.tasks.limited().log_bytes, &mut reports);
         reports.push(Report { lease: lease.clone(), news });
         state.say_done(reports);
@@ -436,6 +431,12 @@ impl Shared {
 impl State {
     fn capacity(&self, concurrency: usize) -> usize {
         concurrency + self.lent.min(MOST_LENT)
+    }
+
+    /// Stops the attempts at a task.
+    fn stop(&mut self, id: &TaskId, why: Why) {
+        let own = self.running.iter_mut().filter(|(lease, _)| lease.id == *id);
+        own.for_each(|(_, running)| running.stop(why));
     }
 
     fn say_done(&mut self, reports: impl IntoIterator<Item = Report>) {
