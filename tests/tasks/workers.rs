@@ -134,7 +134,7 @@ fn every_limit_ends_a_task_with_a_failure_that_says_so() {
 #[test]
 fn waiting_tasks_are_cancelled_at_once_and_running_ones_stopped() {
     let place = Place::new();
-    let waiting = place.dispatch("1");
+    place.dispatch("1");
     let needing = place.dispatch(Task::new("2").after([waiting.clone()]));
     assert_eq!(place.cancel(&waiting), TaskState::Cancelled);
     assert_eq!(place.status(&waiting).state, TaskState::Cancelled);
@@ -193,7 +193,7 @@ fn what_is_old_is_removed() {
     let ids: Vec<_> = (0..3).map(|number| place.dispatch(format!("print({number})").as_str())).collect();
     ids.iter().for_each(|id| drop(place.ended(id)));
     worker.stop();
-    let waiting = place.dispatch("1");
+    place.dispatch("1");
     let prune = |age| place.runtime.block_on(place.tasks.prune(age)).unwrap();
     assert_eq!(prune(Duration::from_secs(60)), 0);
     std::thread::sleep(Duration::from_millis(5));
