@@ -134,7 +134,7 @@ fn every_limit_ends_a_task_with_a_failure_that_says_so() {
 #[test]
 fn waiting_tasks_are_cancelled_at_once_and_running_ones_stopped() {
     let place = Place::new();
-    place.dispatch("1");
+    let waiting = place.dispatch("1");
     let needing = place.dispatch(Task::new("2").after([waiting.clone()]));
     assert_eq!(place.cancel(&waiting), TaskState::Cancelled);
     assert_eq!(place.status(&waiting).state, TaskState::Cancelled);
