@@ -117,7 +117,7 @@ fn large_states_are_forked_again_and_again() {
     let image = parent.snapshot().unwrap();
     assert!(image.changed_bytes() >= 24 << 20 && image.memory_bytes() > image.changed_bytes());
     for round in 0..4 {
-        // From the second start on it is mapped, not copied.
+        // From the third start on it is mapped, not copied.
         let mut fork = kernel().session().limits(limits()).image(&image).start().unwrap();
         assert_eq!(repr(&mut fork, "hashlib.sha256(data).hexdigest() == digest"), "True", "round {round}");
         run(&mut fork, "data[::4096] = bytes(len(data[::4096])); more = bytearray(8 << 20)");

@@ -19,8 +19,11 @@ const PAGE: usize = 4096;
 /// Bytes in a page as WebAssembly counts them.
 const WASM_PAGE: usize = 65536;
 
-/// What is longer is made an image when it is started from a second time.
+/// What is longer is made an image when it is started from again and again.
 const COPIED_BYTES: usize = 1 << 20;
+
+/// What is longer, at the third time.
+const LARGE_BYTES: usize = 16 << 20;
 
 /// A kept memory.
 pub(crate) struct Frozen {
@@ -116,7 +119,9 @@ impl Frozen {
 
     /// What is mapped for an instance, before the rest is laid in.
     pub(super) fn start(&self) -> (&Arc<Image>, Option<&Self>) {
-        let again = self.starts.fetch_add(1, Ordering::Relaxed) == 1;
+        // Writing it takes as long as many copies of a small one.
+        let worth = if self.data.len() > LARGE_BYTES { 2 } else { 15 };
+        let again = self.starts.fetch_add(1, Ordering::Relaxed) == worth;
         // Tried once: what cannot be written cannot be written a moment later.
         if again
             && self.data.len() > COPIED_BYTES
