@@ -134,9 +134,8 @@ impl Kernel {
     }
 
     /// Keeps `sessions` instances ready that start from `image`, or else from the interpreter as it is; with 0,
-    /// none any more. A session that finds one starts without making its own, some 0.02 ms sooner; a burst that
-    /// empties the pool makes its own. They are made by a thread in the background. An instance that
-    /// waits takes some 0.1 MB.
+    /// none any more. A session that finds one starts without making its own; a burst that
+    /// empties the pool makes its own. They are made by a thread in the background.
     ///
     /// # Errors
     ///

@@ -101,8 +101,8 @@ impl SessionBuilder {
 
     /// Whether a turn that is stopped (a time-out, out of memory, a trap, a cancellation) puts the
     /// session back to where it was before that turn; otherwise it ends the session. Before each turn
-    /// from the second on, what the turns before have changed is kept, which takes some 0.05 ms and
-    /// the changed memory once more. Files are not put back. Without effect where the host does not own the
+    /// from the second on, what the turns before have changed is kept, which takes time and
+    /// the changed memory once more (docs/benchmarks.md says what is measured). Files are not put back. Without effect where the host does not own the
     /// guest's memory ([`KernelInfo::host_owned_memory`](crate::KernelInfo::host_owned_memory)). Default: yes.
     pub fn rollback(mut self, rollback: bool) -> Self {
         self.recipe.rollback = rollback;
@@ -110,7 +110,7 @@ impl SessionBuilder {
     }
 
     /// The most changed memory that is kept for a rollback, in bytes. A session that has changed more ends when a turn
-    /// is stopped, as one that has a file open. Default: 64 MiB, which takes some 20 ms a turn.
+    /// is stopped, as one that has a file open. Default: 64 MiB.
     pub fn rollback_bytes(mut self, bytes: u64) -> Self {
         self.recipe.rollback_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self
