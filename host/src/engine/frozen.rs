@@ -1,6 +1,7 @@
 //! A memory that was kept: what it holds that its image does not.
 //!
-//! Sessions are forked, put back and written to files as lists of changed pages. Starting from such a
+//! Sessions are forked, put back and written to files as lists of changed pages. What is kept one after
+//! another of the same memory shares the pages that did not change meanwhile. Starting from such a
 //! list copies it over a fresh view of the image; a long one that is started from again and again is
 //! written to a file once, which is then an image itself.
 
@@ -10,11 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::pagemap::{self, Pages};
+use super::pagemap::Pages;
+use super::pages::{self, PAGE, Page, Spare};
 use super::slot::{Image, Slot};
-
-/// Bytes in a page of memory.
-const PAGE: usize = 4096;
 
 /// Bytes in a page as WebAssembly counts them.
 const WASM_PAGE: usize = 65536;
@@ -30,76 +29,84 @@ pub(crate) struct Frozen {
     image: Arc<Image>,
     /// The memory's size in bytes.
     size: usize,
-    /// Pages that differ from the image, or from zero beyond it.
-    runs: Vec<Pages>,
-    /// Their content, one after another.
-    data: Vec<u8>,
+    /// Pages that differ from the image, or from zero beyond it, in ascending order.
+    pages: Vec<Page>,
     starts: AtomicU32,
     /// The same as an image.
     mapped: OnceLock<Arc<Image>>,
 }
 
 impl Frozen {
-    /// Keeps the first `size` bytes of a slot, in the memory of `before` if nobody else has that; nothing if more
-    /// than `limit` bytes have changed.
+    /// Keeps the first `size` bytes of a slot: `last` with what has been written since, where that is known, or else
+    /// all that differs from the image. Nothing if more than `limit` bytes have changed.
     ///
     /// # Safety
     ///
-    /// Nothing may write to the slot's memory meanwhile.
+    /// Nothing may write to the slot's memory meanwhile, and `last` is what was kept of it last.
     pub(super) unsafe fn capture(
-        slot: &Slot,
+        slot: &mut Slot,
         image: &Arc<Image>,
         size: usize,
         limit: usize,
-        before: Option<Arc<Frozen>>,
+        last: Option<Arc<Frozen>>,
     ) -> Option<Self> {
-        let everything = || vec![Pages { offset: 0, bytes: size }];
-        let changed = pagemap::private_pages(slot.memory.start.as_ptr(), size).unwrap_or_else(everything);
+        let mut frozen = Frozen::unchanged(image, size);
+        let written = slot.written(size, last.is_some());
+        if let (Some(last), true) = (last, written.since_last) {
+            frozen.pages = match Arc::try_unwrap(last) {
+                Ok(mut last) => std::mem::take(&mut last.pages),
+                Err(last) => last.pages.clone(),
+            };
+        }
         // SAFETY: as the caller vouches.
         let memory = unsafe { slot.content(size) };
-        let mut frozen = Frozen::unchanged(image, size);
-        if let Some(Frozen { mut runs, mut data, .. }) = before.and_then(Arc::into_inner) {
-            runs.clear();
-            data.clear();
-            (frozen.runs, frozen.data) = (runs, data);
-        }
-        frozen.add(memory, &changed, limit).then_some(frozen)
+        frozen.update(memory, &written.pages, limit).then_some(frozen)
     }
 
     fn unchanged(image: &Arc<Image>, size: usize) -> Self {
         Frozen {
             image: Arc::clone(image),
             size,
-            runs: Vec::new(),
-            data: Vec::new(),
+            pages: Vec::new(),
             starts: AtomicU32::new(0),
             mapped: OnceLock::new(),
         }
     }
 
-    /// Adds those of the pages that differ, up to `limit` bytes; says whether these were all.
-    fn add(&mut self, memory: &[u8], candidates: &[Pages], limit: usize) -> bool {
+    /// Takes those of the pages that differ, up to `limit` bytes in all; says whether these were all.
+    fn update(&mut self, memory: &[u8], written: &[Pages], limit: usize) -> bool {
         const ZERO: &[u8] = &[0; PAGE];
-        let original = self.image.content();
-        // What is not used of this is no memory; growing bit by bit would be, twice.
-        self.data.reserve_exact(limit.min(candidates.iter().map(|run| run.bytes).sum()));
-        for run in candidates {
-            for offset in (run.offset..run.offset + run.bytes).step_by(PAGE) {
-                let page = &memory[offset..offset + PAGE];
-                if page == original.get(offset..offset + PAGE).unwrap_or(ZERO) {
-                    continue;
+        let image = Arc::clone(&self.image);
+        let most = limit / PAGE;
+        let mut before = std::mem::take(&mut self.pages).into_iter().peekable();
+        let mut pages = Vec::with_capacity(before.len() + 64);
+        let mut spare = Spare::take();
+        for number in written.iter().flat_map(Pages::numbers) {
+            while let Some(page) = before.next_if(|(earlier, _)| *earlier < number) {
+                pages.push(page);
+            }
+            let offset = number as usize * PAGE;
+            let content = &memory[offset..offset + PAGE];
+            match before.next_if(|(same, _)| *same == number) {
+                Some((_, mut page)) => {
+                    if let Some(own) = Arc::get_mut(&mut page) {
+                        own.copy_from_slice(content);
+                    } else if *page != *content {
+                        // Others have it as well.
+                        page = spare.page(content);
+                    }
+                    pages.push((number, page));
                 }
-                if self.data.len() == limit {
-                    return false;
-                }
-                match self.runs.last_mut() {
-                    Some(last) if last.offset + last.bytes == offset => last.bytes += PAGE,
-                    _ => self.runs.push(Pages { offset, bytes: PAGE }),
-                }
-                self.data.extend_from_slice(page);
+                None if content == image.content().get(offset..offset + PAGE).unwrap_or(ZERO) => {}
+                None => pages.push((number, spare.page(content))),
+            }
+            if pages.len() > most {
+                return false;
             }
         }
-        true
+        pages.extend(before);
+        self.pages = pages;
+        self.pages.len() <= most
     }
 
     /// Bytes of memory that an instance starts with.
@@ -119,12 +126,13 @@ impl Frozen {
 
     /// What is mapped for an instance, before the rest is laid in.
     pub(super) fn start(&self) -> (&Arc<Image>, Option<&Self>) {
+        let bytes = self.pages.len() * PAGE;
         // Writing it takes as long as many copies of a small one.
-        let worth = if self.data.len() > LARGE_BYTES { 2 } else { 15 };
+        let worth = if bytes > LARGE_BYTES { 2 } else { 15 };
         let again = self.starts.fetch_add(1, Ordering::Relaxed) == worth;
         // Tried once: what cannot be written cannot be written a moment later.
         if again
-            && self.data.len() > COPIED_BYTES
+            && bytes > COPIED_BYTES
             && self.mapped.get().is_none()
             && let Err(error) = self.map()
         {
@@ -141,9 +149,7 @@ impl Frozen {
     /// Lays the pages into a slot that has the image.
     pub(super) fn lay_into(&self, slot: &mut Slot) -> io::Result<()> {
         slot.grow(self.size)?;
-        for (offset, bytes) in self.pieces() {
-            slot.write(offset, bytes);
-        }
+        slot.lay(&self.pages);
         Ok(())
     }
 
@@ -155,8 +161,8 @@ impl Frozen {
         let file = tempfile::tempfile()?;
         file.set_len(self.size as u64)?;
         file.write_all_at(self.image.content(), 0)?;
-        for (offset, bytes) in self.pieces() {
-            file.write_all_at(bytes, offset as u64)?;
+        for (number, content) in &self.pages {
+            file.write_all_at(content, u64::from(*number) * PAGE as u64)?;
         }
         let mut image = Image::open(file, self.image.notes.clone())?;
         let (base, runs) = self.over_base();
@@ -170,8 +176,9 @@ impl Frozen {
     pub fn whole(&self) -> (Vec<u8>, Vec<(u64, u64)>) {
         let mut memory = vec![0; self.size];
         memory[..self.image.bytes].copy_from_slice(self.image.content());
-        for (offset, bytes) in self.pieces() {
-            memory[offset..offset + bytes.len()].copy_from_slice(bytes);
+        for (number, content) in &self.pages {
+            let offset = *number as usize * PAGE;
+            memory[offset..offset + PAGE].copy_from_slice(content);
         }
         let runs = self.over_base().1.iter().map(|run| (run.offset as u64, run.bytes as u64)).collect();
         (memory, runs)
@@ -195,16 +202,6 @@ impl Frozen {
         Ok(Frozen::unchanged(&Arc::new(image), bytes))
     }
 
-    /// The runs with their content.
-    fn pieces(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let mut rest = &self.data[..];
-        self.runs.iter().map(move |run| {
-            let (bytes, after) = rest.split_at(run.bytes);
-            rest = after;
-            (run.offset, bytes)
-        })
-    }
-
     /// The interpreter's own image.
     fn base(&self) -> &Arc<Image> {
         self.image.origin.as_ref().map_or(&self.image, |(base, _)| base)
@@ -212,12 +209,11 @@ impl Frozen {
 
     /// The interpreter's own image, and all pages that may differ from it.
     fn over_base(&self) -> (&Arc<Image>, Vec<Pages>) {
-        let Some((base, below)) = &self.image.origin else {
-            return (&self.image, self.runs.clone());
-        };
-        let mut all: Vec<Pages> = below.iter().chain(&self.runs).copied().collect();
-        all.sort_by_key(|run| run.offset);
-        let mut merged: Vec<Pages> = Vec::with_capacity(all.len());
+        let below = self.image.origin.iter().flat_map(|(_, below)| below).copied();
+        let own = self.pages.iter().map(|(number, _)| Pages { offset: *number as usize * PAGE, bytes: PAGE });
+        let mut all: Vec<Pages> = below.chain(own).collect();
+        all.sort_unstable_by_key(|run| run.offset);
+        let mut merged: Vec<Pages> = Vec::new();
         for run in all {
             match merged.last_mut() {
                 Some(last) if run.offset <= last.offset + last.bytes => {
@@ -226,45 +222,111 @@ impl Frozen {
                 _ => merged.push(run),
             }
         }
-        (base, merged)
+        (self.base(), merged)
     }
 
-    /// The same as pages over the interpreter's own image: offsets, and their content.
-    pub fn flat(&self) -> (Vec<u32>, Vec<u8>) {
+    /// The same as pages over the interpreter's own image.
+    pub fn flat(&self) -> Vec<Page> {
         let (base, runs) = self.over_base();
         if Arc::ptr_eq(base, &self.image) {
-            return (numbers(&self.runs), self.data.clone());
+            return self.pages.clone();
         }
-        let (memory, _) = self.whole();
         let mut flat = Frozen::unchanged(base, self.size);
-        flat.add(&memory, &runs, usize::MAX);
-        (numbers(&flat.runs), flat.data)
+        flat.update(&self.whole().0, &runs, usize::MAX);
+        std::mem::take(&mut flat.pages)
     }
 
-    /// What [`Frozen::flat`] gave, over the same image.
-    pub(super) fn from_flat(base: &Arc<Image>, size: usize, pages: &[u32], data: Vec<u8>) -> Option<Self> {
-        let ascending = pages.is_sorted_by(|one, next| one < next);
-        let last = pages.last().map_or(0, |page| (*page as usize + 1) * PAGE);
+    /// What [`Frozen::flat`] gave, over the same image, if it can be that.
+    pub(super) fn from_flat(base: &Arc<Image>, size: usize, pages: Vec<Page>) -> Option<Self> {
+        let ascending = pages.is_sorted_by(|(one, _), (next, _)| one < next);
+        let last = pages.last().map_or(0, |(number, _)| (*number as usize + 1) * PAGE);
         let fits = size.is_multiple_of(WASM_PAGE) && size >= base.bytes && size <= 1 << 32 && last <= size;
-        if !ascending || !fits || data.len() != pages.len() * PAGE {
-            return None;
-        }
-        let mut frozen = Frozen::unchanged(base, size);
-        for page in pages {
-            let offset = *page as usize * PAGE;
-            match frozen.runs.last_mut() {
-                Some(last) if last.offset + last.bytes == offset => last.bytes += PAGE,
-                _ => frozen.runs.push(Pages { offset, bytes: PAGE }),
-            }
-        }
-        frozen.data = data;
-        Some(frozen)
+        let whole = pages.iter().all(|(_, content)| content.len() == PAGE);
+        (ascending && fits && whole).then(|| {
+            let mut frozen = Frozen::unchanged(base, size);
+            frozen.pages = pages;
+            frozen
+        })
     }
 }
 
-fn numbers(runs: &[Pages]) -> Vec<u32> {
-    runs.iter()
-        .flat_map(|run| (run.offset..run.offset + run.bytes).step_by(PAGE))
-        .map(|offset| (offset / PAGE) as u32)
-        .collect()
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        pages::give(self.pages.drain(..).map(|(_, page)| page));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::Notes;
+    use super::super::slot::Pool;
+    use super::*;
+
+    const SPACE: usize = 256 << 20;
+
+    fn image(bytes: usize) -> Arc<Image> {
+        let content: Vec<u8> = (0..bytes).map(|index| (index / 512 % 251) as u8).collect();
+        let notes = Notes { interrupt: vec![], flush: vec![], stdout: (0, 0), types: (0, 0, 0) };
+        Image::from_bytes(&content, notes).unwrap()
+    }
+
+    fn content(slot: &Slot, size: usize) -> &[u8] {
+        // SAFETY: only this test uses the slot, and does not write while it looks.
+        unsafe { slot.content(size) }
+    }
+
+    /// Whatever is written between, what is kept is the memory as it is; also of what others have kept,
+    /// which stays as it was.
+    #[test]
+    fn what_is_kept_one_after_another_is_the_memory() {
+        let pool = Pool::new(2);
+        let image = image(4 << 20);
+        let mut random = fastrand::Rng::with_seed(6);
+        for own in [true, false] {
+            let mut slot = pool.take(&image, SPACE).unwrap();
+            let mut size = image.bytes;
+            let mut last: Option<Arc<Frozen>> = None;
+            let mut others: Vec<(Arc<Frozen>, Vec<u8>)> = Vec::new();
+            for round in 0..20 {
+                if round % 5 == 4 {
+                    size += 1 << 20;
+                    slot.grow(size).unwrap();
+                }
+                for _ in 0..random.usize(..40) {
+                    let offset = random.usize(..size - 9000);
+                    let bytes: Vec<u8> = (0..random.usize(1..9000)).map(|_| random.u8(..)).collect();
+                    slot.write(offset, &bytes);
+                }
+                // SAFETY: nobody writes meanwhile, and `last` is what was kept last.
+                let kept = unsafe { Frozen::capture(&mut slot, &image, size, usize::MAX, last.take()) };
+                let kept = Arc::new(kept.unwrap());
+                let mut copy = pool.take(&image, SPACE).unwrap();
+                kept.lay_into(&mut copy).unwrap();
+                assert!(content(&copy, size) == content(&slot, size), "round {round}");
+                pool.put(copy);
+                if !own {
+                    others.push((Arc::clone(&kept), content(&slot, size).to_vec()));
+                }
+                last = Some(kept);
+            }
+            for (kept, memory) in others {
+                assert!(kept.whole().0 == memory, "what others have does not change");
+            }
+            pool.put(slot);
+        }
+    }
+
+    #[test]
+    fn more_than_the_limit_is_not_kept() {
+        let pool = Pool::new(1);
+        let image = image(1 << 20);
+        let mut slot = pool.take(&image, SPACE).unwrap();
+        for page in 0..3 {
+            slot.write(page * 8192, &[7]);
+        }
+        // SAFETY: nobody writes meanwhile, and nothing was kept before.
+        let mut keep = |limit| unsafe { Frozen::capture(&mut slot, &image, image.bytes, limit, None) };
+        assert!(keep(2 * PAGE).is_none());
+        assert_eq!(keep(3 * PAGE).unwrap().changed(), 3 * PAGE);
+    }
 }

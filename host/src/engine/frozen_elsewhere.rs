@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::pages::Page;
+
 /// A kept memory, of which there is none.
 pub(crate) enum Frozen {}
 
@@ -22,7 +24,7 @@ impl Frozen {
         match *self {}
     }
 
-    pub fn flat(&self) -> (Vec<u32>, Vec<u8>) {
+    pub fn flat(&self) -> Vec<Page> {
         match *self {}
     }
 }

@@ -17,6 +17,8 @@ use super::slot::{INSIDE, Image, Pool, RAISING, SAFEPOINT_BYTES, Slot};
 /// One instance's use of a slot. Both of its memories hold it; the last to go returns the slot.
 pub(crate) struct Lease {
     slot: Mutex<Option<Slot>>,
+    /// What was kept of the memory last, if somebody still has it.
+    last: Mutex<Weak<Frozen>>,
     pool: Arc<Pool>,
     start: NonNull<u8>,
     safepoint: NonNull<u8>,
@@ -39,13 +41,21 @@ impl Lease {
 }
 
 impl LeaseControl {
-    /// Keeps the memory as it is, while no turn runs, in that of `before` if nobody else has it. Nothing if more than
-    /// `limit` bytes have changed, or the instance is gone.
-    pub fn freeze(&self, limit: usize, before: Option<Arc<Frozen>>) -> Option<Frozen> {
+    /// Keeps the memory as it is, while no turn runs; nothing if more than `limit` bytes have changed, or the instance
+    /// is gone. What was kept before and is not needed any more is best given: its pages are used again.
+    pub fn freeze(&self, limit: usize, before: Option<Arc<Frozen>>) -> Option<Arc<Frozen>> {
         let lease = self.lease.upgrade()?;
         let size = lease.size.load(Ordering::Relaxed);
-        // SAFETY: no turn runs, so neither the guest nor the host writes to the memory.
-        lease.with_slot(|slot| unsafe { Frozen::capture(slot, &self.image, size, limit, before) })
+        let mut last = lease.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = std::mem::take(&mut *last).upgrade();
+        drop(before);
+        // SAFETY: no turn runs, so neither the guest nor the host writes to the memory; and `last` is set
+        // here alone.
+        let frozen =
+            lease.with_slot(|slot| unsafe { Frozen::capture(slot, &self.image, size, limit, known) })?;
+        let frozen = Arc::new(frozen);
+        *last = Arc::downgrade(&frozen);
+        Some(frozen)
     }
 }
 
@@ -245,6 +255,7 @@ unsafe impl MemoryCreator for Creator {
                 start: slot.memory.start,
                 safepoint: slot.safepoint.start,
                 slot: Mutex::new(Some(slot)),
+                last: Mutex::default(),
                 pool: Arc::clone(&self.0),
                 size: AtomicUsize::new(size),
                 reserved,

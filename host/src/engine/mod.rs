@@ -18,6 +18,8 @@ mod interrupt;
 mod memory;
 #[cfg(target_os = "linux")]
 mod pagemap;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+mod pages;
 #[cfg(target_os = "linux")]
 mod pending;
 #[cfg(target_os = "linux")]
@@ -28,6 +30,8 @@ mod stack;
 #[path = "stack_elsewhere.rs"]
 mod stack;
 mod tools;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +46,7 @@ pub(crate) use dynamic::{Handles, Malformed, call, call_async};
 pub(crate) use frozen::Frozen;
 pub(crate) use guest::{Source, hex, manifest};
 pub(crate) use interrupt::{Control, Interrupt, Raised, Reason, Signal, Stopped, Watchdog};
+pub(crate) use pages::Page;
 pub(crate) use stack::Stacks;
 pub(crate) use tools::{ToolEngines, tool_control, tool_store};
 
@@ -280,9 +285,9 @@ impl Engine {
     }
 
     /// Pages over the interpreter's image as a memory to start from, if they can be one.
-    pub fn thaw(&self, size: usize, pages: &[u32], data: Vec<u8>) -> Option<Frozen> {
+    pub fn thaw(&self, size: usize, pages: Vec<Page>) -> Option<Frozen> {
         #[cfg(target_os = "linux")]
-        return Frozen::from_flat(self.image.as_ref()?, size, pages, data);
+        return Frozen::from_flat(self.image.as_ref()?, size, pages);
         #[cfg(not(target_os = "linux"))]
         return None;
     }
@@ -316,14 +321,14 @@ impl Memory {
         !matches!(self, Memory::Wasmtimes)
     }
 
-    /// Keeps it as it is, while no turn runs, in the memory of `before` if nobody else has that. Nothing if more than
-    /// `limit` bytes have changed.
+    /// Keeps it as it is, while no turn runs. Nothing if more than `limit` bytes have changed. What was kept `before`
+    /// and is not needed any more makes that cheaper.
     pub fn freeze(
         &self,
         _no_turn_runs: &mut Store<State>,
         limit: usize,
         before: Option<Arc<Frozen>>,
-    ) -> Option<Frozen> {
+    ) -> Option<Arc<Frozen>> {
         match self {
             Memory::Wasmtimes => None,
             #[cfg(target_os = "linux")]

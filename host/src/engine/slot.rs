@@ -12,7 +12,9 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::image::Notes;
-use super::pagemap::{self, Pages};
+use super::pagemap::{self, Find, Pages};
+use super::pages::{PAGE, Page};
+use super::watch;
 
 /// Bytes of the safepoint memory: one WebAssembly page.
 pub(super) const SAFEPOINT_BYTES: usize = 65536;
@@ -28,6 +30,13 @@ pub(super) const RAISING: usize = 8;
 /// How many changed bytes of a slot are put back by copying, so that the next instance finds its
 /// pages present. What exceeds it is given back to the system.
 const RESIDENT_BYTES: usize = 2 << 20;
+
+/// How many more after an instance whose memory began with that much laid in: the next one may be
+/// another fork of the same.
+const LAID_RESIDENT_BYTES: usize = 6 << 20;
+
+/// What slots that wait may have present in all before the latter is given back too.
+const IDLE_BYTES: usize = 128 << 20;
 
 /// Address space without access.
 pub(super) struct Reservation {
@@ -59,6 +68,10 @@ impl Reservation {
         }
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         Ok(Reservation { start, bytes })
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The address `offset` bytes in. The range must lie inside the reservation.
@@ -192,13 +205,39 @@ pub(super) struct Slot {
     image: Option<Arc<Image>>,
     /// Bytes of `memory` from its start that can be accessed.
     accessible: usize,
+    /// Whether it is noted what is written to the image's part, but for pages that were put back by copying.
+    is_watched: bool,
+    /// Whether it is noted of these and of what was grown as well, since something was kept.
+    is_protected: bool,
+    /// Bytes that were laid in for the instance.
+    laid: usize,
+    /// Bytes that were put back by copying.
+    resident: usize,
+}
+
+/// What has been written to a slot's memory.
+pub(super) struct Written {
+    /// Whether it is what was written since the last time it was asked, and not all that ever was.
+    pub since_last: bool,
+    /// At least that; in ascending order.
+    pub pages: Vec<Pages>,
 }
 
 impl Slot {
     fn new(bytes: usize) -> io::Result<Self> {
         let safepoint = Reservation::new(bytes)?;
         safepoint.protect(0, SAFEPOINT_BYTES, libc::PROT_READ | libc::PROT_WRITE)?;
-        Ok(Slot { memory: Reservation::new(bytes)?, safepoint, image: None, accessible: 0 })
+        let memory = Reservation::new(bytes)?;
+        Ok(Slot {
+            memory,
+            safepoint,
+            image: None,
+            accessible: 0,
+            is_watched: false,
+            is_protected: false,
+            laid: 0,
+            resident: 0,
+        })
     }
 
     fn prepare(&mut self, image: &Arc<Image>) -> io::Result<()> {
@@ -207,6 +246,7 @@ impl Slot {
         }
         // Nothing of another image may show where this one ends.
         self.image = None;
+        (self.is_watched, self.resident) = (false, 0);
         self.memory.clear(self.accessible)?;
         self.accessible = 0;
         self.memory.map(image)?;
@@ -247,8 +287,52 @@ impl Slot {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.cast(), bytes.len()) };
     }
 
-    /// Makes the memory equal to the image again.
-    fn reset(&mut self) -> io::Result<()> {
+    /// What has been written to the first `size` bytes of the memory; since the last call, if that is
+    /// asked for and known.
+    pub(super) fn written(&mut self, size: usize, since_last: bool) -> Written {
+        let since_last = since_last && self.is_protected;
+        let found = match self.is_watched {
+            true => {
+                let (image, grown) = match (since_last, self.is_protected) {
+                    (true, _) => (Find::Written, Find::PrivateWritten),
+                    (false, false) => (Find::Written, Find::Private),
+                    (false, true) => (Find::Private, Find::Private),
+                };
+                self.find(size, image, grown, true)
+            }
+            false => {
+                let found = self.find(size, Find::Private, Find::Private, false);
+                self.is_watched = self.watch(size);
+                found
+            }
+        };
+        self.is_protected = self.is_watched;
+        match found {
+            Some(pages) => Written { since_last, pages },
+            None => Written { since_last: false, pages: vec![Pages { offset: 0, bytes: size }] },
+        }
+    }
+
+    /// Pages of the first `size` bytes: in the image's part, and in what was grown.
+    fn find(&self, size: usize, image: Find, grown: Find, protect: bool) -> Option<Vec<Pages>> {
+        let image_bytes = self.image.as_ref().map_or(0, |image| image.bytes).min(size);
+        let start = self.memory.start.as_ptr();
+        let mut found = pagemap::find(start, image_bytes, image, protect)?;
+        if size > image_bytes {
+            let beyond = self.memory.at(image_bytes, size - image_bytes).cast::<u8>();
+            let beyond = pagemap::find(beyond, size - image_bytes, grown, protect)?;
+            found.extend(beyond.iter().map(|run| Pages { offset: run.offset + image_bytes, ..*run }));
+        }
+        Some(found)
+    }
+
+    /// Has it noted what is written to the memory, of which the first `bytes` count as not written now.
+    fn watch(&self, bytes: usize) -> bool {
+        watch::begin(&self.memory) && pagemap::protect(self.memory.start.as_ptr(), bytes)
+    }
+
+    /// Makes the memory equal to the image again, and leaves up to `most` bytes of changed pages present.
+    fn reset(&mut self, most: usize) -> io::Result<()> {
         let Some(image) = self.image.clone() else {
             return Ok(());
         };
@@ -257,25 +341,57 @@ impl Slot {
             // SAFETY: the word lies in the page that was just made accessible, and no instance uses it.
             unsafe { self.safepoint.at(word, 4).cast::<u32>().write(0) };
         }
-        if self.accessible > image.bytes {
-            self.memory.discard(image.bytes, self.accessible - image.bytes)?;
-            self.memory.protect(image.bytes, self.accessible - image.bytes, libc::PROT_NONE)?;
-            self.accessible = image.bytes;
+        let in_image = if self.is_watched && !self.is_protected { Find::Written } else { Find::Private };
+        let changed = self.find(self.accessible, in_image, Find::Private, false);
+        // From the first time on: what pages there are is known then, and reading others takes longer.
+        self.is_watched = self.is_watched || self.watch(image.bytes);
+        (self.is_protected, self.laid, self.resident) = (false, 0, 0);
+        match changed {
+            Some(changed) => self.put_back(&image, &changed, most)?,
+            None => {
+                self.memory.discard(0, self.accessible)?;
+                self.is_watched = self.is_watched && pagemap::protect(self.memory.start.as_ptr(), image.bytes);
+            }
         }
-        let changed = pagemap::private_pages(self.memory.start.as_ptr(), image.bytes);
-        let Some(changed) = changed else {
-            return self.memory.discard(0, image.bytes);
-        };
-        let mut kept = 0;
-        for Pages { offset, bytes } in changed {
-            if kept + bytes > RESIDENT_BYTES {
-                self.memory.discard(offset, bytes)?;
+        self.memory.protect(image.bytes, self.accessible - image.bytes, libc::PROT_NONE)?;
+        self.accessible = image.bytes;
+        Ok(())
+    }
+
+    /// Puts changed pages back, each run of which lies on one side of the image's end.
+    fn put_back(&mut self, image: &Image, changed: &[Pages], most: usize) -> io::Result<()> {
+        for &Pages { offset, bytes } in changed {
+            let content = image.content().get(offset..offset + bytes);
+            if self.resident + bytes <= most {
+                self.resident += bytes;
+                match content {
+                    Some(content) => self.write(offset, content),
+                    None => self.zero(offset, bytes),
+                }
                 continue;
             }
-            kept += bytes;
-            self.write(offset, &image.content()[offset..offset + bytes]);
+            self.memory.discard(offset, bytes)?;
+            let start = self.memory.at(offset, bytes).cast::<u8>();
+            if self.is_watched && content.is_some() && !pagemap::protect(start, bytes) {
+                return Err(io::Error::other("the memory cannot be watched any more"));
+            }
         }
         Ok(())
+    }
+
+    /// Lays in what an instance starts with over the image.
+    pub(super) fn lay(&mut self, pages: &[Page]) {
+        for (number, content) in pages {
+            self.write(*number as usize * PAGE, content);
+        }
+        self.laid += pages.len() * PAGE;
+    }
+
+    /// As [`Slot::write`], with zeroes.
+    fn zero(&mut self, offset: usize, bytes: usize) {
+        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.accessible));
+        // SAFETY: the range is accessible, as just checked, and the slot is this caller's alone.
+        unsafe { self.memory.at(offset, bytes).cast::<u8>().write_bytes(0, bytes) };
     }
 }
 
@@ -308,8 +424,16 @@ impl Pool {
 
     /// Puts a slot back to its image, for another instance.
     pub fn put(&self, mut slot: Slot) {
+        let (waiting, resident) = {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            (idle.len(), idle.iter().map(|slot| slot.resident).sum::<usize>())
+        };
+        if waiting >= self.max_idle {
+            return;
+        }
+        let room = IDLE_BYTES.saturating_sub(resident).min(LAID_RESIDENT_BYTES);
         // A slot that cannot be proven clean is unmapped instead.
-        if slot.reset().is_ok() {
+        if slot.reset(RESIDENT_BYTES + slot.laid.min(room)).is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < self.max_idle {
                 idle.push(slot);
@@ -399,5 +523,33 @@ mod tests {
                 });
             }
         });
+    }
+
+    /// Where the kernel can tell, it is known what was written since the last time it was asked.
+    #[test]
+    fn what_is_written_is_found_and_no_more() {
+        let pool = Pool::new(1);
+        let image = image(4 << 20);
+        for _ in 0..2 {
+            let mut slot = pool.take(&image, SPACE).unwrap();
+            slot.write(0, &[0xc5; 10 * 4096]);
+            let mut written = |slot: &mut Slot, since_last| -> Vec<u32> {
+                let written = slot.written(image.bytes, since_last);
+                assert!(!since_last || written.since_last == slot.is_watched);
+                written.pages.iter().flat_map(Pages::numbers).collect()
+            };
+            let all = written(&mut slot, false);
+            assert!((0..10).all(|page| all.contains(&page)), "{all:?}");
+            slot.write(3 * 4096, &[1]);
+            slot.write(500 * 4096 - 1, &[1, 1]);
+            let since = written(&mut slot, true);
+            match slot.is_watched {
+                true => assert_eq!(since, [3, 499, 500]),
+                false => assert!([3, 499, 500].iter().all(|page| since.contains(page)), "{since:?}"),
+            }
+            let all = written(&mut slot, false);
+            assert!((0..10).chain([499, 500]).all(|page| all.contains(&page)), "{all:?}");
+            pool.put(slot);
+        }
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Content, Image, check_guest, check_tools, no_memory};
-use crate::engine::hex;
+use crate::engine::{Page, hex};
 use crate::kernel::Inner;
 use crate::tool::ToolMark;
 use crate::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ const HEADER_BYTES: u32 = 16 << 20;
 const PAGE: u64 = 4096 + 4;
 
 /// Speed matters more than the last percent.
-const LEVEL: i32 = 1;
+const LEVEL: i32 = -1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,12 +50,13 @@ pub(super) fn save(content: &Content, path: &Path) -> Result<()> {
             .hint("check that its directory is there, can be written, and has space left")
             .source(error)
     };
-    let (pages, data) = content.memory.flat();
+    let pages = content.memory.flat();
     let mut body = zstd::Encoder::new(Vec::new(), LEVEL).map_err(cannot)?;
-    for page in &pages {
-        body.write_all(&page.to_le_bytes()).map_err(cannot)?;
+    let numbers: Vec<u8> = pages.iter().flat_map(|(number, _)| number.to_le_bytes()).collect();
+    body.write_all(&numbers).map_err(cannot)?;
+    for (_, content) in &pages {
+        body.write_all(content).map_err(cannot)?;
     }
-    body.write_all(&data).map_err(cannot)?;
     let body = body.finish().map_err(cannot)?;
     let header = Header {
         guest: content.guest.clone(),
@@ -147,8 +148,8 @@ pub(super) fn load(kernel: &Inner, path: &Path) -> Result<Image> {
     if hex(&sha256.finalize()) != header.body_sha256 {
         return Err(damaged("does not hold what was written"));
     }
-    let (pages, data) = unpacked.ok_or_else(|| damaged("cannot be decompressed"))?;
-    let memory = kernel.engine.thaw(header.memory_bytes as usize, &pages, data);
+    let pages = unpacked.ok_or_else(|| damaged("cannot be decompressed"))?;
+    let memory = kernel.engine.thaw(header.memory_bytes as usize, pages);
     let memory = Arc::new(memory.ok_or_else(|| damaged("does not fit the interpreter's memory"))?);
     let clock = Duration::from_nanos(header.clock_ns);
     Ok(Image::of(memory, clock, header.guest, header.tools.into()))
@@ -174,18 +175,23 @@ impl Read for Hashed {
     }
 }
 
-/// The pages' numbers and their content, if there are as many as there should be.
-fn unpack(body: impl Read, pages: u64) -> Option<(Vec<u32>, Vec<u8>)> {
+/// The pages, if there are as many as there should be.
+fn unpack(body: impl Read, pages: u64) -> Option<Vec<Page>> {
     let mut decoder = zstd::Decoder::new(body).ok()?.take(pages * PAGE + 1);
     let mut numbers = vec![0; pages as usize * 4];
     decoder.read_exact(&mut numbers).ok()?;
-    let numbers: Vec<u32> =
-        numbers.chunks_exact(4).map(|one| u32::from_le_bytes([one[0], one[1], one[2], one[3]])).collect();
-    if !numbers.is_sorted_by(|one, next| one < next) {
-        return None;
+    let numbers = numbers.chunks_exact(4).map(|one| u32::from_le_bytes([one[0], one[1], one[2], one[3]]));
+    let mut content = [0; 4096];
+    let mut unpacked: Vec<Page> = Vec::new();
+    for number in numbers {
+        decoder.read_exact(&mut content).ok()?;
+        let page = match unpacked.last() {
+            Some((before, _)) if *before >= number => return None,
+            // What is the same over and over takes no memory.
+            Some((_, same)) if **same == content => Arc::clone(same),
+            _ => Arc::from(&content[..]),
+        };
+        unpacked.push((number, page));
     }
-    let mut data = Vec::new();
-    data.try_reserve_exact(pages as usize * 4096 + 1).ok()?;
-    decoder.read_to_end(&mut data).ok()?;
-    (data.len() as u64 == pages * 4096).then_some((numbers, data))
+    (decoder.read(&mut [0]).ok()? == 0).then_some(unpacked)
 }

@@ -98,8 +98,7 @@ impl Image {
         if let Some(memory) = here {
             return Ok(memory);
         }
-        let (pages, data) = memory.flat();
-        let thawed = kernel.engine.thaw(memory.size(), &pages, data);
+        let thawed = kernel.engine.thaw(memory.size(), memory.flat());
         let thawed = thawed.map(Arc::new).ok_or_else(|| no_memory(kernel))?;
         elsewhere.push(Arc::downgrade(&thawed));
         Ok(thawed)

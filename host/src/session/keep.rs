@@ -70,13 +70,12 @@ impl Live {
         self.point = match self.let_go(kernel, interrupt)? {
             Err(held) => Point::Lost(held),
             Ok(()) => {
-                // It goes first: there is never more than one beside the memory itself.
-                let before = match std::mem::replace(&mut self.point, Point::Lost(Vec::new())) {
-                    Point::Kept(before) => Some(before),
-                    Point::Start(_) | Point::Lost(_) => None,
+                let before = match (self.latest.take(), std::mem::replace(&mut self.point, Point::Lost(Vec::new()))) {
+                    (None, Point::Kept(before)) => Some(before),
+                    (latest, _) => latest,
                 };
                 match self.memory.freeze(&mut self.store, self.rollback_bytes, before) {
-                    Some(kept) => Point::Kept(Arc::new(kept)),
+                    Some(kept) => Point::Kept(kept),
                     None => Point::Lost(vec![format!(
                         "more than {} bytes of changed memory",
                         self.rollback_bytes
@@ -115,7 +114,9 @@ impl Live {
 
     pub(super) fn freeze(&mut self) -> Result<Arc<Frozen>> {
         let kept = self.memory.freeze(&mut self.store, usize::MAX, None);
-        kept.map(Arc::new).ok_or_else(|| Error::new(ErrorKind::System, "the memory cannot be kept"))
+        let kept = kept.ok_or_else(|| Error::new(ErrorKind::System, "the memory cannot be kept"))?;
+        self.latest = self.rollback.then(|| Arc::clone(&kept));
+        Ok(kept)
     }
 
     /// Another instance that starts from the point, in place of this one.
@@ -142,6 +143,7 @@ impl Live {
             rollback_bytes,
             overlay,
             point,
+            latest: None,
         }))
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use wasmtime::Store;
 
 use crate::bindings::{Python, guest};
-use crate::engine::{Interrupt, Memory};
+use crate::engine::{Frozen, Interrupt, Memory};
 use crate::kernel::Inner;
 use crate::llm::{Budget, LlmService};
 use crate::outcome::Outcome;
@@ -79,6 +79,8 @@ struct Live {
     overlay: Option<Overlay>,
     /// Where it goes back to: the state before the last turn.
     point: keep::Point,
+    /// What was kept last for others: what is kept next shares its pages.
+    latest: Option<Arc<Frozen>>,
 }
 
 impl Session {

@@ -188,6 +188,7 @@ impl Session {
                 rollback_bytes,
                 overlay,
                 point: Point::Start(kept),
+                latest: None,
             })),
             recipe: again,
             forks: 0,
