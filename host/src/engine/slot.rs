@@ -350,7 +350,8 @@ impl Slot {
             Some(changed) => self.put_back(&image, &changed, most)?,
             None => {
                 self.memory.discard(0, self.accessible)?;
-                self.is_watched = self.is_watched && pagemap::protect(self.memory.start.as_ptr(), image.bytes);
+                self.is_watched =
+                    self.is_watched && pagemap::protect(self.memory.start.as_ptr(), image.bytes);
             }
         }
         self.memory.protect(image.bytes, self.accessible - image.bytes, libc::PROT_NONE)?;

@@ -32,6 +32,12 @@ const PAGE: u64 = 4096 + 4;
 /// Speed matters more than the last percent.
 const LEVEL: i32 = -1;
 
+/// Threads that compress.
+const MOST_THREADS: usize = 4;
+
+/// Fewer pages are not worth a thread.
+const LEAST_PART: usize = 512;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -51,13 +57,7 @@ pub(super) fn save(content: &Content, path: &Path) -> Result<()> {
             .source(error)
     };
     let pages = content.memory.flat();
-    let mut body = zstd::Encoder::new(Vec::new(), LEVEL).map_err(cannot)?;
-    let numbers: Vec<u8> = pages.iter().flat_map(|(number, _)| number.to_le_bytes()).collect();
-    body.write_all(&numbers).map_err(cannot)?;
-    for (_, content) in &pages {
-        body.write_all(content).map_err(cannot)?;
-    }
-    let body = body.finish().map_err(cannot)?;
+    let body = pack(&pages).map_err(cannot)?;
     let header = Header {
         guest: content.guest.clone(),
         memory_bytes: content.memory.size() as u64,
@@ -69,6 +69,34 @@ pub(super) fn save(content: &Content, path: &Path) -> Result<()> {
     };
     let header = serde_json::to_vec(&header).map_err(|error| cannot(error.into()))?;
     write(path, &header, &body).map_err(cannot)
+}
+
+/// Page numbers and contents, compressed: parts by several threads, one after another.
+fn pack(pages: &[Page]) -> io::Result<Vec<u8>> {
+    let numbers: Vec<u8> = pages.iter().flat_map(|(number, _)| number.to_le_bytes()).collect();
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
+    let part = pages.len().div_ceil(threads).max(LEAST_PART);
+    let mut body = zstd::Encoder::new(Vec::new(), LEVEL)?;
+    body.write_all(&numbers)?;
+    std::thread::scope(|scope| {
+        let mut parts = pages.chunks(part);
+        let first = parts.next().unwrap_or_default();
+        let rest: Vec<_> = parts
+            .map(|pages| scope.spawn(|| pack_part(zstd::Encoder::new(Vec::new(), LEVEL)?, pages)))
+            .collect();
+        let mut packed = pack_part(body, first)?;
+        for part in rest {
+            packed.extend(part.join().map_err(|_| io::Error::other("a thread failed"))??);
+        }
+        Ok(packed)
+    })
+}
+
+fn pack_part(mut encoder: zstd::Encoder<Vec<u8>>, pages: &[Page]) -> io::Result<Vec<u8>> {
+    for (_, content) in pages {
+        encoder.write_all(content)?;
+    }
+    encoder.finish()
 }
 
 fn write(path: &Path, header: &[u8], body: &[u8]) -> io::Result<()> {

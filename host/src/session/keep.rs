@@ -70,10 +70,11 @@ impl Live {
         self.point = match self.let_go(kernel, interrupt)? {
             Err(held) => Point::Lost(held),
             Ok(()) => {
-                let before = match (self.latest.take(), std::mem::replace(&mut self.point, Point::Lost(Vec::new()))) {
-                    (None, Point::Kept(before)) => Some(before),
-                    (latest, _) => latest,
-                };
+                let before =
+                    match (self.latest.take(), std::mem::replace(&mut self.point, Point::Lost(Vec::new()))) {
+                        (None, Point::Kept(before)) => Some(before),
+                        (latest, _) => latest,
+                    };
                 match self.memory.freeze(&mut self.store, self.rollback_bytes, before) {
                     Some(kept) => Point::Kept(kept),
                     None => Point::Lost(vec![format!(
