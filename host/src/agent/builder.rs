@@ -249,7 +249,7 @@ impl AgentBuilder {
             grants: grants.clone(),
             budget: budget.clone(),
             context: self.context,
-            room: None,
+            _room: None,
             track: None,
         };
         let node = Node::extended(Arc::clone(&run), task, extend);

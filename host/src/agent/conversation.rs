@@ -58,7 +58,7 @@ impl Conversation {
             AgentTask::Code(code) => self.steps.run(code).await?,
         };
         let log = self.log.end(done.ending);
-        let Ended { changes, applied, problem } = self.end_files().await?;
+        let Ended { changes, applied, problem } = end_files(self.files.clone()).await?;
         Ok(AgentOutcome {
             best_effort: done.content.is_some() && done.how == AnswerKind::Limit,
             answer: done.content,
@@ -74,23 +74,22 @@ impl Conversation {
             wall: began.elapsed(),
         })
     }
+}
 
-    /// Looks at what was changed, and takes it over unless it is held.
-    async fn end_files(&self) -> Result<Ended> {
-        let files = self.files.clone();
-        let ending = move || {
-            let changes = files.diff()?;
-            let mut ended = Ended { changes, applied: false, problem: None };
-            if !files.held && !ended.changes.changes.is_empty() {
-                match files.apply() {
-                    Ok(()) => ended.applied = true,
-                    Err(error) => ended.problem = Some(error.to_string()),
-                }
+/// Looks at what was changed, and takes it over unless it is held.
+async fn end_files(files: Files) -> Result<Ended> {
+    let ending = move || {
+        let changes = files.diff()?;
+        let mut ended = Ended { changes, applied: false, problem: None };
+        if !files.held && !ended.changes.changes.is_empty() {
+            match files.apply() {
+                Ok(()) => ended.applied = true,
+                Err(error) => ended.problem = Some(error.to_string()),
             }
-            Ok(ended)
-        };
-        // It may wait for a disk.
-        let ended = tokio::task::spawn_blocking(ending).await;
-        ended.map_err(|error| Error::new(ErrorKind::System, "the files could not be looked at").source(error))?
-    }
+        }
+        Ok(ended)
+    };
+    // It may wait for a disk.
+    let ended = tokio::task::spawn_blocking(ending).await;
+    ended.map_err(|error| Error::new(ErrorKind::System, "the files could not be looked at").source(error))?
 }

@@ -301,7 +301,7 @@ impl RlmBuilder {
             grants,
             budget: budget.clone(),
             context,
-            room: None,
+            _room: None,
             track: track.clone(),
         };
         let root = Node::new(Arc::clone(&run), task);

@@ -49,7 +49,7 @@ pub(crate) struct Task {
     pub budget: Budget,
     pub context: Option<Context>,
     /// What its context takes of its parent's memory for texts.
-    pub room: Option<Taken>,
+    pub _room: Option<Taken>,
     /// What enters the loop, if the run can be run again.
     pub track: Option<Track>,
 }

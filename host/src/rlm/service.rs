@@ -247,7 +247,7 @@ fn child(parent: &Node, head: &[u8], tail: &[u8]) -> Result<Task, operations::Fa
         grants: Grants { limits: parent.task.grants.limits.clone(), ..Grants::default() },
         budget,
         context,
-        room,
+        _room: room,
         track,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::future::{Either, select};
 
-use super::{RESERVE_OUTPUT, Setup, Steps, milliseconds, prompt, reply};
+use super::{RESERVE_OUTPUT, Setup, Steps, milliseconds, reply};
 use crate::Result;
 use crate::llm::{Answer, AskError, Budget, ModelRequest};
 use crate::replay::{Asked, Given};
