@@ -5,14 +5,14 @@ mod runs;
 
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use agentkernel::Stream;
-use agentkernel::rlm::{Interrupter, Rlm, RlmOutcome, RunEnding, Trajectory};
+use agentkernel::rlm::{Rlm, RlmOutcome, RunEnding, Trajectory};
 use serde::Serialize;
 
 use self::progress::Display;
+pub use self::progress::describe;
 use crate::arguments::{self, RlmAction};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
@@ -21,7 +21,7 @@ use crate::repetition::Again;
 use crate::report::{self, Asked};
 use crate::run::context;
 use crate::settings::Settings;
-use crate::signals::{self, Signal};
+use crate::signals::{Signal, Stopper};
 use crate::units::{show_duration, show_number_of};
 use crate::{hints, llm, terminal};
 
@@ -83,7 +83,8 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
         builder = builder.on_event(on_event);
     }
     let rlm = again.run(builder).build()?;
-    let stopping = Stopping::listen(rlm.interrupter());
+    let interrupter = rlm.interrupter();
+    let stopper = Stopper::start(move || interrupter.interrupt());
     let result = rlm.ask_blocking(&question);
     // A program that is stopped in the middle takes its workspace with it when it has noticed, for which
     // this process must live.
@@ -94,7 +95,7 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     display.end();
     let outcome = result?;
     again.finish()?;
-    let code = match stopping.ended() {
+    let code = match stopper.ended() {
         Some(signal) if outcome.ending == RunEnding::Interrupted => signal.exit_code(),
         _ => exit_code(&outcome),
     };
@@ -242,38 +243,4 @@ fn json(outcome: &RlmOutcome, trajectory: Option<&str>, exit_code: i32) -> Resul
         .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
     text.push('\n');
     Ok(output::write(Stream::Stdout, text.as_bytes()))
-}
-
-/// Ends the run at the first signal, with what is known, and this process at the second.
-#[derive(Clone, Default)]
-struct Stopping(Arc<Mutex<Heard>>);
-
-#[derive(Default)]
-struct Heard {
-    first: Option<Signal>,
-    ended: bool,
-}
-
-impl Stopping {
-    fn listen(interrupter: Interrupter) -> Self {
-        let stopping = Stopping::default();
-        let heard = stopping.clone();
-        // Without a handler a signal ends the process, which is all right too.
-        let _ = signals::listen(move |signal| {
-            let mut heard = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if heard.ended || heard.first.is_some() {
-                std::process::exit(signal.exit_code());
-            }
-            heard.first = Some(signal);
-            interrupter.interrupt();
-        });
-        stopping
-    }
-
-    /// The run has ended; says which signal came.
-    fn ended(&self) -> Option<Signal> {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.ended = true;
-        heard.first
-    }
 }

@@ -1,0 +1,88 @@
+//! Changes to files that are kept only when somebody says so.
+
+use std::io::{self, BufRead};
+
+use agentkernel::agent::{Agent, AgentOutcome};
+use agentkernel::{Diff, Grants, Stream, Workspace};
+
+use super::can_ask;
+use crate::arguments::{Approve, Talk};
+use crate::failure::{Failure, Result};
+use crate::{output, overlay, terminal};
+
+/// Who says it, if somebody has to.
+#[derive(Clone, Copy, Debug)]
+pub struct Approval(Option<Approve>);
+
+impl Approval {
+    pub fn new(approve: Option<Approve>, grants: &Grants) -> Result<Self> {
+        if approve.is_some() && grants.workspace == Workspace::Temporary {
+            return Err(Failure::new("`--approve` has no directory whose changes could be approved")
+                .hint("name it with `--workspace DIR`; without one, files are dropped anyway"));
+        }
+        if approve == Some(Approve::Ask) && !can_ask() {
+            return Err(Failure::new("`--approve` asks on a terminal, and there is none").hint(
+                "say it beforehand: `--approve=yes` shows changes and keeps them, `--approve=no` shows and drops them",
+            ));
+        }
+        Ok(Approval(approve))
+    }
+
+    /// Whether changes are held until something is said of them.
+    pub fn holds(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the user is asked.
+    pub fn asks(self) -> bool {
+        self.0 == Some(Approve::Ask)
+    }
+
+    /// Shows what a single task has changed, and does what is said of it. Gives whether it is in the directory now.
+    pub fn end(self, agent: &mut Agent, outcome: &AgentOutcome, talk: Talk) -> Result<bool> {
+        let Some(approve) = self.0 else { return Ok(false) };
+        if outcome.changes.changes.is_empty() {
+            return Ok(false);
+        }
+        if approve == Approve::Ask || !talk.quiet {
+            show(&outcome.changes);
+        }
+        let is_kept = match approve {
+            Approve::Yes => true,
+            Approve::No => false,
+            Approve::Ask => asked()?,
+        };
+        match is_kept {
+            true => agent.apply()?,
+            false => agent.discard()?,
+        }
+        if !talk.quiet {
+            terminal::remark(match is_kept {
+                true => "these changes were applied",
+                false => "these changes were dropped",
+            });
+        }
+        Ok(is_kept)
+    }
+}
+
+/// Shows differences on standard error, as a terminal may be shown them.
+pub fn show(changes: &Diff) {
+    let _ = output::write(Stream::Stderr, overlay::differences(changes, true).as_bytes());
+}
+
+/// What the question is.
+pub const QUESTION: &str = "apply? [y/N] ";
+
+/// Whether an answer to it is a yes.
+pub fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+fn asked() -> Result<bool> {
+    let _ = output::write(Stream::Stderr, QUESTION.as_bytes());
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::new(format!("cannot read from the terminal: {error}")))?;
+    Ok(is_yes(&answer))
+}

@@ -1,0 +1,187 @@
+//! `agentkernel agent`: tasks done by programs that a model writes.
+
+mod approval;
+mod conversation;
+mod narrator;
+mod report;
+
+use std::io::{self, IsTerminal, Read};
+use std::time::{Duration, Instant};
+
+use agentkernel::agent::{Agent, AgentOutcome};
+use agentkernel::rlm::{RunEnding, Trajectory};
+
+use self::approval::Approval;
+use self::narrator::Narrator;
+use crate::arguments;
+use crate::failure::{Failure, Result};
+use crate::input::Input;
+use crate::output::unwritten;
+use crate::repetition::Again;
+use crate::run::context;
+use crate::settings::Settings;
+use crate::signals::{Signal, Stopper};
+use crate::task::Background;
+use crate::{llm, terminal};
+
+/// How long a block of code may run where nobody says: it waits for models and for children.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long programs that are stopped may take to notice.
+const STOPPING: Duration = Duration::from_secs(2);
+
+/// The exit code of an answer that is only the best that was known at a limit.
+const BEST_EFFORT: i32 = 3;
+
+/// Bytes of a task: it is part of every prompt.
+const LONGEST_TASK: u64 = 1 << 20;
+
+pub fn run(arguments: arguments::Agent) -> Result<i32> {
+    let talk = arguments.talk;
+    let task = arguments.task.map(task).transpose()?;
+    let settings =
+        Settings::with_timeout(arguments.sandbox, &arguments.models, &Again::default(), BLOCK_TIMEOUT)?
+            .lasting(&arguments.lasting)?;
+    let granted = settings.llm.as_ref().ok_or_else(llm::absent)?;
+    let approval = Approval::new(arguments.approve, &settings.grants)?;
+    if talk.verbose
+        && let Some(file) = &settings.config_file
+    {
+        terminal::remark(&format!("configured by `{}`", file.display()));
+    }
+    let context = context(&arguments.contexts, &settings)?;
+    let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
+    let background = Background::start(&arguments.tasks, &settings, &kernel)?;
+    let holders = granted.holders();
+    let (budget, max_time) = granted.conversation();
+    let mut builder = Agent::builder(&kernel)
+        .grants(settings.grants.clone())
+        .hold_changes(approval.holds())
+        .budget(budget);
+    if let Some(time) = max_time {
+        builder = builder.max_time(time);
+    }
+    if let Some(context) = context {
+        builder = builder.context(context);
+    }
+    if let Some(steps) = arguments.max_steps {
+        builder = builder.max_steps(steps);
+    }
+    if let Some(steps) = arguments.max_errors {
+        builder = builder.max_errors(steps);
+    }
+    if let Some(children) = arguments.max_children {
+        builder = builder.max_children(children);
+    }
+    if let Some(background) = &background {
+        builder = builder.tasks(&background.tasks);
+    }
+    if let Some(file) = &arguments.trajectory {
+        builder = builder.trajectory(Trajectory::create(file)?);
+    }
+    let narrator = Narrator::start(talk);
+    if let Some(on_event) = narrator.handler() {
+        builder = builder.on_event(on_event);
+    }
+    let mut agent = builder.build()?;
+    let code = match &task {
+        Some(task) => {
+            let how = report::How { json: arguments.json, talk, trajectory: arguments.trajectory.as_deref() };
+            once(&mut agent, task, approval, &narrator, &how)
+        }
+        None => conversation::hold(&mut agent, &kernel, approval, &narrator, talk),
+    };
+    let finished = agent.finish();
+    narrator.end();
+    // A program that is stopped in the middle takes its workspace with it when it has noticed, for which
+    // this process must live.
+    let waited = Instant::now();
+    while granted.holders() > holders && waited.elapsed() < STOPPING {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if let Some(background) = background {
+        background.end(talk);
+    }
+    let code = code?;
+    if let Err(error) = finished {
+        terminal::error(&terminal::escaped(&error.to_string()), Some("the answer is not touched by it"));
+    }
+    Ok(code)
+}
+
+/// Does one task, and says what came of it.
+fn once(
+    agent: &mut Agent,
+    task: &str,
+    approval: Approval,
+    narrator: &Narrator,
+    how: &report::How<'_>,
+) -> Result<i32> {
+    let interrupter = agent.interrupter();
+    let stopper = Stopper::start(move || interrupter.interrupt());
+    let mut outcome = agent.execute_task_blocking(task)?;
+    let signal = stopper.ended();
+    narrator.settle();
+    if !how.json
+        && let Err(error) = report::answer(&outcome)
+    {
+        return unwritten(&error);
+    }
+    let is_kept = approval.end(agent, &outcome, how.talk)?;
+    outcome.applied |= is_kept;
+    let code = match signal {
+        Some(signal) if outcome.ending == RunEnding::Interrupted => signal.exit_code(),
+        _ => exit_code(&outcome),
+    };
+    if how.json {
+        return match report::json(&outcome, how, code)? {
+            Ok(()) => Ok(code),
+            Err(error) => unwritten(&error),
+        };
+    }
+    report::complain(&outcome);
+    if !how.talk.quiet {
+        report::remarks(&outcome, approval.holds());
+    }
+    Ok(code)
+}
+
+fn exit_code(outcome: &AgentOutcome) -> i32 {
+    match (outcome.ending, &outcome.answer) {
+        (RunEnding::Interrupted, _) => Signal::Interrupt.exit_code(),
+        _ if outcome.changes_problem.is_some() => 1,
+        (RunEnding::Answered, Some(_)) => 0,
+        (RunEnding::Limit | RunEnding::Failed, Some(_)) => BEST_EFFORT,
+        _ => 1,
+    }
+}
+
+/// The task: an argument, or standard input.
+fn task(given: String) -> Result<String> {
+    let bytes = match given.as_str() {
+        "-" => {
+            let mut bytes = Vec::new();
+            // No more than tells that it is too much.
+            let read = Input::default().take(LONGEST_TASK + 1).read_to_end(&mut bytes);
+            read.map_err(|error| {
+                Failure::new(format!("cannot read the task from standard input: {error}"))
+            })?;
+            bytes
+        }
+        _ => given.into_bytes(),
+    };
+    if bytes.len() as u64 > LONGEST_TASK {
+        return Err(Failure::new(format!("a task may have {LONGEST_TASK} bytes, and this one has more"))
+            .hint("give data with `--context`, or as a file in the workspace"));
+    }
+    let task = String::from_utf8(bytes).map_err(|_| Failure::new("the task is not UTF-8"))?;
+    match task.trim() {
+        "" => Err(Failure::new("the task is empty")),
+        task => Ok(task.to_owned()),
+    }
+}
+
+/// Whether somebody can be asked.
+fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
