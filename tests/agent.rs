@@ -164,7 +164,7 @@ fn a_long_conversation_stays_within_its_limit() {
 #[test]
 fn limits_of_steps_calls_tokens_and_cost_end_in_what_is_known() {
     let last = |last: &str| last.contains("No more steps can be made").then(|| "Perhaps 3.".to_owned());
-    let kernel = || kernel_with(move |said, _| last(said).unwrap_or_else(|| python("print('on')")));
+    let kernel = || kernel_with(move |said, _| last(said).unwrap_or_else(|| python("print('on' * 500)")));
     let limited = |change: &dyn Fn(&mut LlmLimits)| {
         let mut limits = LlmLimits::none();
         change(&mut limits);
@@ -190,7 +190,7 @@ fn limits_of_steps_calls_tokens_and_cost_end_in_what_is_known() {
     assert!(used.input_tokens + used.output_tokens <= 40_000, "{used:?}");
     let mut prices = Prices::default();
     prices.set("root", Price { input: 100.0, output: 100.0 }).unwrap();
-    let priced = model(move |said, _| last(said).unwrap_or_else(|| python("print('on')"))).prices(prices);
+    let priced = model(move |said, _| last(said).unwrap_or_else(|| python("print('on' * 500)"))).prices(prices);
     let priced = builder().llm(priced).build().unwrap();
     let cost = limited(&|limits| limits.cost = Some(Dollars::new(4.0)));
     let outcome = ended(agent(&priced, |agent| agent.budget(cost)), "max-cost", None);

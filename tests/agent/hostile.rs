@@ -70,8 +70,10 @@ fn programs_that_break_the_loop_break_only_themselves() {
         let mut agent = agent(&kernel, tightly);
         let outcome = agent.execute_task_blocking("Break.").unwrap();
         assert_ne!(outcome.ending, RunEnding::Failed, "{code}: {outcome:?}");
+        // What it broke may keep an answer of its own from being read, and ends like any other task.
         let outcome = agent.execute_task_blocking("Answer.").unwrap();
-        assert!(matches!(outcome.answer.as_deref(), Some("42" | "Nothing.")), "{code}: {outcome:?}");
+        assert!(matches!(outcome.answer.as_deref(), Some("42" | "Nothing." | "broken")), "{code}: {outcome:?}");
+        assert_ne!(outcome.ending, RunEnding::Failed, "{code}: {outcome:?}");
     }
 }
 
