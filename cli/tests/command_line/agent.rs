@@ -230,7 +230,7 @@ fn a_conversation_keeps_its_session() {
     let output = talk(directory.path(), &["--workspace", "work"], lines);
     assert_eq!(stdout(&output), "written\n42\n41\n", "{}", stderr(&output));
     assert_eq!(output.status.code(), Some(0));
-    for text in ["`/nonsense` is no command", "nothing differs", "agentkernel: new      new.txt, 4 bytes"] {
+    for text in ["`/nonsense` is no command", "nothing differs", "agentkernel: new      new.txt, 4 B"] {
         assert!(stderr(&output).contains(text), "{text}: {}", stderr(&output));
     }
     assert!(directory.path().join("work/new.txt").exists());
