@@ -72,30 +72,28 @@ fn a_task_on_real_files_uses_two_tools_and_leaves_an_artefact() {
     }
     let (best, units) = cities.iter().max_by_key(|(_, units)| **units).unwrap();
 
-    let llm = model(|last, request| {
-        match request.messages.len() {
-            1 => {
-                assert!(last.starts_with("Task: Which city sold most"), "{last}");
-                let system = request.system.as_deref().unwrap();
-                assert!(system.contains("- plot: ") && system.contains("- sql: "), "{system}");
-                assert!(!system.contains("def query"), "{system}");
-                python("import os, tools\nprint(os.listdir())\nprint(tools.search('query a CSV file with SQL'))")
-            }
-            3 => {
-                assert!(last.contains("['sales.csv']") && last.contains("sql.query"), "{last}");
-                python("print(tools.describe('sql.query'))\nprint(tools.describe('plot'))")
-            }
-            5 => {
-                assert!(last.contains("def query(") && last.contains("plot.Chart"), "{last}");
-                python(
-                    "from tools.sql import query\nrows = query('SELECT city, sum(units) AS units FROM sales GROUP BY city ORDER BY units DESC', ['sales.csv'])\nprint(rows[0])",
-                )
-            }
-            7 => python(
-                "from tools.plot import Chart\nchart = Chart('Units', 'city', 'units')\nchart.line(list(range(len(rows))), [float(row['units']) for row in rows])\nchart.save('units.png')\nFINAL(f\"{rows[0]['city']}: {rows[0]['units']}; see units.png\")",
-            ),
-            _ => unreachable!("{request:?}"),
+    let llm = model(|last, request| match request.messages.len() {
+        1 => {
+            assert!(last.starts_with("Task: Which city sold most"), "{last}");
+            let system = request.system.as_deref().unwrap();
+            assert!(system.contains("- plot: ") && system.contains("- sql: "), "{system}");
+            assert!(!system.contains("def query"), "{system}");
+            python("import os, tools\nprint(os.listdir())\nprint(tools.search('query a CSV file with SQL'))")
         }
+        3 => {
+            assert!(last.contains("['sales.csv']") && last.contains("sql.query"), "{last}");
+            python("print(tools.describe('sql.query'))\nprint(tools.describe('plot'))")
+        }
+        5 => {
+            assert!(last.contains("def query(") && last.contains("plot.Chart"), "{last}");
+            python(
+                "from tools.sql import query\nrows = query('SELECT city, sum(units) AS units FROM sales GROUP BY city ORDER BY units DESC', ['sales.csv'])\nprint(rows[0])",
+            )
+        }
+        7 => python(
+            "from tools.plot import Chart\nchart = Chart('Units', 'city', 'units')\nchart.line(list(range(len(rows))), [float(row['units']) for row in rows])\nchart.save('units.png')\nFINAL(f\"{rows[0]['city']}: {rows[0]['units']}; see units.png\")",
+        ),
+        _ => unreachable!("{request:?}"),
     });
     let kernel = builder().llm(llm).tool(shipped("sql")).tool(shipped("plot")).build().unwrap();
     let mut agent = agent(&kernel, |agent| agent.workspace(directory.path()));
@@ -194,7 +192,8 @@ fn limits_of_steps_calls_tokens_and_cost_end_in_what_is_known() {
     assert!(used.input_tokens + used.output_tokens <= 40_000, "{used:?}");
     let mut prices = Prices::default();
     prices.set("root", Price { input: 100.0, output: 100.0 }).unwrap();
-    let priced = model(move |said, _| last(said).unwrap_or_else(|| python("print('on' * 500)"))).prices(prices);
+    let priced =
+        model(move |said, _| last(said).unwrap_or_else(|| python("print('on' * 500)"))).prices(prices);
     let priced = builder().llm(priced).build().unwrap();
     let cost = limited(&|limits| limits.cost = Some(Dollars::new(4.0)));
     let outcome = ended(agent(&priced, |agent| agent.budget(cost)), "max-cost", None);
@@ -217,7 +216,11 @@ fn the_time_of_a_task_ends_its_code_and_not_the_session() {
     });
     let mut agent = agent(&kernel, |agent| agent.max_time(Duration::from_secs(3)));
     let outcome = agent.execute_task_blocking("Sleep.").unwrap();
-    assert_eq!((outcome.ending, outcome.answer.as_deref()), (RunEnding::Limit, Some("I slept.")), "{outcome:?}");
+    assert_eq!(
+        (outcome.ending, outcome.answer.as_deref()),
+        (RunEnding::Limit, Some("I slept.")),
+        "{outcome:?}"
+    );
     assert!(outcome.message.unwrap().contains("time"));
     // Each task has its own, and the program's `finally` has run.
     assert_eq!(answered(&agent.execute_task_blocking("Which?").unwrap()), "2");
@@ -230,7 +233,9 @@ fn an_interrupt_ends_the_task_and_keeps_the_session() {
         "Task: Stubborn." | "Task: Again." => unreachable!("notes come first"),
         last if last.ends_with("Task: Stubborn.") => {
             assert!(last.contains("The user interrupted your work on that"), "{last}");
-            python("y = 0\nprint('running')\nwhile True:\n    try:\n        while True: y += 1\n    except BaseException: pass")
+            python(
+                "y = 0\nprint('running')\nwhile True:\n    try:\n        while True: y += 1\n    except BaseException: pass",
+            )
         }
         last if last.ends_with("Task: Again.") => python("FINAL(x + 1)"),
         last => panic!("{last}"),
@@ -288,7 +293,10 @@ async fn a_task_that_is_dropped_ends_the_session_and_the_next_one_is_told() {
 
 #[test]
 fn what_is_said_and_written_is_seen_as_it_comes() {
-    let kernel = says(&["I print.\n```python\nprint('one')\nimport sys\nprint('two', file=sys.stderr)\n```", "FINAL(ok)"]);
+    let kernel = says(&[
+        "I print.\n```python\nprint('one')\nimport sys\nprint('two', file=sys.stderr)\n```",
+        "FINAL(ok)",
+    ]);
     let seen = Arc::new(Mutex::new(String::new()));
     let sees = Arc::clone(&seen);
     let mut agent = agent(&kernel, |agent| {
@@ -323,7 +331,10 @@ fn programs_have_the_context_children_skills_and_state() {
         let system = request.system.as_deref().unwrap();
         match last {
             last if last.starts_with("Question: ") => {
-                assert!(!system.contains("skills") && !system.contains("agentkernel import state"), "{system}");
+                assert!(
+                    !system.contains("skills") && !system.contains("agentkernel import state"),
+                    "{system}"
+                );
                 "FINAL(from a child)".into()
             }
             _ => {

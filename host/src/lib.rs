@@ -110,6 +110,10 @@ struct Replay;
 struct TasksPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/agent.md")]
+struct Agents;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/overlays.md")]
 struct Overlays;
 

@@ -4,8 +4,25 @@ use super::*;
 
 /// Subjects and what is done with them: a hundred tools with as many functions as services of this kind have.
 const SUBJECTS: [&str; 20] = [
-    "invoice", "customer", "shipment", "ticket", "repository", "calendar", "message", "contract", "employee",
-    "product", "warehouse", "campaign", "payment", "document", "meeting", "sensor", "vehicle", "recipe", "patient",
+    "invoice",
+    "customer",
+    "shipment",
+    "ticket",
+    "repository",
+    "calendar",
+    "message",
+    "contract",
+    "employee",
+    "product",
+    "warehouse",
+    "campaign",
+    "payment",
+    "document",
+    "meeting",
+    "sensor",
+    "vehicle",
+    "recipe",
+    "patient",
     "course",
 ];
 const SYSTEMS: [&str; 5] = ["north", "south", "east", "west", "central"];
@@ -72,7 +89,10 @@ fn a_task_over_a_hundred_tools_needs_a_small_part_of_what_all_schemas_would() {
         counted.lock().unwrap().push(system.len() + messages);
         match request.messages.len() {
             1 => {
-                assert!(system.contains("There are 100 tools.") && !system.contains("west_sensor"), "{system}");
+                assert!(
+                    system.contains("There are 100 tools.") && !system.contains("west_sensor"),
+                    "{system}"
+                );
                 python("import tools\ntools.search('count shipment south', limit=3)")
             }
             3 => {
@@ -83,7 +103,9 @@ fn a_task_over_a_hundred_tools_needs_a_small_part_of_what_all_schemas_would() {
             5 => {
                 assert!(last.contains("def count_shipment("), "{last}");
                 *about_tools.lock().unwrap() += last.len();
-                python("from tools.south_shipment import count_shipment\nFINAL(dict(count_shipment(30))['open'])")
+                python(
+                    "from tools.south_shipment import count_shipment\nFINAL(dict(count_shipment(30))['open'])",
+                )
             }
             _ => unreachable!("{request:?}"),
         }

@@ -30,7 +30,8 @@ fn read(directory: &Path, name: &str) -> Option<String> {
 #[test]
 fn changes_are_taken_over_when_the_task_has_ended() {
     let (directory, kernel) = prepared();
-    let outcome = agent(&kernel, |agent| agent.workspace(directory.path())).execute_task_blocking("Write.").unwrap();
+    let outcome =
+        agent(&kernel, |agent| agent.workspace(directory.path())).execute_task_blocking("Write.").unwrap();
     assert_eq!(answered(&outcome), "written");
     assert!(outcome.applied && outcome.changes_problem.is_none());
     let artefacts: Vec<_> =

@@ -38,11 +38,11 @@ impl Approval {
         self.0 == Some(Approve::Ask)
     }
 
-    /// Shows what a single task has changed, and does what is said of it. Gives whether it is in the directory now.
-    pub fn end(self, agent: &mut Agent, outcome: &AgentOutcome, talk: Talk) -> Result<bool> {
-        let Some(approve) = self.0 else { return Ok(false) };
+    /// Shows what a task has changed, and does what is said of it; the outcome says whether it is in the directory then.
+    pub fn end(self, agent: &mut Agent, outcome: &mut AgentOutcome, talk: Talk) -> Result<()> {
+        let Some(approve) = self.0 else { return Ok(()) };
         if outcome.changes.changes.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         if approve == Approve::Ask || !talk.quiet {
             show(&outcome.changes);
@@ -52,17 +52,20 @@ impl Approval {
             Approve::No => false,
             Approve::Ask => asked()?,
         };
-        match is_kept {
-            true => agent.apply()?,
-            false => agent.discard()?,
+        if !is_kept {
+            agent.discard()?;
+        } else if let Err(error) = agent.apply() {
+            outcome.changes_problem = Some(error.to_string());
+            return Ok(());
         }
+        outcome.applied = is_kept;
         if !talk.quiet {
             terminal::remark(match is_kept {
                 true => "these changes were applied",
                 false => "these changes were dropped",
             });
         }
-        Ok(is_kept)
+        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! A conversation: a line for each task, until the user leaves.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use agentkernel::Kernel;
 use agentkernel::agent::{Agent, AgentOutcome, AgentTask};
@@ -42,8 +42,10 @@ pub fn hold(
 ) -> Result<i32> {
     let working = Arc::new(AtomicBool::new(false));
     let (works, interrupter) = (Arc::clone(&working), agent.interrupter());
+    // At a prompt Ctrl-C is a key; one that comes between a task and the prompt is not meant for this process.
+    let is_terminal = std::io::stdin().is_terminal();
     signals::listen(move |signal| match signal {
-        Signal::Interrupt if works.load(Ordering::SeqCst) => interrupter.interrupt(),
+        Signal::Interrupt if is_terminal || works.load(Ordering::SeqCst) => interrupter.interrupt(),
         signal => std::process::exit(signal.exit_code()),
     })
     .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
@@ -138,13 +140,13 @@ impl Held<'_> {
         self.working.store(true, Ordering::SeqCst);
         let outcome = self.agent.execute_task_blocking(task);
         self.working.store(false, Ordering::SeqCst);
-        let outcome = outcome?;
+        let mut outcome = outcome?;
         self.narrator.settle();
         if let Err(error) = report::answer(&outcome) {
             return unwritten(&error).map(Some);
         }
+        self.approve(&mut outcome, editor)?;
         report::complain(&outcome);
-        self.approve(&outcome, editor)?;
         if !self.talk.quiet {
             report::remarks(&outcome, self.approval.holds());
         }
@@ -152,9 +154,9 @@ impl Held<'_> {
         Ok(None)
     }
 
-    fn approve(&mut self, outcome: &AgentOutcome, editor: &mut Editor<(), FileHistory>) -> Result<()> {
+    fn approve(&mut self, outcome: &mut AgentOutcome, editor: &mut Editor<(), FileHistory>) -> Result<()> {
         if !self.approval.asks() {
-            return self.approval.end(self.agent, outcome, self.talk).map(drop);
+            return self.approval.end(self.agent, outcome, self.talk);
         }
         if outcome.changes.changes.is_empty() {
             return Ok(());

@@ -54,10 +54,8 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
     let background = Background::start(&arguments.tasks, &settings, &kernel)?;
     let holders = granted.holders();
     let (budget, max_time) = granted.conversation();
-    let mut builder = Agent::builder(&kernel)
-        .grants(settings.grants.clone())
-        .hold_changes(approval.holds())
-        .budget(budget);
+    let mut builder =
+        Agent::builder(&kernel).grants(settings.grants.clone()).hold_changes(approval.holds()).budget(budget);
     if let Some(time) = max_time {
         builder = builder.max_time(time);
     }
@@ -127,8 +125,7 @@ fn once(
     {
         return unwritten(&error);
     }
-    let is_kept = approval.end(agent, &outcome, how.talk)?;
-    outcome.applied |= is_kept;
+    approval.end(agent, &mut outcome, how.talk)?;
     let code = match signal {
         Some(signal) if outcome.ending == RunEnding::Interrupted => signal.exit_code(),
         _ => exit_code(&outcome),
@@ -163,9 +160,7 @@ fn task(given: String) -> Result<String> {
             let mut bytes = Vec::new();
             // No more than tells that it is too much.
             let read = Input::default().take(LONGEST_TASK + 1).read_to_end(&mut bytes);
-            read.map_err(|error| {
-                Failure::new(format!("cannot read the task from standard input: {error}"))
-            })?;
+            read.map_err(|error| Failure::new(format!("cannot read the task from standard input: {error}")))?;
             bytes
         }
         _ => given.into_bytes(),

@@ -41,7 +41,7 @@ pub fn answer(outcome: &AgentOutcome) -> io::Result<()> {
 pub fn complain(outcome: &AgentOutcome) {
     if let Some(problem) = &outcome.changes_problem {
         let message = format!("changes to files were not applied: {}", terminal::escaped(problem));
-        terminal::error(&message, Some("with `--approve` they are shown before anything is applied"));
+        terminal::error(&message, None);
     }
     if outcome.ending == RunEnding::Answered {
         return;

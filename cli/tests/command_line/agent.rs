@@ -55,7 +55,7 @@ rows = query("SELECT city, count(*) AS orders FROM sales GROUP BY city ORDER BY 
 with open("cities.md", "w") as file:
     for row in rows:
         file.write(f"- {row['city']}: {row['orders']}\\n")
-found = search(r"\\\\d+", open("cities.md").read())
+found = search(r"\\d+", open("cities.md").read())
 FINAL(f"{len(rows)} cities, {sum(int(match.text) for match in found)} orders: cities.md")
 ```
 """
@@ -109,7 +109,13 @@ fn a_task_on_real_files_uses_two_tools_and_leaves_an_artefact() {
     let tools = root.join("tools/prebuilt");
     let output = agent(
         directory.path(),
-        &["--workspace", "work", "--tools", tools.to_str().unwrap(), "Sales by city, as a list in cities.md."],
+        &[
+            "--workspace",
+            "work",
+            "--tools",
+            tools.to_str().unwrap(),
+            "Sales by city, as a list in cities.md.",
+        ],
     );
     let orders: u32 = cities.values().sum();
     assert_eq!(
@@ -124,7 +130,12 @@ fn a_task_on_real_files_uses_two_tools_and_leaves_an_artefact() {
         assert!(list.contains(&format!("- {city}: {orders}\n")), "{list}");
     }
     let told = stderr(&output);
-    for text in ["I look for tools.\n", "  | sql.query", "agentkernel: new      cities.md, ", "2 steps, 2 calls of models ("] {
+    for text in [
+        "I look for tools.\n",
+        "  | sql.query",
+        "agentkernel: new      cities.md, ",
+        "2 steps, 2 calls of models (",
+    ] {
         assert!(told.contains(text), "{text}: {told}");
     }
 }
@@ -177,15 +188,26 @@ fn what_ends_without_an_answer_has_an_exit_code_of_its_own() {
     assert!(stderr(&output).contains("hint: give more with `--max-calls`"), "{}", stderr(&output));
     let output = agent(directory.path(), &["Fail"]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
-    assert!(stderr(&output).contains("error: there is no answer: out of \\u{1b}[31morder"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("error: there is no answer: out of \\u{1b}[31morder"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn changes_are_kept_only_when_they_are_approved() {
     let directory = script();
     let output = agent(directory.path(), &["--workspace", "work", "--approve=no", "Write"]);
-    assert_eq!((stdout(&output).as_str(), output.status.code()), ("written\n", Some(0)), "{}", stderr(&output));
-    for text in ["added    new.txt\n", "changed  notes.txt\n", "+two\\u{1b}[2J\n", "these changes were dropped"] {
+    assert_eq!(
+        (stdout(&output).as_str(), output.status.code()),
+        ("written\n", Some(0)),
+        "{}",
+        stderr(&output)
+    );
+    for text in
+        ["added    new.txt\n", "changed  notes.txt\n", "+two\\u{1b}[2J\n", "these changes were dropped"]
+    {
         assert!(stderr(&output).contains(text), "{text}: {}", stderr(&output));
     }
     assert_eq!(notes(directory.path()), "one\n");
@@ -218,7 +240,10 @@ fn json_is_what_the_schema_says() {
             assert_eq!(keys(&report["log"][0]["blocks"][0]), keys(&schema["$defs"]["block"]["properties"]));
             assert_eq!(keys(&report["artefacts"][0]), keys(&schema["$defs"]["artefact"]["properties"]));
             assert_eq!(report["artefacts"][0]["path"], "new.txt");
-            assert_eq!((&report["applied"], &report["changes"][1]["kind"]), (&true.into(), &"changed".into()));
+            assert_eq!(
+                (&report["applied"], &report["changes"][1]["kind"]),
+                (&true.into(), &"changed".into())
+            );
         }
     }
 }
@@ -237,7 +262,11 @@ fn a_conversation_keeps_its_session() {
     // The last task's exit code.
     let output = talk(directory.path(), &["--quiet", "--max-steps", "1"], "Loop\n");
     assert_eq!((stdout(&output).as_str(), output.status.code()), ("Perhaps 3.\n", Some(3)));
-    let output = talk(directory.path(), &["--quiet", "--approve=no", "--workspace", "work"], "Write\nDropped\n/quit\nWrite\n");
+    let output = talk(
+        directory.path(),
+        &["--quiet", "--approve=no", "--workspace", "work"],
+        "Write\nDropped\n/quit\nWrite\n",
+    );
     assert_eq!(stdout(&output), "written\n['new.txt', 'notes.txt']\n", "{}", stderr(&output));
     assert_eq!(notes(directory.path()), "one\ntwo\u{1b}[2J\n");
 }

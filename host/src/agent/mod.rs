@@ -240,7 +240,8 @@ impl Agent {
         match self.log.ending() {
             Some(ending) if !self.ended => {
                 self.ended = true;
-                let message = (ending != RunEnding::Answered).then(|| "the last task was not done".to_owned());
+                let message =
+                    (ending != RunEnding::Answered).then(|| "the last task was not done".to_owned());
                 self.run.end(ending, &self.budget.usage(), message)
             }
             _ => Ok(()),

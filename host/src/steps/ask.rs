@@ -44,12 +44,7 @@ impl Steps {
         })
     }
 
-    fn record_reply(
-        &self,
-        result: &std::result::Result<Answer, AskError>,
-        iteration: u32,
-        began: Instant,
-    ) {
+    fn record_reply(&self, result: &std::result::Result<Answer, AskError>, iteration: u32, began: Instant) {
         let ms = milliseconds(began.elapsed());
         self.record(|| match result {
             Ok(answer) => Event::Reply {

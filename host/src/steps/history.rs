@@ -145,7 +145,8 @@ impl History {
         }
         self.messages.drain(first..first + count);
         self.dropped += count;
-        let before = |place: usize| if place > first { place.saturating_sub(count).max(first) } else { place };
+        let before =
+            |place: usize| if place > first { place.saturating_sub(count).max(first) } else { place };
         self.told = before(self.told);
         self.shortened = before(self.shortened);
         self.question = before(self.question);
@@ -307,7 +308,9 @@ mod tests {
         history.asks("last", "last");
         let request = history.request("m");
         let first = &request.messages[0].content;
-        assert!(first.contains("earlier messages are left out") && first.matches("\n- ").count() == REMEMBERED);
+        assert!(
+            first.contains("earlier messages are left out") && first.matches("\n- ").count() == REMEMBERED
+        );
         assert!(first.contains("\n- task 1") && first.contains(" -> answer 1"), "{first}");
         assert_eq!(history.news().len(), 1);
         let request = history.last_request("m", "time", 20_000);

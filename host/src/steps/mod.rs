@@ -206,7 +206,8 @@ impl Steps {
             Err(end) => ("(stopped)".to_owned(), end),
         };
         let (code, _) = prompt::cut(code.trim_end(), self.setup.limits.shown);
-        self.history.note(format!("The user ran this in your session:\n```python\n{code}\n```\nOutput:\n{text}"));
+        self.history
+            .note(format!("The user ran this in your session:\n```python\n{code}\n```\nOutput:\n{text}"));
         Ok(match end {
             End::Limit(reason) => self.done(None, AnswerKind::Limit, RunEnding::Limit, Some(reason)),
             end => self.finish(end).await?,
@@ -411,7 +412,8 @@ impl Steps {
             }
         }
         if done.content.is_some() && !said.contains(answer) {
-            self.history.note(format!("The user was given this answer:\n{}", prompt::cut(answer, REMINDED).0));
+            self.history
+                .note(format!("The user was given this answer:\n{}", prompt::cut(answer, REMINDED).0));
         }
         self.history.answered(&said, answer);
     }
