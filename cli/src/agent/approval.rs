@@ -1,6 +1,6 @@
 //! Changes to files that are kept only when somebody says so.
 
-use std::io::{self, BufRead};
+use std::io::Read;
 
 use agentkernel::agent::{Agent, AgentOutcome};
 use agentkernel::{Diff, Grants, Stream, Workspace};
@@ -8,7 +8,11 @@ use agentkernel::{Diff, Grants, Stream, Workspace};
 use super::can_ask;
 use crate::arguments::{Approve, Talk};
 use crate::failure::{Failure, Result};
+use crate::input::Input;
 use crate::{output, overlay, terminal};
+
+/// Bytes of an answer to the question.
+const LONGEST_ANSWER: usize = 100;
 
 /// Who says it, if somebody has to.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +42,14 @@ impl Approval {
         self.0 == Some(Approve::Ask)
     }
 
-    /// Shows what a task has changed, and does what is said of it; the outcome says whether it is in the directory then.
-    pub fn end(self, agent: &mut Agent, outcome: &mut AgentOutcome, talk: Talk) -> Result<()> {
+    /// Shows what a task has changed, and does what is said of it, by `ask` where the user says it; the outcome says whether it is in the directory then.
+    pub fn end(
+        self,
+        agent: &mut Agent,
+        outcome: &mut AgentOutcome,
+        talk: Talk,
+        ask: impl FnOnce() -> bool,
+    ) -> Result<()> {
         let Some(approve) = self.0 else { return Ok(()) };
         if outcome.changes.changes.is_empty() {
             return Ok(());
@@ -50,7 +60,7 @@ impl Approval {
         let is_kept = match approve {
             Approve::Yes => true,
             Approve::No => false,
-            Approve::Ask => asked()?,
+            Approve::Ask => ask(),
         };
         if !is_kept {
             agent.discard()?;
@@ -82,10 +92,18 @@ pub fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-fn asked() -> Result<bool> {
+/// Asks the question of a user at `input`; an interrupt is a no.
+pub fn asked(mut input: Input) -> bool {
     let _ = output::write(Stream::Stderr, QUESTION.as_bytes());
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Failure::new(format!("cannot read from the terminal: {error}")))?;
-    Ok(is_yes(&answer))
+    let mut answer = Vec::new();
+    let mut letter = [0];
+    // Byte by byte: what is typed after the line is for others.
+    while answer.len() < LONGEST_ANSWER && input.read(&mut letter).is_ok_and(|read| read == 1) {
+        if letter[0] == b'\n' {
+            return is_yes(&String::from_utf8_lossy(&answer));
+        }
+        answer.push(letter[0]);
+    }
+    let _ = output::write(Stream::Stderr, b"\n");
+    false
 }

@@ -156,7 +156,7 @@ impl Held<'_> {
 
     fn approve(&mut self, outcome: &mut AgentOutcome, editor: &mut Editor<(), FileHistory>) -> Result<()> {
         if !self.approval.asks() {
-            return self.approval.end(self.agent, outcome, self.talk);
+            return self.approval.end(self.agent, outcome, self.talk, || false);
         }
         if outcome.changes.changes.is_empty() {
             return Ok(());

@@ -6,6 +6,8 @@ mod narrator;
 mod report;
 
 use std::io::{self, IsTerminal, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agentkernel::agent::{Agent, AgentOutcome};
@@ -15,7 +17,7 @@ use self::approval::Approval;
 use self::narrator::Narrator;
 use crate::arguments;
 use crate::failure::{Failure, Result};
-use crate::input::Input;
+use crate::input::{Input, input};
 use crate::output::unwritten;
 use crate::repetition::Again;
 use crate::run::context;
@@ -116,19 +118,27 @@ fn once(
     how: &report::How<'_>,
 ) -> Result<i32> {
     let interrupter = agent.interrupter();
-    let stopper = Stopper::start(move || interrupter.interrupt());
+    let (input, wake) =
+        input().map_err(|error| Failure::new(format!("cannot listen to the terminal: {error}")))?;
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&has_ended);
+    // The first signal ends the task, or the question after it.
+    let stopper = Stopper::start(move || match ended.load(Ordering::SeqCst) {
+        true => wake.wake(),
+        false => interrupter.interrupt(),
+    });
     let mut outcome = agent.execute_task_blocking(task)?;
-    let signal = stopper.ended();
+    has_ended.store(true, Ordering::SeqCst);
     narrator.settle();
     if !how.json
         && let Err(error) = report::answer(&outcome)
     {
         return unwritten(&error);
     }
-    approval.end(agent, &mut outcome, how.talk)?;
-    let code = match signal {
-        Some(signal) if outcome.ending == RunEnding::Interrupted => signal.exit_code(),
-        _ => exit_code(&outcome),
+    approval.end(agent, &mut outcome, how.talk, || approval::asked(input))?;
+    let code = match stopper.ended() {
+        Some(signal) => signal.exit_code(),
+        None => exit_code(&outcome),
     };
     if how.json {
         return match report::json(&outcome, how, code)? {

@@ -339,3 +339,30 @@ fn a_terminal_is_asked_and_may_stop_a_task() {
     assert_eq!(terminal.exit_code(), Some(0));
     assert_eq!(notes(directory.path()), "one\ntwo\u{1b}[2J\n");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_single_task_asks_and_an_interrupt_is_a_no() {
+    let directory = script();
+    let start = || {
+        let arguments =
+            "agent --no-config --model m --provider script:script.toml --workspace work --approve Write";
+        let mut terminal = terminal::Terminal::start(directory.path(), arguments);
+        terminal.see("+two\\u{1b}[2J");
+        terminal.see("apply? [y/N] ");
+        terminal
+    };
+    let mut terminal = start();
+    terminal.type_in("\u{3}");
+    terminal.see("these changes were dropped");
+    assert_eq!(terminal.exit_code(), Some(130));
+    assert_eq!(notes(directory.path()), "one\n");
+    let mut terminal = start();
+    terminal.type_in("n\n");
+    terminal.see("these changes were dropped");
+    assert_eq!(notes(directory.path()), "one\n");
+    let mut terminal = start();
+    terminal.type_in("y\n");
+    terminal.see("these changes were applied");
+    assert_eq!(notes(directory.path()), "one\ntwo\u{1b}[2J\n");
+}

@@ -1,5 +1,6 @@
 //! Asking the model for its next step, or for its last answer.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -26,16 +27,8 @@ impl Steps {
         self.setup.teller.record(|| Event::Prompt { node: name, iteration, messages: history.news() });
         let began = Instant::now();
         let request = self.history.request(&self.setup.model);
-        let asking = std::pin::pin!(ask_within(&self.setup, &self.calls, &self.setup.work, request));
-        let result = match self.setup.interrupted.clone() {
-            None => asking.await?,
-            Some(mut interrupted) => {
-                let stopped = std::pin::pin!(interrupted.wait_for(|interrupted| *interrupted));
-                match select(asking, stopped).await {
-                    Either::Left((result, _)) => result?,
-                    Either::Right(_) => return Ok(Said::Interrupted),
-                }
-            }
+        let Some(result) = ask(&self.setup, &self.calls, &self.setup.work, request).await? else {
+            return Ok(Said::Interrupted);
         };
         self.record_reply(&result, iteration, began);
         Ok(match result {
@@ -86,7 +79,9 @@ impl Steps {
         let request = self.history.last_request(&self.setup.model, reason, most);
         let request = ModelRequest { max_tokens: 0, ..request };
         let began = Instant::now();
-        let result = ask_within(&self.setup, &self.calls, &self.setup.budget, request).await?;
+        let Some(result) = ask(&self.setup, &self.calls, &self.setup.budget, request).await? else {
+            return Ok(self.best_known());
+        };
         self.record_reply(&result, iteration + 1, began);
         let last = result.ok().map(|answer| answer.text).filter(|text| !text.trim().is_empty());
         let plain = last.as_ref().and_then(|text| reply::read(text).into_text());
@@ -103,6 +98,22 @@ impl Steps {
         let given = now();
         track.decide(asked, given.clone());
         Ok(given)
+    }
+}
+
+/// Asks the model; nothing if that is interrupted.
+async fn ask(
+    setup: &Setup,
+    calls: &AtomicU64,
+    budget: &Budget,
+    request: ModelRequest,
+) -> Result<Option<std::result::Result<Answer, AskError>>> {
+    let asking = pin!(ask_within(setup, calls, budget, request));
+    let Some(mut interrupted) = setup.interrupted.clone() else { return asking.await.map(Some) };
+    let stopped = pin!(interrupted.wait_for(|interrupted| *interrupted));
+    match select(asking, stopped).await {
+        Either::Left((result, _)) => result.map(Some),
+        Either::Right(_) => Ok(None),
     }
 }
 

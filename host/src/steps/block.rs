@@ -238,12 +238,13 @@ impl Steps {
 
     /// Makes the names known to the program, and the answer empty; says whether it could be done.
     async fn no_answer(&mut self) -> Result<bool> {
+        let left = self.setup.work.time_left();
         let Some(session) = &mut self.session else { return Ok(false) };
         let has_context = if self.setup.has_context { "True" } else { "False" };
         let begin = format!("__import__('agentkernel._rlm')._rlm._begin({has_context})");
         let turn = Turn::new(begin).file("<begin>").without_value();
         let outcome = match self.setup.interrupted.clone() {
-            Some(interrupted) => run_gently(session, turn, ended(interrupted, None)).await?,
+            Some(interrupted) => run_gently(session, turn, ended(interrupted, left)).await?,
             None => Some(session.run(turn).await?),
         };
         match outcome.map(|outcome| outcome.ending) {
