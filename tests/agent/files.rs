@@ -92,8 +92,7 @@ fn a_conflict_loses_neither_side() {
 fn an_overlay_of_the_embedder_is_the_embedders() {
     let (directory, kernel) = prepared();
     let overlay = Overlay::over(directory.path()).unwrap();
-    let mut grants = Grants::default();
-    grants.workspace = Workspace::Overlay(overlay.clone());
+    let grants = Grants { workspace: Workspace::Overlay(overlay.clone()), ..Grants::default() };
     let outcome = agent(&kernel, |agent| agent.grants(grants)).execute_task_blocking("Write.").unwrap();
     assert!(!outcome.applied && outcome.artefacts.len() == 2);
     assert_eq!(read(directory.path(), "notes.txt").as_deref(), Some("one\n"));

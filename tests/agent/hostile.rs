@@ -5,9 +5,7 @@ use agentkernel::Grants;
 use super::*;
 
 fn tightly(agent: AgentBuilder) -> AgentBuilder {
-    let mut grants = Grants::default();
-    grants.limits = tight();
-    agent.grants(grants)
+    agent.grants(Grants { limits: tight(), ..Grants::default() })
 }
 
 #[test]

@@ -42,6 +42,17 @@ match = "Task: Slow"
 reply = "```python\nanswer['content'] = 'half of it'\n```\n```python\nopen('/d/up', 'w').close()\nimport time\ntime.sleep(100)\n```"
 
 [[rule]]
+match = "Task: Background"
+reply = """
+```python
+from agentkernel import task
+def double(n):
+    return 2 * n
+FINAL(task.dispatch(double, 21).result())
+```
+"""
+
+[[rule]]
 match = "Task: Sales"
 reply = "I look for tools.\n```python\nimport tools\ntools.search('query a CSV file with SQL', limit=2)\n```"
 
@@ -269,6 +280,16 @@ fn a_conversation_keeps_its_session() {
     );
     assert_eq!(stdout(&output), "written\n['new.txt', 'notes.txt']\n", "{}", stderr(&output));
     assert_eq!(notes(directory.path()), "one\ntwo\u{1b}[2J\n");
+}
+
+#[test]
+fn programs_dispatch_tasks_where_that_is_granted() {
+    let directory = script();
+    let output = agent(directory.path(), &["--tasks=tasks.db", "Background"]);
+    assert_eq!(stdout(&output), "42\n", "{}", stderr(&output));
+    let output = agent(directory.path(), &["--max-errors", "1", "Background"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("grant them with `--tasks`"), "{}", stderr(&output));
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Agent {
         })?;
         let provider = get("AGENTKERNEL_LLM_PROVIDER");
         let provider =
-            provider_from_environment(provider.as_deref(), Some(&model), &HttpOptions::new(), &get)?;
+            provider_from_environment(provider.as_deref(), Some(&model), &HttpOptions::new(), get)?;
         let kernel = Kernel::builder().llm(Llm::with(model, provider)).build()?;
         Agent::builder(&kernel).build()
     }

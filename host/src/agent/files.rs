@@ -6,6 +6,9 @@ use tempfile::TempDir;
 
 use crate::{Diff, Error, ErrorKind, Grants, Overlay, Result, Workspace};
 
+/// Bytes that an overlay may hold at least.
+const QUOTA: u64 = 1 << 30;
+
 /// An overlay and what becomes of its changes. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Files {
@@ -30,6 +33,10 @@ impl Files {
                 (Overlay::over(below.path())?, hold, Some(Arc::new(below)))
             }
         };
+        if grants.workspace != Workspace::Overlay(overlay.clone()) {
+            // What may be written may be held; copies of what is changed count as well.
+            overlay.set_quota(grants.limits.write_bytes.max(QUOTA));
+        }
         grants.workspace = Workspace::Overlay(overlay.clone());
         Ok(Files { overlay, held, _below: below })
     }
