@@ -1,6 +1,7 @@
 //! The command line of AgentKernel. It uses the public API of `agentkernel-host` only.
 
 mod agent;
+mod answer;
 mod arguments;
 mod cache;
 mod compose;

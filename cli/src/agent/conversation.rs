@@ -19,7 +19,7 @@ use crate::output::{CLOSED, unwritten};
 use crate::repl::is_closed;
 use crate::signals::{self, Signal};
 use crate::terminal::{self, say};
-use crate::{files, overlay};
+use crate::{answer, files, overlay};
 
 const HISTORY_LINES: usize = 10_000;
 
@@ -142,7 +142,7 @@ impl Held<'_> {
         self.working.store(false, Ordering::SeqCst);
         let mut outcome = outcome?;
         self.narrator.settle();
-        if let Err(error) = report::answer(&outcome) {
+        if let Err(error) = answer::print(outcome.answer.as_deref()) {
             return unwritten(&error).map(Some);
         }
         self.approve(&mut outcome, editor)?;

@@ -8,10 +8,9 @@ mod report;
 use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use agentkernel::agent::{Agent, AgentOutcome};
-use agentkernel::rlm::{RunEnding, Trajectory};
+use agentkernel::rlm::Trajectory;
 
 use self::approval::Approval;
 use self::narrator::Narrator;
@@ -22,18 +21,9 @@ use crate::output::unwritten;
 use crate::repetition::Again;
 use crate::run::context;
 use crate::settings::Settings;
-use crate::signals::{Signal, Stopper};
+use crate::signals::Stopper;
 use crate::task::Background;
-use crate::{llm, terminal};
-
-/// How long a block of code may run where nobody says: it waits for models and for children.
-const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// How long programs that are stopped may take to notice.
-const STOPPING: Duration = Duration::from_secs(2);
-
-/// The exit code of an answer that is only the best that was known at a limit.
-const BEST_EFFORT: i32 = 3;
+use crate::{answer, llm, terminal};
 
 /// Bytes of a task: it is part of every prompt.
 const LONGEST_TASK: u64 = 1 << 20;
@@ -41,9 +31,13 @@ const LONGEST_TASK: u64 = 1 << 20;
 pub fn run(arguments: arguments::Agent) -> Result<i32> {
     let talk = arguments.talk;
     let task = arguments.task.map(task).transpose()?;
-    let settings =
-        Settings::with_timeout(arguments.sandbox, &arguments.models, &Again::default(), BLOCK_TIMEOUT)?
-            .lasting(&arguments.lasting)?;
+    let settings = Settings::with_timeout(
+        arguments.sandbox,
+        &arguments.models,
+        &Again::default(),
+        answer::BLOCK_TIMEOUT,
+    )?
+    .lasting(&arguments.lasting)?;
     let granted = settings.llm.as_ref().ok_or_else(llm::absent)?;
     let approval = Approval::new(arguments.approve, &settings.grants)?;
     if talk.verbose
@@ -93,12 +87,7 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
     };
     let finished = agent.finish();
     narrator.end();
-    // A program that is stopped in the middle takes its workspace with it when it has noticed, for which
-    // this process must live.
-    let waited = Instant::now();
-    while granted.holders() > holders && waited.elapsed() < STOPPING {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    answer::wait_for(|| granted.holders() > holders);
     if let Some(background) = background {
         background.end(talk);
     }
@@ -131,7 +120,7 @@ fn once(
     has_ended.store(true, Ordering::SeqCst);
     narrator.settle();
     if !how.json
-        && let Err(error) = report::answer(&outcome)
+        && let Err(error) = answer::print(outcome.answer.as_deref())
     {
         return unwritten(&error);
     }
@@ -154,12 +143,9 @@ fn once(
 }
 
 fn exit_code(outcome: &AgentOutcome) -> i32 {
-    match (outcome.ending, &outcome.answer) {
-        (RunEnding::Interrupted, _) => Signal::Interrupt.exit_code(),
-        _ if outcome.changes_problem.is_some() => 1,
-        (RunEnding::Answered, Some(_)) => 0,
-        (RunEnding::Limit | RunEnding::Failed, Some(_)) => BEST_EFFORT,
-        _ => 1,
+    match answer::exit_code(outcome.ending, outcome.answer.is_some()) {
+        0 | 3 if outcome.changes_problem.is_some() => 1,
+        code => code,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a task came to, as the command line says it.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
 
 use agentkernel::agent::{AgentOutcome, AgentStep, Artefact};
@@ -12,7 +12,7 @@ use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
 use crate::report::{self, Asked};
 use crate::units::{show_bytes, show_duration, show_number_of};
-use crate::{hints, llm, output, terminal};
+use crate::{answer, llm, output, terminal};
 
 /// Artefacts that are named.
 const NAMED: usize = 20;
@@ -24,41 +24,14 @@ pub struct How<'a> {
     pub trajectory: Option<&'a Path>,
 }
 
-/// Prints the answer. A terminal would obey what is in it.
-pub fn answer(outcome: &AgentOutcome) -> io::Result<()> {
-    let Some(answer) = &outcome.answer else { return Ok(()) };
-    let mut text = match io::stdout().is_terminal() {
-        true => terminal::escaped(answer),
-        false => answer.clone(),
-    };
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    output::write(Stream::Stdout, text.as_bytes())
-}
-
 /// Says why the task has not ended as it should, if it has not.
 pub fn complain(outcome: &AgentOutcome) {
     if let Some(problem) = &outcome.changes_problem {
         let message = format!("changes to files were not applied: {}", terminal::escaped(problem));
         terminal::error(&message, None);
     }
-    if outcome.ending == RunEnding::Answered {
-        return;
-    }
-    let reason = terminal::escaped(outcome.message.as_deref().unwrap_or("nobody knows why"));
-    let hint = match outcome.ending {
-        RunEnding::Limit if reason.contains("steps were made") => {
-            Some("give more with `--max-steps`".to_owned())
-        }
-        RunEnding::Limit => hints::more(&reason),
-        _ => None,
-    };
-    let what = match outcome.answer {
-        Some(_) => "this is only the best that was known",
-        None => "there is no answer",
-    };
-    terminal::error(&format!("{what}: {reason}"), hint.as_deref());
+    let (message, has_answer) = (outcome.message.as_deref(), outcome.answer.is_some());
+    answer::complain(outcome.ending, has_answer, message, "--max-steps");
 }
 
 /// Says what it left and what it took. Where changes are held they have been told.

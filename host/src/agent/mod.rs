@@ -216,9 +216,12 @@ impl Agent {
     ///
     /// [`ErrorKind::System`] when the directory cannot be looked at.
     pub fn discard(&mut self) -> Result<()> {
+        let has_changes = !self.files.diff()?.changes.is_empty();
         self.files.discard()?;
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        notes.push("The user dropped your changes to files: they are as they were before them.".to_owned());
+        if has_changes {
+            let note = "The user dropped your changes to files: they are as they were before them.";
+            self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note.to_owned());
+        }
         Ok(())
     }
 
