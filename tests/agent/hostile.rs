@@ -50,6 +50,16 @@ fn code_that_loops_or_eats_memory_is_taken_back_and_the_task_goes_on() {
 }
 
 #[test]
+fn code_of_the_user_that_is_stopped_says_why() {
+    let kernel = says(&[]);
+    let mut agent = agent(&kernel, tightly);
+    let outcome = agent.execute_task_blocking(AgentTask::code("while True: pass")).unwrap();
+    assert_eq!((outcome.ending, &outcome.answer), (RunEnding::Failed, &None));
+    assert_eq!(outcome.message.as_deref(), Some("(stopped: the block ran into its time limit)"));
+    assert_eq!(outcome.log[0].blocks[0].ending, "timed-out");
+}
+
+#[test]
 fn programs_that_break_the_loop_break_only_themselves() {
     let breaking = [
         "import sys, builtins\nsys.modules['agentkernel._rlm'].__dict__.clear()\nbuiltins.__dict__.pop('setattr', None)",

@@ -42,6 +42,11 @@ match = "Task: Slow"
 reply = "```python\nanswer['content'] = 'half of it'\n```\n```python\nopen('/d/up', 'w').close()\nimport time\ntime.sleep(100)\n```"
 
 [[rule]]
+system = "(?s)skills\\.save.*agentkernel import state"
+match = "Task: Lasting"
+reply = "```python\nfrom agentkernel import skills, state\nstate['n'] = state.get('n', 0) + 1\nFINAL([state['n'], len(skills.list())])\n```"
+
+[[rule]]
 match = "Task: Background"
 reply = """
 ```python
@@ -280,6 +285,19 @@ fn a_conversation_keeps_its_session() {
     );
     assert_eq!(stdout(&output), "written\n['new.txt', 'notes.txt']\n", "{}", stderr(&output));
     assert_eq!(notes(directory.path()), "one\ntwo\u{1b}[2J\n");
+}
+
+#[test]
+fn what_lasts_is_granted_and_told() {
+    let directory = script();
+    fs::create_dir(directory.path().join("skills")).unwrap();
+    for number in 1..3 {
+        let output = agent(directory.path(), &["--state", "state.db", "--skills-write", "skills", "Lasting"]);
+        assert_eq!(stdout(&output), format!("[{number}, 0]\n"), "{}", stderr(&output));
+    }
+    let output = agent(directory.path(), &["Lasting"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no rule of the script"), "{}", stderr(&output));
 }
 
 #[test]

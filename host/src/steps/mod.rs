@@ -196,7 +196,9 @@ impl Steps {
         self.setup.at.block.store(1, Ordering::Relaxed);
         let (text, end) = match self.run_block(code, self.before + 1, 1).await? {
             Ok(ran) if ran.failed => {
-                let why = prompt::line(ran.text.lines().next_back().unwrap_or_default(), 1000);
+                // What is said of the session after it is for the model.
+                let text = ran.text.trim_end_matches(prompt::TAKEN_BACK).trim_end_matches(prompt::LOST);
+                let why = prompt::line(text.trim_end().lines().next_back().unwrap_or_default(), 1000);
                 (ran.text, End::Failed(why))
             }
             Ok(ran) => {
