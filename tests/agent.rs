@@ -8,6 +8,7 @@ mod files;
 mod hostile;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -206,7 +207,9 @@ fn limits_of_steps_calls_tokens_and_cost_end_in_what_is_known() {
 #[test]
 fn the_time_of_a_task_ends_its_code_and_not_the_session() {
     let kernel = kernel_with(|last, _| match last {
-        "Task: Sleep." => python("x = 1\nimport time\ntry:\n    time.sleep(600)\nfinally:\n    x = 2"),
+        last if last.ends_with("Task: Sleep.") => {
+            python("x = 1\nimport time\ntry:\n    time.sleep(600)\nfinally:\n    x = 2")
+        }
         last if last.contains("No more steps can be made") => "I slept.".into(),
         last if last.ends_with("Task: Which?") => {
             assert!(last.contains("Your work on that ended before it was done"), "{last}");
@@ -214,7 +217,9 @@ fn the_time_of_a_task_ends_its_code_and_not_the_session() {
         }
         last => panic!("{last}"),
     });
-    let mut agent = agent(&kernel, |agent| agent.max_time(Duration::from_secs(3)));
+    let mut agent = agent(&kernel, |agent| agent.max_time(Duration::from_secs(5)));
+    // The session is there when the time begins.
+    answered(&agent.execute_task_blocking(AgentTask::code("0")).unwrap());
     let outcome = agent.execute_task_blocking("Sleep.").unwrap();
     assert_eq!(
         (outcome.ending, outcome.answer.as_deref()),
@@ -271,11 +276,18 @@ fn an_interrupt_does_not_wait_for_a_model() {
     let kernel = builder().llm(Llm::new("root", answering)).build().unwrap();
     let mut agent = agent(&kernel, |agent| agent);
     let interrupter = agent.interrupter();
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
-        interrupter.interrupt();
+    let ended = Arc::new(AtomicBool::new(false));
+    let has_ended = Arc::clone(&ended);
+    let interrupting = std::thread::spawn(move || {
+        // One that comes before the task does nothing.
+        while !has_ended.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(100));
+            interrupter.interrupt();
+        }
     });
     let outcome = agent.execute_task_blocking("Wait.").unwrap();
+    ended.store(true, Ordering::SeqCst);
+    interrupting.join().unwrap();
     assert_eq!((outcome.ending, outcome.answer), (RunEnding::Interrupted, None));
 }
 
