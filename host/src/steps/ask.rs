@@ -12,6 +12,9 @@ use crate::llm::{Answer, AskError, Budget, ModelRequest};
 use crate::replay::{Asked, Given};
 use crate::trajectory::{Event, Failure, Spent};
 
+/// Bytes from which on a last request is not made shorter.
+const SHORTEST: usize = 1000;
+
 /// What comes of a request.
 pub(super) enum Said {
     Answer(Answer),
@@ -72,15 +75,22 @@ impl Steps {
         let tokens = [left.tokens, left.input_tokens].into_iter().flatten().min();
         let most =
             tokens.map_or(200_000, |tokens| tokens.saturating_sub(RESERVE_OUTPUT).min(200_000) as usize);
-        let most = match self.decided(Asked::Room, || Given::Number(most as u64))? {
+        let mut most = match self.decided(Asked::Room, || Given::Number(most as u64))? {
             Given::Number(recorded) => recorded as usize,
             _ => most,
         };
-        let request = self.history.last_request(&self.setup.model, reason, most);
-        let request = ModelRequest { max_tokens: 0, ..request };
         let began = Instant::now();
-        let Some(result) = ask(&self.setup, &self.calls, &self.setup.budget, request).await? else {
-            return Ok(self.best_known());
+        let result = loop {
+            let request = self.history.last_request(&self.setup.model, reason, most);
+            let request = ModelRequest { max_tokens: 0, ..request };
+            let Some(result) = ask(&self.setup, &self.calls, &self.setup.budget, request).await? else {
+                return Ok(self.best_known());
+            };
+            match &result {
+                // Nothing was sent. How many tokens the money buys, the price alone knows.
+                Err(AskError::Budget(exceeded)) if exceeded.what == "cost" && most > SHORTEST => most /= 4,
+                _ => break result,
+            }
         };
         self.record_reply(&result, iteration + 1, began);
         let last = result.ok().map(|answer| answer.text).filter(|text| !text.trim().is_empty());
