@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
+mod agent;
 mod lasting;
 mod models;
 mod sessions;
@@ -12,6 +13,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+pub use self::agent::{Agent, Approve};
 pub use self::lasting::{Lasting, SkillAction, SkillsAt};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 pub use self::sessions::{NewSession, SessionAction, SessionRun};
@@ -43,6 +45,8 @@ pub enum Command {
     Repl(Repl),
     /// Answer a question, about data of any size, by programs that a model writes.
     Rlm(Box<Rlm>),
+    /// Do tasks by programs that a model writes: one, or a conversation.
+    Agent(Box<Agent>),
     /// Look after the compiled interpreters on disk.
     Cache {
         #[command(subcommand)]
@@ -338,7 +342,7 @@ pub struct Sandbox {
     #[arg(long = "tools", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub tools: Vec<PathBuf>,
 
-    /// Wall-clock time of the run, waiting included, or `none` [default: 60s; for a block of code of `rlm` 10m].
+    /// Wall-clock time of the run, waiting included, or `none` [default: 60s; for a block of code of `rlm` and `agent` 10m].
     #[arg(short, long, value_name = "TIME", env = "AGENTKERNEL_TIMEOUT", hide_env = true, value_parser = units::timeout, help_heading = "Limits")]
     pub timeout: Option<Timeout>,
     /// Memory of the interpreter [default: 512MiB].

@@ -199,6 +199,13 @@ impl Granted {
         self.provider.as_ref().map_or(1, Arc::strong_count)
     }
 
+    /// What a conversation may ask in all, and the time that each of its tasks has: people think in between.
+    pub fn conversation(&self) -> (Budget, Option<Duration>) {
+        let mut limits = self.limits;
+        limits.time = None;
+        (Budget::new(limits), self.limits.time)
+    }
+
     /// The same models, which are not shown everything.
     pub fn hiding(mut self, privacy: Privacy) -> Self {
         self.llm = self.llm.privacy(privacy);

@@ -1,5 +1,7 @@
 //! The command line of AgentKernel. It uses the public API of `agentkernel-host` only.
 
+mod agent;
+mod answer;
 mod arguments;
 mod cache;
 mod compose;
@@ -43,6 +45,7 @@ fn main() {
     let result = match arguments.command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Rlm(arguments) => rlm::run(*arguments),
+        Command::Agent(arguments) => agent::run(*arguments),
         Command::Repl(arguments) => repl::run(arguments),
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
@@ -76,6 +79,7 @@ impl Command {
             Command::Run(run) => run.talk,
             Command::Repl(repl) => repl.talk,
             Command::Rlm(rlm) => rlm.talk,
+            Command::Agent(agent) => agent.talk,
             Command::Compose(compose) => compose.talk,
             Command::Session { action } => action.talk(),
             Command::Task { action } => action.talk(),

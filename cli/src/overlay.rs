@@ -46,6 +46,24 @@ pub fn end(overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Resu
     Ok(())
 }
 
+/// All that differs, with the lines of texts; `escape` what a terminal would obey.
+pub fn differences(diff: &Diff, escape: bool) -> String {
+    let mut shown = String::new();
+    for change in &diff.changes {
+        shown += &line(change);
+        shown += if change.is_binary { " (not text)\n" } else { "\n" };
+        if let Some(text) = &change.text {
+            let text = text.trim_end_matches('\n');
+            match escape {
+                true => shown += &escaped(text),
+                false => shown += text,
+            }
+            shown.push('\n');
+        }
+    }
+    shown
+}
+
 /// A line for each change, of many for the first ones.
 pub fn summary(diff: &Diff) -> Vec<String> {
     let mut lines: Vec<_> = diff.changes.iter().take(NAMED).map(line).collect();

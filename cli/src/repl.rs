@@ -215,7 +215,7 @@ fn restart(host: &Host, settings: &Settings, current: &Mutex<Current>) -> Result
 }
 
 /// Whether nobody reads the prompt any more.
-fn is_closed(error: &ReadlineError) -> bool {
+pub fn is_closed(error: &ReadlineError) -> bool {
     let kind = match error {
         ReadlineError::Io(error) => error.kind(),
         #[cfg(unix)]

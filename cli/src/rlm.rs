@@ -3,16 +3,15 @@
 mod progress;
 mod runs;
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use agentkernel::Stream;
-use agentkernel::rlm::{Interrupter, Rlm, RlmOutcome, RunEnding, Trajectory};
+use agentkernel::rlm::{Rlm, RlmOutcome, RunEnding, Trajectory};
 use serde::Serialize;
 
 use self::progress::Display;
+pub use self::progress::describe;
 use crate::arguments::{self, RlmAction};
 use crate::failure::{Failure, Result};
 use crate::input::Input;
@@ -21,18 +20,9 @@ use crate::repetition::Again;
 use crate::report::{self, Asked};
 use crate::run::context;
 use crate::settings::Settings;
-use crate::signals::{self, Signal};
+use crate::signals::Stopper;
 use crate::units::{show_duration, show_number_of};
-use crate::{hints, llm, terminal};
-
-/// How long a block of code may run where nobody says: it waits for models and for children.
-const BLOCK_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// How long programs that are stopped may take to notice.
-const STOPPING: Duration = Duration::from_secs(2);
-
-/// The exit code of an answer that is only the best that was known at a limit.
-const BEST_EFFORT: i32 = 3;
+use crate::{answer, llm, terminal};
 
 pub fn run(mut arguments: arguments::Rlm) -> Result<i32> {
     match arguments.action.take() {
@@ -46,8 +36,9 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     let talk = arguments.talk;
     let question = question(arguments.question, arguments.question_file)?;
     let again = Again::open(&arguments.repetition)?;
-    let settings = Settings::with_timeout(arguments.sandbox, &arguments.models, &again, BLOCK_TIMEOUT)?
-        .lasting(&arguments.lasting)?;
+    let settings =
+        Settings::with_timeout(arguments.sandbox, &arguments.models, &again, answer::BLOCK_TIMEOUT)?
+            .lasting(&arguments.lasting)?;
     let granted = settings.llm.as_ref().ok_or_else(llm::absent)?;
     if talk.verbose
         && let Some(file) = &settings.config_file
@@ -83,26 +74,22 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
         builder = builder.on_event(on_event);
     }
     let rlm = again.run(builder).build()?;
-    let stopping = Stopping::listen(rlm.interrupter());
+    let interrupter = rlm.interrupter();
+    let stopper = Stopper::start(move || interrupter.interrupt());
     let result = rlm.ask_blocking(&question);
-    // A program that is stopped in the middle takes its workspace with it when it has noticed, for which
-    // this process must live.
-    let waited = Instant::now();
-    while granted.holders() > holders && waited.elapsed() < STOPPING {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    answer::wait_for(|| granted.holders() > holders);
     display.end();
     let outcome = result?;
     again.finish()?;
-    let code = match stopping.ended() {
+    let code = match stopper.ended() {
         Some(signal) if outcome.ending == RunEnding::Interrupted => signal.exit_code(),
-        _ => exit_code(&outcome),
+        _ => answer::exit_code(outcome.ending, outcome.answer.is_some()),
     };
 
     let kept = kept.map(|file| file.display().to_string());
     let written = match arguments.json {
         true => json(&outcome, kept.as_deref(), code)?,
-        false => answer(&outcome),
+        false => answer::print(outcome.answer.as_deref()),
     };
     if let Err(error) = written {
         return unwritten(&error);
@@ -165,49 +152,13 @@ fn at_most(reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn exit_code(outcome: &RlmOutcome) -> i32 {
-    match (outcome.ending, &outcome.answer) {
-        (RunEnding::Interrupted, _) => Signal::Interrupt.exit_code(),
-        (RunEnding::Answered, Some(_)) => 0,
-        (RunEnding::Limit | RunEnding::Failed, Some(_)) => BEST_EFFORT,
-        _ => 1,
-    }
-}
-
-/// Prints the answer. A terminal would obey what is in it.
-fn answer(outcome: &RlmOutcome) -> io::Result<()> {
-    let Some(answer) = &outcome.answer else { return Ok(()) };
-    let mut text = match io::stdout().is_terminal() {
-        true => terminal::escaped(answer),
-        false => answer.clone(),
-    };
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    output::write(Stream::Stdout, text.as_bytes())
-}
-
 /// Says why the run has not ended with an answer, if it has not.
 fn complain(outcome: &RlmOutcome) {
     if let Some(problem) = &outcome.trajectory_problem {
         terminal::error(&terminal::escaped(problem), Some("the answer is not touched by it"));
     }
-    if outcome.ending == RunEnding::Answered {
-        return;
-    }
-    let reason = terminal::escaped(outcome.message.as_deref().unwrap_or("nobody knows why"));
-    let hint = match outcome.ending {
-        RunEnding::Limit if reason.contains("steps were made") => {
-            Some("give more with `--max-iterations`".to_owned())
-        }
-        RunEnding::Limit => hints::more(&reason),
-        _ => None,
-    };
-    let what = match outcome.answer {
-        Some(_) => "this is only the best that was known",
-        None => "there is no answer",
-    };
-    terminal::error(&format!("{what}: {reason}"), hint.as_deref());
+    let (message, has_answer) = (outcome.message.as_deref(), outcome.answer.is_some());
+    answer::complain(outcome.ending, has_answer, message, "--max-iterations");
 }
 
 /// The object that `--json` prints; docs/rlm.schema.json describes it.
@@ -242,38 +193,4 @@ fn json(outcome: &RlmOutcome, trajectory: Option<&str>, exit_code: i32) -> Resul
         .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
     text.push('\n');
     Ok(output::write(Stream::Stdout, text.as_bytes()))
-}
-
-/// Ends the run at the first signal, with what is known, and this process at the second.
-#[derive(Clone, Default)]
-struct Stopping(Arc<Mutex<Heard>>);
-
-#[derive(Default)]
-struct Heard {
-    first: Option<Signal>,
-    ended: bool,
-}
-
-impl Stopping {
-    fn listen(interrupter: Interrupter) -> Self {
-        let stopping = Stopping::default();
-        let heard = stopping.clone();
-        // Without a handler a signal ends the process, which is all right too.
-        let _ = signals::listen(move |signal| {
-            let mut heard = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if heard.ended || heard.first.is_some() {
-                std::process::exit(signal.exit_code());
-            }
-            heard.first = Some(signal);
-            interrupter.interrupt();
-        });
-        stopping
-    }
-
-    /// The run has ended; says which signal came.
-    fn ended(&self) -> Option<Signal> {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.ended = true;
-        heard.first
-    }
 }

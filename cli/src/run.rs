@@ -67,7 +67,8 @@ pub fn run(arguments: Run) -> Result<i32> {
     }
     let mut session = builder.start()?;
     output.stops(session.canceller());
-    let stopper = Stopper::start(session.canceller());
+    let canceller = session.canceller();
+    let stopper = Stopper::start(move || canceller.cancel());
 
     let mut turn = Turn::new(program.code)
         .file(program.name.as_str())

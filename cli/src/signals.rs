@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agentkernel::Canceller;
-
 /// Why the process is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -23,8 +21,8 @@ impl Signal {
     }
 }
 
-/// Stops the program at the first signal and this process at the second, or at any that comes when
-/// the program has ended.
+/// Stops what goes on at the first signal and this process at the second, or at any that comes when
+/// that has ended.
 #[derive(Clone, Default)]
 pub struct Stopper(Arc<Mutex<Stopping>>);
 
@@ -35,7 +33,7 @@ struct Stopping {
 }
 
 impl Stopper {
-    pub fn start(canceller: Canceller) -> Self {
+    pub fn start(stop: impl Fn() + Send + 'static) -> Self {
         let stopper = Stopper::default();
         let heard = stopper.clone();
         // Without a handler a signal ends the process, which is all right too.
@@ -45,12 +43,12 @@ impl Stopper {
                 std::process::exit(signal.exit_code());
             }
             state.first = Some(signal);
-            canceller.cancel();
+            stop();
         });
         stopper
     }
 
-    /// The program has ended, and there is nothing to stop any more; says which signal stopped it.
+    /// It has ended, and there is nothing to stop any more; says which signal stopped it.
     pub fn ended(&self) -> Option<Signal> {
         let mut state = self.lock();
         state.ended = true;

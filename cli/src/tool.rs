@@ -150,7 +150,8 @@ fn call(name: &str, mut arguments: String, sandbox: Sandbox) -> Result<i32> {
     let output = Output::default();
     let mut session = kernel.session().grants(settings.grants.clone()).on_output(output.handler()).start()?;
     output.stops(session.canceller());
-    let stopper = Stopper::start(session.canceller());
+    let canceller = session.canceller();
+    let stopper = Stopper::start(move || canceller.cancel());
     let code = format!(
         "from tools._runtime import call_json\nprint(call_json({}, {}))",
         python(name),

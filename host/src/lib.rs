@@ -27,6 +27,7 @@
 
 #![warn(missing_docs)]
 
+pub mod agent;
 mod bindings;
 mod clock;
 #[cfg(feature = "compose")]
@@ -58,13 +59,18 @@ mod skills;
 mod state;
 #[cfg(feature = "state")]
 mod state_store;
+mod steps;
 #[cfg(feature = "tasks")]
 pub mod task;
 mod tool;
+mod trajectory;
 mod turn;
 mod wasi;
 mod workspace;
 
+pub use agent::Agent;
+#[cfg(feature = "providers")]
+pub use agent::create_agent;
 #[cfg(feature = "compose")]
 pub use compose::Composition;
 pub use console::{OutputHandler, Stdin, Stream};
@@ -102,6 +108,10 @@ struct Replay;
 #[cfg(all(doctest, feature = "tasks"))]
 #[doc = include_str!("../../docs/tasks.md")]
 struct TasksPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/agent.md")]
+struct Agents;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/overlays.md")]

@@ -199,7 +199,7 @@ impl Totals {
 }
 
 /// An event in words, as `--verbose` tells it.
-fn describe(event: &Event) -> Option<String> {
+pub fn describe(event: &Event) -> Option<String> {
     Some(match event {
         Event::Node { node, parent: Some(_), question, .. } => {
             format!("[{node}] is asked: {}\n", line(question, SHOWN))

@@ -7,8 +7,8 @@ use agentkernel::Overlay;
 use super::state::{Files, Purpose, State};
 use super::store::Store;
 use crate::failure::{Failure, Result};
-use crate::overlay::line;
-use crate::terminal::{self, escaped, say};
+use crate::overlay::differences;
+use crate::terminal::{self, say};
 use crate::units::show_number_of;
 
 pub fn diff(store: &Store, name: &str, as_json: bool) -> Result<i32> {
@@ -20,12 +20,9 @@ pub fn diff(store: &Store, name: &str, as_json: bool) -> Result<i32> {
         say!("{text}");
         return Ok(0);
     }
-    for change in &diff.changes {
-        say!("{}{}", line(change), if change.is_binary { " (not text)" } else { "" });
-        if let Some(text) = &change.text {
-            let text = if io::stdout().is_terminal() { escaped(text) } else { text.clone() };
-            say!("{}", text.trim_end_matches('\n'));
-        }
+    if !diff.changes.is_empty() {
+        let shown = differences(&diff, io::stdout().is_terminal());
+        say!("{}", shown.trim_end_matches('\n'));
     }
     if diff.changes.is_empty() {
         terminal::remark("nothing differs");

@@ -57,7 +57,8 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     let checkpoint = state.overlay.as_ref().map(agentkernel::Overlay::checkpoint);
     let mut session = builder.start()?;
     output.stops(session.canceller());
-    let stopper = Stopper::start(session.canceller());
+    let canceller = session.canceller();
+    let stopper = Stopper::start(move || canceller.cancel());
     let outcome = session.run_blocking(turn(&program))?;
     let signal = stopper.ended();
     let mut code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);

@@ -1,5 +1,6 @@
 //! The binary, run as a user runs it.
 
+mod agent;
 mod compose;
 mod grants;
 mod json;

@@ -38,42 +38,36 @@
 //! # }
 //! ```
 
-mod history;
 mod node;
 mod prompt;
-mod reply;
 mod run;
 mod service;
-mod trajectory;
-mod view;
-mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use futures_util::future::Either;
+use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
 use crate::context::Context;
-use crate::llm::{Budget, LlmLimits, LlmUsage, ModelUsage};
+use crate::llm::{Budget, LlmLimits, LlmUsage};
 use crate::replay::Plan;
+use crate::steps::Done;
+pub use crate::trajectory::{
+    AnswerKind, CallKind, ContextPart, Event, Failure, ModelTotals, PromptMessage, PromptRole, Raised,
+    Record, RunEnding, Spent, TRAJECTORY_VERSION, Trajectory, Viewed, cut, timestamp, view,
+};
+use crate::trajectory::{OnEvent, Teller};
 use crate::{Error, ErrorKind, Grants, Kernel, Result};
 use crate::{Recording, Replaying};
-use node::{Done, Node, Place, Task};
-use run::{OnEvent, Run, Settings};
-pub use trajectory::{
-    AnswerKind, CallKind, ContextPart, Event, Failure, ModelTotals, PromptMessage, PromptRole, Raised,
-    Record, RunEnding, Spent, TRAJECTORY_VERSION, cut, timestamp,
-};
-pub use view::{Viewed, view};
-pub use writer::Trajectory;
+pub(crate) use node::{Audience, Extend, Node, Place, Task};
+pub(crate) use run::{Run, Settings};
 
 /// How long it is waited for the thread of a turn that was interrupted.
 const LET_GO: Duration = Duration::from_secs(2);
 
 /// How long a block of code may run where nobody says: it waits for models and for children.
-const TURN_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const TURN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Answers questions by programs that a model writes; see the [module](self).
 pub struct Rlm {
@@ -126,7 +120,7 @@ impl Rlm {
             grants,
             context: None,
             budget: None,
-            settings: Settings { iterations: 30, errors: 5, shown: 20_000, children: 8 },
+            settings: Settings::default(),
             trajectory: Trajectory::none(),
             on_event: None,
             plan: Plan::default(),
@@ -166,7 +160,7 @@ impl Rlm {
     }
 }
 
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+pub(crate) struct AbortOnDrop<T>(pub tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
@@ -176,7 +170,7 @@ impl<T> Drop for AbortOnDrop<T> {
 
 /// Ends a run from another thread.
 #[derive(Clone)]
-pub struct Interrupter(Arc<watch::Sender<bool>>);
+pub struct Interrupter(pub(crate) Arc<watch::Sender<bool>>);
 
 impl Interrupter {
     /// Ends the run. It gives what is known so far.
@@ -207,19 +201,19 @@ impl RlmBuilder {
 
     /// Steps that a session may make. Default: 30.
     pub fn max_iterations(mut self, steps: u32) -> Self {
-        self.settings.iterations = steps.max(1);
+        self.settings.steps.iterations = steps.max(1);
         self
     }
 
     /// Steps in a row that may fail: whose code raises, or that have none. Default: 5.
     pub fn max_errors(mut self, steps: u32) -> Self {
-        self.settings.errors = steps.max(1);
+        self.settings.steps.errors = steps.max(1);
         self
     }
 
     /// Characters of a block's output that the model is shown. Default: 20,000.
     pub fn shown_output(mut self, characters: usize) -> Self {
-        self.settings.shown = characters;
+        self.settings.steps.shown = characters;
         self
     }
 
@@ -284,7 +278,7 @@ impl RlmBuilder {
             Some(budget) => budget.child(LlmLimits::none()),
             None => llm.budget(),
         };
-        let place = Place { name: "0".into(), depth: 0, parent: None, call: None };
+        let place = Place::root();
         let track = plan.track(Some(place.name.clone()))?;
         let budget = match &track {
             None => budget,
@@ -297,22 +291,13 @@ impl RlmBuilder {
                 }
             }
         };
-        let iterations = settings.iterations;
-        let run = Arc::new(Run::new(kernel, llm, settings, trajectory, on_event, plan));
-        let llm = &run.llm;
-        run.record(|| Event::Start {
-            version: TRAJECTORY_VERSION,
-            time: timestamp(SystemTime::now()),
-            question: question.clone(),
-            model: llm.model().to_owned(),
-            sub_model: llm.model_of_programs().to_owned(),
-            limits: limits(&budget, iterations),
-            agentkernel: env!("CARGO_PKG_VERSION").to_owned(),
-        });
+        let teller = Teller::new(trajectory, on_event, llm.hides().cloned());
+        let run = Arc::new(Run::new(kernel, llm, settings, teller, plan));
+        run.begin(&question, &budget);
         let task = Task {
-            place: place.clone(),
+            place,
             question,
-            model: llm.model().to_owned(),
+            model: run.llm.model().to_owned(),
             grants,
             budget: budget.clone(),
             context,
@@ -320,17 +305,27 @@ impl RlmBuilder {
             track: track.clone(),
         };
         let root = Node::new(Arc::clone(&run), task);
+        let mut steps = root.question();
         let stopped = std::pin::pin!(interrupted.wait_for(|interrupted| *interrupted));
-        let done = match futures_util::future::select(Arc::clone(&root).answer(), stopped).await {
-            Either::Left((done, _)) => done,
-            Either::Right(_) => Ok(Done {
-                content: root.best_known(),
+        let answered = {
+            let first = prompt::first(&root.task.question);
+            let answering = std::pin::pin!(steps.answer(&root.task.question, &first));
+            match select(answering, stopped).await {
+                Either::Left((done, _)) => Some(done),
+                Either::Right(_) => None,
+            }
+        };
+        let done = answered.unwrap_or_else(|| {
+            Ok(Done {
+                content: steps.best_known(),
                 how: AnswerKind::Limit,
                 ending: RunEnding::Interrupted,
                 message: Some("the run was interrupted".into()),
-                iterations: root.iteration.load(Ordering::Relaxed),
-            }),
-        };
+                iterations: steps.iterations(),
+            })
+        });
+        // With it ends the session.
+        drop(steps);
         // What a turn had in flight is counted, and recorded, when its thread has let go.
         if matches!(&done, Ok(done) if done.ending == RunEnding::Interrupted) {
             let until = Instant::now() + LET_GO;
@@ -343,10 +338,9 @@ impl RlmBuilder {
             Ok(done) => (done.ending, done.message.clone()),
             Err(error) => (RunEnding::Failed, Some(error.to_string())),
         };
-        run.record(|| Event::End { ending, totals: totals(&usage), message: message.clone() });
+        let (ended, totals) = (Arc::clone(&run), usage.clone());
         // It may wait for a disk.
-        let written = Arc::clone(&run);
-        let finished = tokio::task::spawn_blocking(move || written.trajectory.finish()).await;
+        let finished = tokio::task::spawn_blocking(move || ended.end(ending, &totals, message)).await;
         let problem = match finished {
             Ok(finished) => finished.err().map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
@@ -359,37 +353,11 @@ impl RlmBuilder {
             best_effort: done.content.is_some() && done.how == AnswerKind::Limit,
             answer: done.content,
             ending,
-            message,
+            message: done.message,
             iterations: done.iterations,
             usage,
             trajectory_problem: problem,
             wall: began.elapsed(),
         })
     }
-}
-
-/// Limits by the names of their flags.
-fn limits(budget: &Budget, iterations: u32) -> serde_json::Map<String, serde_json::Value> {
-    let left = budget.left();
-    let mut limits = serde_json::Map::new();
-    limits.insert("max-iterations".into(), iterations.into());
-    limits.insert("max-calls".into(), left.calls.into());
-    limits.insert("max-tokens".into(), left.tokens.into());
-    limits.insert("max-cost".into(), left.cost.into());
-    limits.insert("max-depth".into(), left.depth.into());
-    limits.insert("max-concurrency".into(), budget.concurrency().into());
-    limits.insert("max-time".into(), left.time.into());
-    limits
-}
-
-fn totals(usage: &LlmUsage) -> std::collections::BTreeMap<String, ModelTotals> {
-    let totals = |usage: &ModelUsage| ModelTotals {
-        calls: usage.calls + usage.cached,
-        cached: usage.cached,
-        input_tokens: usage.input_tokens,
-        output_tokens: usage.output_tokens,
-        cost: usage.cost.map(crate::llm::Dollars::get),
-        hidden: usage.hidden,
-    };
-    usage.models.iter().map(|(model, usage)| (model.clone(), totals(usage))).collect()
 }

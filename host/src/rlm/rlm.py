@@ -214,9 +214,14 @@ _NAMES = (
 
 
 def _begin(has_context):
-    """Make the names known to the program without import."""
+    """Make the names known to the program without import. No question is answered yet."""
     import builtins
 
+    global _other
+    _other = None
+    answer.clear()
+    answer.update(content="", ready=False)
+    answer.how = "answer"
     for name in _NAMES:
         if name != "context":
             setattr(builtins, name, globals()[name])

@@ -3,69 +3,74 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-use super::trajectory::Event;
-use super::writer::Trajectory;
-use crate::Kernel;
-use crate::llm::Llm;
+use crate::llm::{Budget, Llm, LlmUsage, ModelUsage};
 use crate::replay::Plan;
-
-/// Sees the events of a run.
-pub(super) type OnEvent = Arc<dyn Fn(&Event) + Send + Sync>;
+use crate::steps::{HISTORY_BYTES, StepLimits};
+use crate::trajectory::{Event, ModelTotals, RunEnding, TRAJECTORY_VERSION, Teller, timestamp};
+use crate::{Kernel, Result};
 
 /// How the sessions of a run go on.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
-    /// Steps that one may make.
-    pub iterations: u32,
-    /// Steps in a row that may fail.
-    pub errors: u32,
-    /// Characters of a block's output that its model is shown.
-    pub shown: usize,
+pub(crate) struct Settings {
+    /// How far each goes.
+    pub steps: StepLimits,
     /// Sessions of one depth that run at the same time.
     pub children: u32,
 }
 
-pub(super) struct Run {
+impl Default for Settings {
+    fn default() -> Self {
+        let steps = StepLimits { iterations: 30, errors: 5, shown: 20_000, history: HISTORY_BYTES };
+        Settings { steps, children: 8 }
+    }
+}
+
+pub(crate) struct Run {
     pub kernel: Kernel,
     pub llm: Llm,
     pub settings: Settings,
-    pub trajectory: Trajectory,
-    pub on_event: Option<OnEvent>,
+    pub teller: Teller,
     pub plan: Plan,
     calls: AtomicU64,
     permits: Mutex<BTreeMap<u32, Arc<Semaphore>>>,
 }
 
 impl Run {
-    pub fn new(
-        kernel: Kernel,
-        llm: Llm,
-        settings: Settings,
-        trajectory: Trajectory,
-        on_event: Option<OnEvent>,
-        plan: Plan,
-    ) -> Self {
+    pub fn new(kernel: Kernel, llm: Llm, settings: Settings, teller: Teller, plan: Plan) -> Self {
         let (calls, permits) = (AtomicU64::new(0), Mutex::default());
-        Run { kernel, llm, settings, trajectory, on_event, plan, calls, permits }
+        Run { kernel, llm, settings, teller, plan, calls, permits }
     }
 
     /// Records what `event` makes, if anybody wants it.
     pub fn record(&self, event: impl FnOnce() -> Event) {
-        if self.on_event.is_none() && !self.trajectory.is_on() {
-            return;
-        }
-        let mut event = event();
-        if let Some(privacy) = self.llm.hides() {
-            event.each_text(&mut |text| *text = privacy.cover(text));
-        }
-        event.shorten();
-        if let Some(on_event) = &self.on_event {
-            on_event(&event);
-        }
-        self.trajectory.record(event);
+        self.teller.record(event);
+    }
+
+    /// Records that it begins, with its first question.
+    pub fn begin(&self, question: &str, budget: &Budget) {
+        self.record(|| Event::Start {
+            version: TRAJECTORY_VERSION,
+            time: timestamp(SystemTime::now()),
+            question: question.to_owned(),
+            model: self.llm.model().to_owned(),
+            sub_model: self.llm.model_of_programs().to_owned(),
+            limits: limits(budget, self.settings.steps.iterations),
+            agentkernel: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+    }
+
+    /// Records that it has ended, and writes what is not written yet, for which it may wait for a disk.
+    ///
+    /// # Errors
+    ///
+    /// When what happened is not all written down.
+    pub fn end(&self, ending: RunEnding, usage: &LlmUsage, message: Option<String>) -> Result<()> {
+        self.record(|| Event::End { ending, totals: totals(usage), message });
+        self.teller.finish()
     }
 
     pub fn next_call(&self) -> String {
@@ -84,4 +89,30 @@ impl Run {
     pub fn tools(&self) -> Vec<(String, String)> {
         self.kernel.tools().into_iter().map(|tool| (tool.name, tool.summary)).collect()
     }
+}
+
+/// Limits by the names of their flags.
+fn limits(budget: &Budget, iterations: u32) -> serde_json::Map<String, serde_json::Value> {
+    let left = budget.left();
+    let mut limits = serde_json::Map::new();
+    limits.insert("max-iterations".into(), iterations.into());
+    limits.insert("max-calls".into(), left.calls.into());
+    limits.insert("max-tokens".into(), left.tokens.into());
+    limits.insert("max-cost".into(), left.cost.into());
+    limits.insert("max-depth".into(), left.depth.into());
+    limits.insert("max-concurrency".into(), budget.concurrency().into());
+    limits.insert("max-time".into(), left.time.into());
+    limits
+}
+
+fn totals(usage: &LlmUsage) -> BTreeMap<String, ModelTotals> {
+    let totals = |usage: &ModelUsage| ModelTotals {
+        calls: usage.calls + usage.cached,
+        cached: usage.cached,
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cost: usage.cost.map(crate::llm::Dollars::get),
+        hidden: usage.hidden,
+    };
+    usage.models.iter().map(|(model, usage)| (model.clone(), totals(usage))).collect()
 }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::node::{self, Done, Node, Place, Task, milliseconds};
-use super::trajectory::{AnswerKind, CallKind, Event, Failure};
+use super::node::{Node, Place, Task};
 use crate::Grants;
 use crate::bindings::operations;
 use crate::context::Context;
 use crate::llm::{CallEnd, CallStart, Dollars, LlmLimits, LlmUsage, Watch};
 use crate::operations::Answer;
 use crate::service::{Called, Kind, Service, failure};
+use crate::steps::{self, Done, milliseconds};
+use crate::trajectory::{AnswerKind, CallKind, Event, Failure, RunEnding, cut};
 
 /// Characters of prompts and answers that trajectories keep.
 const KEPT: usize = 4000;
@@ -45,15 +46,15 @@ impl Watch for NodeWatch {
         let request = call.request;
         node.run.record(|| {
             let prompt = request.messages.last().map_or("", |message| &message.content);
-            let (prompt, prompt_chars) = super::cut(prompt, KEPT);
+            let (prompt, prompt_chars) = cut(prompt, KEPT);
             Event::Call {
                 call: name.clone(),
                 node: node.task.place.name.clone(),
-                iteration: node.iteration.load(Ordering::Relaxed),
-                block: node.block.load(Ordering::Relaxed),
+                iteration: node.at.iteration(),
+                block: node.at.block(),
                 kind: CallKind::AskLlm,
                 model: request.model.clone(),
-                system: request.system.as_ref().map(|system| super::cut(system, KEPT).0.to_owned()),
+                system: request.system.as_ref().map(|system| cut(system, KEPT).0.to_owned()),
                 prompt: prompt.to_owned(),
                 prompt_chars,
             }
@@ -66,11 +67,11 @@ impl Watch for NodeWatch {
         let node = &self.node;
         node.run.record(|| {
             let (text, usage, cached, error) = match call.result {
-                Some(Ok(answer)) => (answer.text.as_str(), Some(node::spent(answer)), answer.cached, None),
-                Some(Err(error)) => ("", None, false, Some(node::failure(error))),
+                Some(Ok(answer)) => (answer.text.as_str(), Some(steps::spent(answer)), answer.cached, None),
+                Some(Err(error)) => ("", None, false, Some(steps::failure(error))),
                 None => ("", None, false, Some(given_up())),
             };
-            let (text, chars) = super::cut(text, KEPT);
+            let (text, chars) = cut(text, KEPT);
             Event::Returned {
                 call: name,
                 node: node.task.place.name.clone(),
@@ -268,7 +269,7 @@ async fn answer(parent: Arc<Node>, task: Task) -> Answer {
     let done = done.unwrap_or_else(|error| Done {
         content: None,
         how: AnswerKind::Limit,
-        ending: super::trajectory::RunEnding::Failed,
+        ending: RunEnding::Failed,
         message: Some(error.to_string()),
         iterations: 0,
     });
@@ -302,12 +303,12 @@ struct Recorded {
 impl Recorded {
     fn start(parent: &Arc<Node>, task: &Task) -> Self {
         let call = task.place.call.clone().unwrap_or_default();
-        let (prompt, prompt_chars) = super::cut(&task.question, KEPT);
+        let (prompt, prompt_chars) = cut(&task.question, KEPT);
         parent.run.record(|| Event::Call {
             call: call.clone(),
             node: parent.task.place.name.clone(),
-            iteration: parent.iteration.load(Ordering::Relaxed),
-            block: parent.block.load(Ordering::Relaxed),
+            iteration: parent.at.iteration(),
+            block: parent.at.block(),
             kind: CallKind::Rlm,
             model: task.model.clone(),
             system: None,
@@ -325,7 +326,7 @@ impl Recorded {
 
     fn tell(&mut self, text: &str, error: Option<Failure>) {
         let Some(call) = self.call.take() else { return };
-        let (text, chars) = super::cut(text, KEPT);
+        let (text, chars) = cut(text, KEPT);
         self.parent.run.record(|| Event::Returned {
             call,
             node: self.parent.task.place.name.clone(),

@@ -149,6 +149,11 @@ impl Skills {
         self.directory.delete(name)
     }
 
+    /// Whether programs may save and delete them.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.access == Access::ReadWrite
+    }
+
     fn check_writable(&self) -> Result<()> {
         match self.access {
             Access::ReadWrite => Ok(()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::trajectory::{Event, Record};
+use super::event::{Event, Record};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that a trajectory may have where nobody says: as many as a page shows.

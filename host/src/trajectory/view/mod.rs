@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::trajectory::Record;
+use super::event::Record;
 use crate::error::{Error, ErrorKind, Result};
 
 const PAGE: &str = include_str!("page.html");

@@ -1,0 +1,210 @@
+//! A conversation: a line for each task, until the user leaves.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use agentkernel::Kernel;
+use agentkernel::agent::{Agent, AgentOutcome, AgentTask};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{Config, Editor};
+
+use super::approval::{self, Approval, QUESTION, is_yes};
+use super::narrator::Narrator;
+use super::{exit_code, report};
+use crate::arguments::Talk;
+use crate::failure::{Failure, Result};
+use crate::output::{CLOSED, unwritten};
+use crate::repl::is_closed;
+use crate::signals::{self, Signal};
+use crate::terminal::{self, say};
+use crate::{answer, files, overlay};
+
+const HISTORY_LINES: usize = 10_000;
+
+const HELP: &str = "A line is a task. Beside that:
+  /run CODE   run Python in the agent's session
+  /tools      list the tools
+  /diff       show changes to files that are not applied
+  /apply      take them over into the directory
+  /discard    drop them
+  /quit       leave, as Ctrl-D does
+Ctrl-C stops a task and keeps the session.";
+
+/// Reads tasks and does them; gives the exit code.
+pub fn hold(
+    agent: &mut Agent,
+    kernel: &Kernel,
+    approval: Approval,
+    narrator: &Narrator,
+    talk: Talk,
+) -> Result<i32> {
+    let working = Arc::new(AtomicBool::new(false));
+    let (works, interrupter) = (Arc::clone(&working), agent.interrupter());
+    // At a prompt Ctrl-C is a key; one that comes between a task and the prompt is not meant for this process.
+    let is_terminal = std::io::stdin().is_terminal();
+    signals::listen(move |signal| match signal {
+        Signal::Interrupt if is_terminal || works.load(Ordering::SeqCst) => interrupter.interrupt(),
+        signal => std::process::exit(signal.exit_code()),
+    })
+    .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+    let config = Config::builder()
+        .auto_add_history(true)
+        .max_history_size(HISTORY_LINES)
+        .and_then(|config| config.history_ignore_dups(true))
+        .map_err(cannot_edit)?
+        .build();
+    let mut editor: Editor<(), FileHistory> = Editor::with_config(config).map_err(cannot_edit)?;
+    let history = files::state().map(|directory| directory.join("agent-history"));
+    if let Some(file) = &history {
+        // There is none the first time.
+        let _ = editor.load_history(file);
+    }
+    if crate::run::interactive() && !talk.quiet {
+        say!("AgentKernel {}. A line is a task; `/help` tells the rest.", env!("CARGO_PKG_VERSION"));
+    }
+    let mut held = Held { agent, kernel, approval, narrator, talk, working, code: 0 };
+    let code = held.converse(&mut editor)?;
+    if let Some(file) = &history {
+        // A history that cannot be kept is no reason to fail.
+        let _ = file.parent().map(std::fs::create_dir_all);
+        let _ = editor.save_history(file);
+    }
+    Ok(code)
+}
+
+struct Held<'a> {
+    agent: &'a mut Agent,
+    kernel: &'a Kernel,
+    approval: Approval,
+    narrator: &'a Narrator,
+    talk: Talk,
+    /// Whether a task goes on.
+    working: Arc<AtomicBool>,
+    /// Of the last task.
+    code: i32,
+}
+
+impl Held<'_> {
+    fn converse(&mut self, editor: &mut Editor<(), FileHistory>) -> Result<i32> {
+        loop {
+            let line = match editor.readline("> ") {
+                Ok(line) => line,
+                Err(ReadlineError::Interrupted) => continue,
+                Err(ReadlineError::Eof) => break,
+                Err(error) if is_closed(&error) => return Ok(CLOSED),
+                Err(error) => return Err(cannot_edit(error)),
+            };
+            let line = line.trim();
+            let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            match word {
+                "" => {}
+                "/quit" | "/exit" => break,
+                "/help" => say!("{HELP}"),
+                "/tools" => self.tools(),
+                "/diff" => self.diff()?,
+                "/apply" => self.apply(),
+                "/discard" => match self.agent.discard() {
+                    Ok(()) => self.remark("changes that were not applied are dropped"),
+                    Err(error) => complain(&error),
+                },
+                "/run" if rest.trim().is_empty() => {
+                    terminal::error("there is no code to run", Some("write it behind `/run`"));
+                }
+                "/run" => {
+                    if let Some(code) = self.work(AgentTask::code(rest), editor)? {
+                        return Ok(code);
+                    }
+                }
+                command if command.starts_with('/') => {
+                    let command = terminal::escaped(command);
+                    terminal::error(&format!("`{command}` is no command"), Some("`/help` lists them"));
+                }
+                _ => {
+                    if let Some(code) = self.work(AgentTask::text(line), editor)? {
+                        return Ok(code);
+                    }
+                }
+            }
+        }
+        let left = self.agent.diff()?.changes.len();
+        if self.approval.holds() && left > 0 {
+            self.remark("changes that were not applied are dropped");
+        }
+        Ok(if std::io::stdin().is_terminal() { 0 } else { self.code })
+    }
+
+    /// Does one task; gives an exit code if nobody reads what comes of it.
+    fn work(&mut self, task: AgentTask, editor: &mut Editor<(), FileHistory>) -> Result<Option<i32>> {
+        self.working.store(true, Ordering::SeqCst);
+        let outcome = self.agent.execute_task_blocking(task);
+        self.working.store(false, Ordering::SeqCst);
+        let mut outcome = outcome?;
+        self.narrator.settle();
+        if let Err(error) = answer::print(outcome.answer.as_deref()) {
+            return unwritten(&error).map(Some);
+        }
+        self.approve(&mut outcome, editor)?;
+        report::complain(&outcome);
+        if !self.talk.quiet {
+            report::remarks(&outcome, self.approval.holds());
+        }
+        self.code = exit_code(&outcome);
+        Ok(None)
+    }
+
+    fn approve(&mut self, outcome: &mut AgentOutcome, editor: &mut Editor<(), FileHistory>) -> Result<()> {
+        if !self.approval.asks() {
+            return self.approval.end(self.agent, outcome, self.talk, || false);
+        }
+        if outcome.changes.changes.is_empty() {
+            return Ok(());
+        }
+        approval::show(&outcome.changes);
+        match editor.readline(QUESTION) {
+            Ok(answer) if is_yes(&answer) => self.apply(),
+            Ok(_) | Err(ReadlineError::Interrupted | ReadlineError::Eof) => {
+                self.remark("these changes are held; `/apply` takes them over, `/discard` drops them");
+            }
+            Err(error) => return Err(cannot_edit(error)),
+        }
+        Ok(())
+    }
+
+    fn tools(&self) {
+        for tool in self.kernel.tools() {
+            say!("{:<16} {}", tool.name, terminal::line(&tool.summary, 100));
+        }
+    }
+
+    fn diff(&self) -> Result<()> {
+        let diff = self.agent.diff()?;
+        match diff.changes.is_empty() {
+            true => terminal::remark("nothing differs"),
+            false => say!("{}", overlay::differences(&diff, true).trim_end_matches('\n')),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self) {
+        match self.agent.apply() {
+            Ok(()) => self.remark("changes were applied"),
+            Err(error) => complain(&error),
+        }
+    }
+
+    fn remark(&self, message: &str) {
+        if !self.talk.quiet {
+            terminal::remark(message);
+        }
+    }
+}
+
+fn complain(error: &agentkernel::Error) {
+    terminal::error(&terminal::escaped(&error.to_string()), error.remedy());
+}
+
+fn cannot_edit(error: ReadlineError) -> Failure {
+    Failure::new(format!("cannot read from the terminal: {error}"))
+}
