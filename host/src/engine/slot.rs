@@ -534,7 +534,7 @@ mod tests {
         for _ in 0..2 {
             let mut slot = pool.take(&image, SPACE).unwrap();
             slot.write(0, &[0xc5; 10 * 4096]);
-            let mut written = |slot: &mut Slot, since_last| -> Vec<u32> {
+            let written = |slot: &mut Slot, since_last| -> Vec<u32> {
                 let written = slot.written(image.bytes, since_last);
                 assert!(!since_last || written.since_last == slot.is_watched);
                 written.pages.iter().flat_map(Pages::numbers).collect()
