@@ -17,6 +17,8 @@ use tempfile::TempDir;
 mod killed;
 #[path = "workspace/observe.rs"]
 mod observe;
+#[path = "overlay/open.rs"]
+mod open;
 #[path = "overlay/programs.rs"]
 mod programs;
 

@@ -143,20 +143,27 @@ impl OpenFile {
     /// The file to write, which nobody else needs as it is.
     fn owned(&self, inner: &mut Inner) -> io::Result<Arc<File>> {
         let generation = self.overlay.generation.load(Ordering::Acquire);
-        let (key, is_shared) = {
+        let (mut key, mut is_shared) = {
             let backing = self.backing();
             if backing.blob.is_some() && !backing.is_shared && backing.written == generation {
                 return Ok(Arc::clone(&backing.file));
             }
             (backing.key.clone(), backing.is_shared)
         };
+        if let Key::Node(id) = key
+            && inner.state.file(id).is_none()
+        {
+            // It was dropped meanwhile, and a fork may still have its content.
+            self.orphan(0, true);
+            (key, is_shared) = (Key::Orphan, true);
+        }
         match key {
-            Key::Node(id) if inner.state.file(id).is_some() => {
+            Key::Node(id) => {
                 let (number, file) = self.overlay.own(inner, id, false)?;
                 self.replace(file, Some(number), generation);
             }
             Key::Lower(_) => return Err(Errno::BADF.into()),
-            _ if is_shared => {
+            Key::Orphan if is_shared => {
                 let old = Arc::clone(&self.backing().file);
                 let size = old.metadata()?.len();
                 let more = size.saturating_sub(self.bytes.load(Ordering::Relaxed));
@@ -171,7 +178,7 @@ impl OpenFile {
                 self.bytes.fetch_add(more, Ordering::Relaxed);
                 self.overlay.orphans.fetch_add(more, Ordering::Relaxed);
             }
-            _ => self.backing().written = generation,
+            Key::Orphan => self.backing().written = generation,
         }
         Ok(Arc::clone(&self.backing().file))
     }

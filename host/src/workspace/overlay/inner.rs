@@ -235,7 +235,7 @@ impl Shared {
             && let Some(blob) = Arc::make_mut(&mut inner.state).blobs.remove(&number)
         {
             bytes = blob.size.load(Ordering::Relaxed);
-            is_shared = Arc::strong_count(&blob) > 1;
+            is_shared = blob.is_shared();
             inner.held = inner.held.saturating_sub(bytes);
         }
         if let Some(open) = open {

@@ -54,6 +54,12 @@ impl Drop for Blob {
 }
 
 impl Blob {
+    /// Whether another state, or another directory of layers, has it too.
+    pub fn is_shared(self: &Arc<Self>) -> bool {
+        let links = self.metadata().map(|found| cap_fs_ext::MetadataExt::nlink(&found));
+        Arc::strong_count(self) > 1 || links.is_ok_and(|links| links > 1)
+    }
+
     /// What it is like; its mode does not matter.
     pub fn metadata(&self) -> io::Result<cap_std::fs::Metadata> {
         self.store.directory()?.symlink_metadata(self.number.to_string())
