@@ -51,6 +51,7 @@ impl Overlay {
         if plan.steps.is_empty() {
             return shared.reset(&mut inner);
         }
+        let unchanged = shared.unchanged(&inner)?;
         let stage = Stage::new(&shared.lower).map_err(cannot)?;
         let prepared = shared.prepare(&inner, &stage, &plan).map_err(cannot);
         // What was prepared may have taken a while.
@@ -65,8 +66,9 @@ impl Overlay {
         let name = format!("{:016x}", fastrand::u64(..));
         let Plan { steps, .. } = plan;
         let journal = Journal { name, layers: shared.layers.clone(), steps };
-        let begun = match &mut inner.log {
-            Some(log) => log.applying(&journal.name),
+        let Inner { log, state, .. } = &mut *inner;
+        let begun = match log {
+            Some(log) => log.refresh(state).and_then(|()| log.applying(&journal.name)),
             None => Ok(()),
         };
         let done = begun
@@ -81,8 +83,19 @@ impl Overlay {
             stage.remove();
             return Err(cannot(error));
         }
-        shared.reset(&mut inner)?;
-        stage.remove();
+        // The changes are in the directory, whatever becomes of the layers.
+        let forgotten = inner.log.as_mut().map_or(Ok(()), |log| log.rewrite(&unchanged));
+        shared.begin_anew(&mut inner, unchanged, |_, _| true);
+        match forgotten {
+            Ok(()) => stage.remove(),
+            // The stage stays: whoever finds it tells the layers, if this process does not.
+            Err(error) => {
+                tracing::warn!("the layers of an overlay are brought in line later: {error}");
+                if let Some(log) = &mut inner.log {
+                    log.is_stale = true;
+                }
+            }
+        }
         Ok(())
     }
 

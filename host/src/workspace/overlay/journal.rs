@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::temporary::flatten;
-use super::lower::{Lower, STAGE, options};
+use super::lower::{Lower, STAGE, sync};
 use super::plan::Step;
 use super::store::tell_applied;
 use crate::{Error, ErrorKind, Result};
@@ -112,8 +112,8 @@ impl Stage {
         file.write_all(&serde_json::to_vec(journal)?)?;
         file.sync_all()?;
         self.directory.rename(NEW_JOURNAL, &self.directory, JOURNAL)?;
-        sync(&self.directory, ".");
-        sync(&self.within, ".");
+        sync(&self.directory, "");
+        sync(&self.within, "");
         Ok(())
     }
 
@@ -136,6 +136,7 @@ impl Stage {
                 return Ok(());
             }
             self.directory.create(ALL_OUT)?;
+            sync(&self.directory, "");
         }
         steps[outs..].iter().take(count.saturating_sub(outs)).try_for_each(|step| self.step(lower, step))
     }
@@ -169,7 +170,7 @@ impl Stage {
     pub fn undo(&self, lower: &Lower, steps: &[Step]) -> io::Result<()> {
         if exists(&self.directory, JOURNAL)?.is_some() {
             self.directory.rename(JOURNAL, &self.directory, UNDO)?;
-            sync(&self.directory, ".");
+            sync(&self.directory, "");
         }
         let (directory, stage) = (&lower.directory, &self.directory);
         if exists(stage, ALL_OUT)?.is_some() {
@@ -208,10 +209,10 @@ impl Stage {
         let mut parents = BTreeSet::new();
         for step in steps {
             let (Step::Out { path, .. } | Step::In { path, .. }) = step;
-            parents.insert(path.rsplit_once('/').map_or(".", |(parent, _)| parent));
+            parents.insert(path.rsplit_once('/').map_or("", |(parent, _)| parent));
         }
         parents.into_iter().for_each(|parent| sync(&lower.directory, parent));
-        sync(&self.directory, ".");
+        sync(&self.directory, "");
     }
 
     /// Removes it with all in it. What is left of it after a failure is removed the next time.
@@ -222,7 +223,7 @@ impl Stage {
                     self.directory.remove_file(name)?;
                 }
             }
-            sync(&self.directory, ".");
+            sync(&self.directory, "");
             flatten(&self.directory)?;
             self.within.remove_dir(&self.name)
         })();
@@ -230,11 +231,6 @@ impl Stage {
             tracing::warn!("cannot remove `{}` beside a directory that was changed: {error}", self.name);
         }
     }
-}
-
-/// Directories are synced where the system can.
-fn sync(directory: &Dir, path: &str) {
-    let _ = directory.open_with(path, &options(true, false)).and_then(|directory| directory.sync_all());
 }
 
 /// Finishes or undoes what a killed process left half done in the directory.
