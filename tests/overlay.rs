@@ -13,6 +13,10 @@ use agentkernel_tests::{kernel, limits, value};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "overlay/failing.rs"]
+mod failing;
+#[path = "overlay/forged.rs"]
+mod forged;
 #[path = "overlay/killed.rs"]
 mod killed;
 #[path = "workspace/observe.rs"]
