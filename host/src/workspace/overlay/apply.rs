@@ -12,6 +12,7 @@ use super::inner::{Inner, Shared, copy};
 use super::journal::{Journal, Stage, recover_locked};
 use super::layers::failed;
 use super::plan::{Conflict, ConflictKind, Make, Plan, Step, is_lower};
+use super::record;
 use super::state::{self, Data, Op, Time};
 use crate::{Error, ErrorKind, Result};
 
@@ -45,7 +46,7 @@ impl Overlay {
         let cannot =
             |error| failed(&format!("change the directory `{}`", shared.lower.path.display()), error);
         let _lock = shared.lower.lock().map_err(cannot)?;
-        recover_locked(&shared.lower).map_err(cannot)?;
+        recover_locked(&shared.lower)?;
         let plan = shared.plan(&inner)?;
         self.refuse(&plan.conflicts)?;
         if plan.steps.is_empty() {
@@ -63,7 +64,7 @@ impl Overlay {
             stage.remove();
             return Err(error);
         }
-        let name = format!("{:016x}", fastrand::u64(..));
+        let name = record::unguessable();
         let Plan { steps, .. } = plan;
         let journal = Journal { name, layers: shared.layers.clone(), steps };
         let Inner { log, state, .. } = &mut *inner;
@@ -72,7 +73,7 @@ impl Overlay {
             None => Ok(()),
         };
         let done = begun
-            .and_then(|()| stage.begin(&journal))
+            .and_then(|()| stage.begin(&shared.lower, &journal))
             .and_then(|()| stage.perform(&shared.lower, &journal.steps));
         if let Err(error) = done {
             stage.undo(&shared.lower, &journal.steps).map_err(cannot)?;
@@ -81,13 +82,17 @@ impl Overlay {
             }
             shared.look_again(&mut inner, &journal.steps).map_err(cannot)?;
             stage.remove();
+            record::remove(&shared.lower);
             return Err(cannot(error));
         }
         // The changes are in the directory, whatever becomes of the layers.
         let forgotten = inner.log.as_mut().map_or(Ok(()), |log| log.rewrite(&unchanged));
         shared.begin_anew(&mut inner, unchanged, |_, _| true);
         match forgotten {
-            Ok(()) => stage.remove(),
+            Ok(()) => {
+                stage.remove();
+                record::remove(&shared.lower);
+            }
             // The stage stays: whoever finds it tells the layers, if this process does not.
             Err(error) => {
                 tracing::warn!("the layers of an overlay are brought in line later: {error}");

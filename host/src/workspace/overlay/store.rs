@@ -213,7 +213,7 @@ impl Log {
                 .source(error)
         };
         let damaged = |what: String| {
-            Error::new(ErrorKind::System, format!("the layers in `{shown}` are damaged: {what}"))
+            Error::new(ErrorKind::Damaged, format!("the layers in `{shown}` are damaged: {what}"))
                 .hint("put the directory back from a copy, or remove it to lose its changes")
         };
         let is_new = !layers.exists();
@@ -360,7 +360,7 @@ impl Log {
 }
 
 /// Tells the owner of layers, wherever it is, that its changes are in the directory. Nothing is written where
-/// no `apply` of that name was begun: a journal may be somebody's forgery.
+/// no `apply` of that name was begun: they may have been made anew.
 pub fn tell_applied(layers: &Path, name: &str) -> io::Result<()> {
     let directory = match Dir::open_ambient_dir(layers, cap_std::ambient_authority()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
