@@ -32,13 +32,15 @@ impl Overlay {
     }
 
     /// Takes all changes over into the directory, or none; afterwards the overlay has no changes. If the process is
-    /// killed in between, the next overlay that is laid over the directory finishes what was begun. Modes and times
-    /// of changed files are taken over too.
+    /// killed in between, the same user's next overlay over the directory finishes what was begun. Modes and times
+    /// of changed files are taken over too. Layers that cannot be written once the changes are in the directory
+    /// are brought in line before the next change, or when they are opened.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Conflict`] if the directory was changed meanwhile where the overlay changes it, and otherwise when
-    /// a checkpoint is open or the directory cannot be changed. Then it is as it was.
+    /// a checkpoint is open, the directory cannot be changed, or there is no place to write down what is done
+    /// (docs/overlays.md). Then it is as it was.
     pub fn apply(&self) -> Result<()> {
         let shared = &self.0;
         let mut inner = shared.lock();

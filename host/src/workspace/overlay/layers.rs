@@ -166,6 +166,9 @@ impl Shared {
                 files.insert(*id, open);
             }
         }
+        if files.is_empty() {
+            return;
+        }
         for (id, node) in &before.nodes {
             let Node::Directory(directory) = &**node else { continue };
             for (name, child) in &directory.entries {

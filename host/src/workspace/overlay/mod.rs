@@ -107,7 +107,7 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// When the directory cannot be opened.
+    /// When the directory cannot be opened, or a change of it was begun that cannot be finished, or not by this user.
     pub fn over(directory: impl AsRef<Path>) -> Result<Self> {
         let lower = Lower::open(directory.as_ref())?;
         journal::recover(&lower)?;
