@@ -57,6 +57,23 @@ pub fn run_with(limits: Limits, code: &str) -> Outcome {
     session(limits).run_blocking(code).expect("the session lives")
 }
 
+/// Runs `code`, which must end by itself.
+#[track_caller]
+pub fn completes(session: &mut Session, code: &str) {
+    let outcome = session.run_blocking(code).expect("the session lives");
+    assert!(matches!(outcome.ending, Ending::Completed(_)), "{outcome:?}");
+}
+
+/// Ends a test where states cannot be kept.
+#[macro_export]
+macro_rules! skip_unless_owned {
+    () => {
+        if !$crate::kernel().info().host_owned_memory {
+            return eprintln!("skipped: this kernel does not own the guest's memory");
+        }
+    };
+}
+
 /// The value of an outcome that must have one.
 #[track_caller]
 pub fn value(outcome: &Outcome) -> &Value {

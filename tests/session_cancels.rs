@@ -6,21 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agentkernel::{Canceller, Ending, Session};
-use agentkernel_tests::{builder, kernel, limits, repr, session};
-
-macro_rules! skip_unless_owned {
-    () => {
-        if !kernel().info().host_owned_memory {
-            return eprintln!("skipped: this kernel does not own the guest's memory");
-        }
-    };
-}
-
-#[track_caller]
-fn run(session: &mut Session, code: &str) {
-    let outcome = session.run_blocking(code).unwrap();
-    assert!(matches!(outcome.ending, Ending::Completed(_)), "{outcome:?}");
-}
+use agentkernel_tests::{builder, completes as run, kernel, limits, repr, session, skip_unless_owned};
 
 #[test]
 fn a_cancellation_between_turns_stops_the_next_one_and_no_other() {

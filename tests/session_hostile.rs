@@ -4,21 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agentkernel::{Ending, ErrorKind, Grants, Kernel, Limits, Session, Stdin};
-use agentkernel_tests::{builder, echo, kernel, limits, raised, repr, session};
-
-macro_rules! skip_unless_owned {
-    () => {
-        if !kernel().info().host_owned_memory {
-            return eprintln!("skipped: this kernel does not own the guest's memory");
-        }
-    };
-}
-
-#[track_caller]
-fn run(session: &mut Session, code: &str) {
-    let outcome = session.run_blocking(code).unwrap();
-    assert!(matches!(outcome.ending, Ending::Completed(_)), "{outcome:?}");
-}
+use agentkernel_tests::{
+    builder, completes as run, echo, kernel, limits, raised, repr, session, skip_unless_owned,
+};
 
 fn short(milliseconds: u64) -> Limits {
     let mut limits = limits();

@@ -6,19 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use agentkernel::{Image, Result};
-use agentkernel_tests::{kernel, limits, session};
+use agentkernel_tests::{kernel, limits, session, skip_unless_owned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const MAGIC: &[u8] = b"\x89AKIMG\r\n";
-
-macro_rules! skip_unless_owned {
-    () => {
-        if !kernel().info().host_owned_memory {
-            return eprintln!("skipped: this kernel does not own the guest's memory");
-        }
-    };
-}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -2,6 +2,8 @@
 
 #[path = "tasks/late.rs"]
 mod late;
+#[path = "tasks/many.rs"]
+mod many;
 #[path = "tasks/programs.rs"]
 mod programs;
 #[path = "tasks/store.rs"]

@@ -16,55 +16,30 @@ use std::time::{Duration, Instant};
 
 use agentkernel::{Access, Ending, Error, ErrorKind, Grants, Mount, Session, Workspace};
 use agentkernel_tests::{kernel, limits, raised, value};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 #[path = "workspace/agreement.rs"]
 mod agreement;
+#[path = "workspace/asked.rs"]
+mod asked;
 #[path = "workspace/corners.rs"]
 mod corners;
 #[path = "workspace/observe.rs"]
 mod observe;
 
+use asked::{PRELUDE, SECRET, answer, start_with};
 use observe::{contents, names, snapshot};
-
-const SECRET: &str = "nobody may read this";
-
-/// What programs of these tests begin with.
-const PRELUDE: &str = "
-import errno, os, shutil, time
-
-def error_of(act, *arguments, **options):
-    try:
-        act(*arguments, **options)
-    except OSError as error:
-        return errno.errorcode.get(error.errno, str(error))
-
-def read(path):
-    with open(path) as file:
-        return file.read()
-
-def write(path, text, mode='w'):
-    with open(path, mode) as file:
-        file.write(text)
-";
 
 /// A session with `directory` at `/workspace`.
 fn start(directory: &Path, mounts: Vec<Mount>) -> Session {
     let workspace = Workspace::Directory(directory.into());
     let grants = Grants { workspace, mounts, limits: limits(), ..Grants::default() };
-    kernel().session().grants(grants).start().expect("the session starts")
+    start_with(grants)
 }
 
 fn mount(host: &Path, guest: &str, access: Access) -> Mount {
     Mount { host: host.into(), guest: guest.into(), access }
-}
-
-/// Runs the prelude and `code` and returns the value of its last expression.
-#[track_caller]
-fn answer(session: &mut Session, code: &str) -> Value {
-    let outcome = session.run_blocking(format!("{PRELUDE}\n{code}")).unwrap();
-    value(&outcome).json.clone().expect("a plain value")
 }
 
 /// Gives up on what does not end, which no limit of the session would stop inside a host call.

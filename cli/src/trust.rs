@@ -28,6 +28,8 @@ pub fn check(settings: &Settings) -> Result<()> {
         .filter_map(|tool| Some(("tool", Some(tool.file()?), "and name it from elsewhere")));
     // It has the flags of sessions.
     let sessions = files::sessions().filter(|sessions| sessions.is_dir());
+    // An overlay does what it says.
+    let applies = files::data().map(|data| data.join("applies")).filter(|applies| applies.is_dir());
     for (what, path, remedy) in [
         (
             "configuration",
@@ -36,6 +38,11 @@ pub fn check(settings: &Settings) -> Result<()> {
         ),
         ("interpreter", engine.guest.as_deref(), "and name it with `--guest` from elsewhere"),
         ("store of sessions", sessions.as_deref(), "or name another with `AGENTKERNEL_DATA_DIR`"),
+        (
+            "record of applied changes",
+            applies.as_deref(),
+            "or name another place with `AGENTKERNEL_DATA_DIR`",
+        ),
         ("compilation cache", cache, "name another directory with `--cache-dir`, or run with `--no-cache`"),
     ]
     .into_iter()
@@ -46,6 +53,36 @@ pub fn check(settings: &Settings) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why files in a directory must not be believed, if so: it, or one of `files` in it, belongs to another user, or others can
+/// write to it. A file that others could write to is out of their reach in a directory that they cannot enter.
+#[cfg(unix)]
+pub fn foreign(directory: &Path, files: impl IntoIterator<Item = PathBuf>) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    // Who may enter (1 of 7) and write (2 of 7) can change something.
+    let check = |path: &Path, found: &fs::Metadata, entered: u32| {
+        let written = found.mode() & 0o022 & (entered & 0o011) << 1;
+        match found.uid() == rustix::process::geteuid().as_raw() {
+            false => Some(format!("`{}` belongs to another user", path.display())),
+            true if written != 0 => Some(format!("`{}` can be written by others", path.display())),
+            true => None,
+        }
+    };
+    // What is not there is no danger, and told of elsewhere.
+    let found = fs::metadata(directory).ok()?;
+    let file = |path: PathBuf| {
+        let file = fs::symlink_metadata(&path).ok()?;
+        // What a link leads to is looked at with it.
+        let file = if file.is_symlink() { fs::metadata(&path).unwrap_or(file) } else { file };
+        check(&path, &file, found.mode())
+    };
+    check(directory, &found, 0o777).or_else(|| files.into_iter().find_map(file))
+}
+
+#[cfg(not(unix))]
+pub fn foreign(_directory: &Path, _files: impl IntoIterator<Item = PathBuf>) -> Option<String> {
+    None
 }
 
 /// Refuses a path that the program could replace, or where it could make something.

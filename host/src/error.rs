@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Replay,
     /// The directory below an overlay was changed where the overlay changes it.
     Conflict,
+    /// What an overlay has kept is not as it was written.
+    Damaged,
     /// A store of tasks cannot be used, or a task cannot be what it is asked to be.
     Tasks,
     /// The operating system refused something the kernel itself needs.

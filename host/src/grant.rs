@@ -133,6 +133,9 @@ impl Grants {
 
     /// Refuses to let a program write to where `what` of the host lies, which trusts what it reads there.
     pub(crate) fn check_outside(&self, what: &str, path: &Path) -> Result<()> {
+        if self.writable().next().is_none() {
+            return Ok(());
+        }
         // What is not there yet lies where its directory does.
         let place = path.ancestors().find_map(|path| path.canonicalize().ok());
         let Some(place) = place else { return Ok(()) };

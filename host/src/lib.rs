@@ -94,7 +94,8 @@ pub use tool::{
 };
 pub use turn::{Mode, Turn};
 pub use workspace::{
-    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay, copy_tree,
+    remove_tree,
 };
 
 #[cfg(doctest)]

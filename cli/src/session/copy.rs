@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agentkernel::copy_tree;
+
 use super::config::{Config, Origin, now};
 use super::head::image_name;
 use super::state::{Files, Purpose, State};
@@ -30,7 +32,8 @@ pub fn fork(store: &Store, name: &str, new: &str) -> Result<i32> {
         match &state.overlay {
             Some(overlay) => drop(overlay.fork_into(to.join(LAYERS))?),
             None if state.files == Files::Own => {
-                copy_tree(&from.join(WORKSPACE), &to.join(WORKSPACE)).map_err(cannot)?
+                files::private(&to.join(WORKSPACE)).map_err(cannot)?;
+                copy_tree(from.join(WORKSPACE), to.join(WORKSPACE)).map_err(cannot)?;
             }
             None => {}
         }
@@ -89,27 +92,4 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => fs::copy(from, to).map(drop),
         linked => linked,
     }
-}
-
-/// Copies files, directories and links; a program can make nothing else.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    files::private(to)?;
-    let mut left = vec![(from.to_owned(), to.to_owned())];
-    while let Some((from, to)) = left.pop() {
-        for entry in fs::read_dir(&from)? {
-            let entry = entry?;
-            let (from, to) = (entry.path(), to.join(entry.file_name()));
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                fs::create_dir(&to)?;
-                left.push((from, to));
-            } else if kind.is_file() {
-                fs::copy(&from, &to)?;
-            } else if kind.is_symlink() {
-                #[cfg(unix)]
-                std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
-            }
-        }
-    }
-    Ok(())
 }

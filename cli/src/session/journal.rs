@@ -50,6 +50,9 @@ pub enum What {
 pub struct Ran {
     pub file: String,
     pub arguments: Vec<String>,
+    /// Where its script lay in the sandbox, if it did: `import` looked there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import_path: Option<String>,
     pub code: String,
     /// As in `--json`.
     pub outcome: String,

@@ -29,6 +29,8 @@ const BASE: &str = "base.akimg";
 const WORKSPACE: &str = "workspace";
 /// What an overlay has changed.
 const LAYERS: &str = "layers";
+/// Where layers that cannot be read are put aside.
+const DAMAGED_LAYERS: &str = "layers.damaged";
 const SNAPSHOTS: &str = "snapshots";
 
 pub fn run(action: SessionAction) -> Result<i32> {

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use agentkernel::remove_tree;
+
 use super::head::image_name;
 use super::journal::What;
 use super::state::{After, Files, Purpose, State, kernel};
@@ -52,7 +54,7 @@ pub fn reset(store: &Store, name: &str, files: bool) -> Result<i32> {
 }
 
 fn empty(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
+    match remove_tree(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => files::private(directory),
     }

@@ -1,6 +1,6 @@
 //! `agentkernel session replay`: the state made anew of what the journal says was run.
 
-use agentkernel::{Ending, Overlay, Turn, Workspace};
+use agentkernel::{Ending, Image, Overlay, Turn, Workspace};
 
 use super::journal::{Entry, Ran, What};
 use super::state::{After, Files, Purpose, State, kernel};
@@ -21,15 +21,26 @@ pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
     // The files are there already. What the programs do to them once more goes nowhere.
     grants.workspace = match (&state.files, &state.overlay) {
         (Files::Directory(directory), _) => Workspace::Overlay(Overlay::over(directory)?),
-        (Files::Own, _) => Workspace::Temporary,
+        (Files::Own, _) => Workspace::Overlay(Overlay::over(store.empty()?)?),
     };
-    let mut builder = kernel.session().grants(grants);
-    if let Some(image) = state.beginning(&kernel)? {
-        builder = builder.image(&image);
-    }
-    let mut session = builder.start()?;
+    let start = |image: Option<&Image>, import_path: &Option<String>| {
+        let mut grants = grants.clone();
+        grants.import_paths.extend(import_path.clone());
+        let builder = kernel.session().grants(grants);
+        match image {
+            Some(image) => builder.image(image).start(),
+            None => builder.start(),
+        }
+    };
+    let mut import_path = turns.first().and_then(|(_, ran)| ran.import_path.clone());
+    let mut session = start(state.beginning(&kernel)?.as_ref(), &import_path)?;
     let mut differing = 0;
     for (number, ran) in &turns {
+        if ran.import_path != import_path {
+            let image = session.snapshot()?;
+            import_path.clone_from(&ran.import_path);
+            session = start(Some(&image), &import_path)?;
+        }
         let arguments = std::iter::once(&ran.file).chain(&ran.arguments);
         let outcome = session
             .run_blocking(Turn::new(ran.code.as_str()).file(ran.file.as_str()).arguments(arguments))?;

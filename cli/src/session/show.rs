@@ -28,7 +28,12 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(directory: &Path) -> Self {
+    fn look(store: &Store, name: &str) -> Self {
+        let directory = &store.root.join(name);
+        if let Some(why) = store.foreign(name) {
+            let (head, journal) = (Head::default(), Journal::default());
+            return Seen { config: None, head, journal, problem: Some(format!("not to be trusted: {why}")) };
+        }
         loop {
             let head = Head::read(directory);
             let seen = Self::glance(directory);
@@ -74,7 +79,7 @@ pub fn list(store: &Store, as_json: bool) -> Result<i32> {
     let width = names.iter().map(String::len).max().unwrap_or(0);
     let mut rows = Vec::new();
     for name in &names {
-        let seen = Seen::look(&store.root.join(name));
+        let seen = Seen::look(store, name);
         let in_use = store.is_in_use(name);
         if as_json {
             rows.push(json!({
@@ -120,7 +125,7 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
             Err(failure) => (None, None, Some(failure.message)),
         },
     };
-    let mut seen = Seen::look(&directory);
+    let mut seen = Seen::look(store, name);
     // What is not damaged may lack something else.
     seen.problem = seen.problem.or(unusable);
     let image = seen.head.image.as_ref().map(|image| directory.join(image));
@@ -177,12 +182,12 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
 }
 
 pub fn log(store: &Store, name: &str, as_json: bool) -> Result<i32> {
-    let directory = store.find(name)?;
+    store.find(name)?;
     if !store.is_in_use(name) {
         // Removes what a killed turn has left, if it can.
         drop(State::open(store, name, Purpose::Look));
     }
-    let seen = Seen::look(&directory);
+    let seen = Seen::look(store, name);
     for entry in seen.entries() {
         if as_json {
             let line = serde_json::to_string(entry)

@@ -6,15 +6,16 @@
 //! that the next opening removes; who is killed afterwards leaves an old image and perhaps an old `head.json`,
 //! which it brings in line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use agentkernel::{Checkpoint, Image, Kernel, Overlay, Workspace};
+use agentkernel::{Checkpoint, ErrorKind, Image, Kernel, Overlay, Workspace, remove_tree};
 
 use super::config::{Config, now};
 use super::head::{Head, image_name};
 use super::journal::{Entry, Journal, What};
 use super::store::{Held, Store, sync_directory};
-use super::{BASE, LAYERS, WORKSPACE};
+use super::{BASE, DAMAGED_LAYERS, LAYERS, WORKSPACE};
 use crate::arguments::{NewSession, Talk};
 use crate::failure::{Failure, Result};
 use crate::repetition::Again;
@@ -82,6 +83,11 @@ pub fn kernel(settings: &Settings, talk: Talk) -> Result<Kernel> {
 
 impl State {
     pub fn open(store: &Store, name: &str, purpose: Purpose) -> Result<Self> {
+        if let Some(why) = store.foreign(name) {
+            return Err(Failure::new(format!("the session `{name}` is not to be trusted: {why}")).hint(format!(
+                "look at who wrote it, and take its rights from others; or remove it: `agentkernel session rm {name}`"
+            )));
+        }
         let held = store.hold(name)?;
         let directory = held.directory.clone();
         let config = Config::read(&directory).map_err(|why| {
@@ -93,8 +99,8 @@ impl State {
         let models = matches!(purpose, Purpose::Run | Purpose::Replay);
         let (mut settings, files) = settings(&flags, models)?;
         let overlay = match (&files, flags.overlay) {
-            (Files::Own, true) => Some(Overlay::open(store.empty()?, directory.join(LAYERS))?),
-            (Files::Directory(below), true) => Some(Overlay::open(below, directory.join(LAYERS))?),
+            (Files::Own, true) => Some(overlay(&store.empty()?, &held, purpose)?),
+            (Files::Directory(below), true) => Some(overlay(below, &held, purpose)?),
             (_, false) => None,
         };
         settings.grants.workspace = match (&overlay, &files) {
@@ -209,6 +215,34 @@ impl State {
         self.head.write(&directory)?;
         self.head.tidy(&directory);
         Ok(())
+    }
+}
+
+/// The overlay with what a session has changed. Damaged layers are put aside where it is opened to be mended.
+fn overlay(below: &Path, held: &Held, purpose: Purpose) -> Result<Overlay> {
+    let layers = held.directory.join(LAYERS);
+    let name = &held.name;
+    match Overlay::open(below, &layers) {
+        Err(error) if error.kind() == ErrorKind::Damaged => match purpose {
+            Purpose::Replay | Purpose::Mend => {
+                let aside = held.directory.join(DAMAGED_LAYERS);
+                let moved = match remove_tree(&aside) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => fs::rename(&layers, &aside),
+                };
+                moved.map_err(|error| Failure::new(format!("cannot put the damaged layers aside: {error}")))?;
+                terminal::remark(&format!(
+                    "{error}; what the session has changed in files is lost to it, and its layers are in `{}`",
+                    aside.display()
+                ));
+                Ok(Overlay::open(below, &layers)?)
+            }
+            Purpose::Run | Purpose::Look => Err(Failure::new(error.to_string()).hint(format!(
+                "put them back from a copy; or give up what the session has changed in files: `agentkernel session \
+                 reset {name}` begins again, `session replay` and `session restore` make its memory anew"
+            ))),
+        },
+        opened => Ok(opened?),
     }
 }
 

@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use agentkernel::remove_tree;
+
 use super::absolute;
 use crate::failure::{Failure, Result};
-use crate::files;
+use crate::{files, trust};
 
 const LOCK: &str = "lock";
 
@@ -43,6 +45,10 @@ impl Store {
             Failure::new(format!("cannot make `{}`: {error}", root.display()))
                 .hint("name another directory with `AGENTKERNEL_DATA_DIR`")
         })?;
+        if let Some(why) = trust::foreign(&root, []) {
+            return Err(Failure::new(format!("sessions cannot be kept there: {why}"))
+                .hint("take its rights from others, or name another directory with `AGENTKERNEL_DATA_DIR`"));
+        }
         Ok(Store { root })
     }
 
@@ -68,6 +74,14 @@ impl Store {
                 "`agentkernel session list` lists them, `agentkernel session new {name}` makes one"
             ))),
         }
+    }
+
+    /// Why a session must not be believed, if so: others can have written what it would run, and what that is
+    /// granted.
+    pub fn foreign(&self, name: &str) -> Option<String> {
+        let directory = self.root.join(name);
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        trust::foreign(&directory, entries.map(|entry| entry.path()))
     }
 
     /// A session, for this process alone.
@@ -129,7 +143,7 @@ impl Store {
             })
         });
         if made.is_err() {
-            let _ = fs::remove_dir_all(&beside);
+            let _ = remove_tree(&beside);
         }
         made?;
         sync_directory(&self.root).map_err(cannot)
@@ -142,7 +156,7 @@ impl Store {
         let cannot = |error| Failure::new(format!("cannot remove the session `{name}`: {error}"));
         fs::rename(&held.directory, &beside).map_err(cannot)?;
         self.tidy();
-        fs::remove_dir_all(&beside).map_err(cannot)
+        remove_tree(&beside).map_err(cannot)
     }
 
     /// A directory that is empty and stays so: below overlays that lie over nothing.
@@ -165,7 +179,7 @@ impl Store {
             let modified = entry.metadata().and_then(|found| found.modified());
             let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
             if left && age.is_some_and(|age| age > LEFT) {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = remove_tree(entry.path());
             }
         }
     }

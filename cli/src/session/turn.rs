@@ -37,9 +37,8 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
         .hint("make a session with `--overlay`; `session apply` takes its changes over"));
     }
     let mut grants = state.settings.grants.clone();
-    if let Some(path) = &program.path {
-        grants.import_paths.extend(directory_in_sandbox(path, &grants));
-    }
+    let import_path = program.path.as_ref().and_then(|path| directory_in_sandbox(path, &grants));
+    grants.import_paths.extend(import_path.clone());
     let kernel = kernel(&state.settings, talk)?;
     let output = Output::default();
     let written = Written::default();
@@ -76,6 +75,7 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     let mut ran = ran(&outcome, &written, &state, code, &program);
     (ran.transactional, ran.rolled_back, ran.kept, ran.files_kept) =
         (transactional, rolled_back, kept, files_kept);
+    ran.import_path = import_path;
     ran.held = held.as_ref().map(|failure| failure.message.clone());
     let after = if kept { After::New } else { After::Same };
     state.commit(after, What::Turn(Box::new(ran)), checkpoint)?;

@@ -8,7 +8,7 @@ use agentkernel::task::{Task, TaskId, Tasks};
 
 use super::{block_on, ids, show, store};
 use crate::arguments::{Plan, Talk};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::run::{self, Program};
 use crate::settings::Settings;
 use crate::signals;
@@ -34,9 +34,7 @@ pub fn run(plan: Plan) -> Result<i32> {
         .retries(plan.retries.unwrap_or(0))
         .levels(plan.levels.unwrap_or(0));
     if let Some(input) = plan.input {
-        task = task.input(serde_json::from_str(&input).map_err(|error| {
-            Failure::new(format!("the input is not JSON: {error}")).hint("quote text: `--input '\"text\"'`")
-        })?);
+        task = task.input_json(&input)?;
     }
     if let Some(backoff) = plan.backoff {
         task = task.backoff(backoff);

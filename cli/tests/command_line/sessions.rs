@@ -3,6 +3,9 @@
 use super::*;
 
 mod damage;
+mod deep;
+#[cfg(unix)]
+mod foreign;
 mod killed;
 mod overlays;
 
@@ -221,6 +224,39 @@ fn a_replay_says_what_went_another_way() {
     assert!(stderr(&output).contains("5 turns replayed, 2 of them"), "{}", stderr(&output));
     assert_eq!(turn(at, "s", "print(count, data)"), "3 three\n");
     assert_eq!(fs::read_to_string(at.join("work/made")).unwrap(), "x");
+}
+
+#[test]
+fn a_replay_imports_what_lies_beside_each_script() {
+    let directory = directory();
+    let at = directory.path();
+    for (name, number) in [("one", 1), ("two", 2)] {
+        let place = at.join("work").join(name);
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join(format!("helper_{name}.py")), format!("number = {number}")).unwrap();
+        let script = format!(
+            "import helper_{name}\nnumbers = [*globals().get('numbers', []), helper_{name}.number]\nprint(numbers)"
+        );
+        fs::write(place.join("script.py"), script).unwrap();
+    }
+    for flags in [&[][..], &["--overlay"]] {
+        said(at, &[&["new", "s", "--workspace", "work"][..], flags].concat());
+        assert_eq!(said(at, &["run", "s", "work/one/script.py"]), "[1]\n");
+        assert_eq!(turn(at, "s", "open('made', 'w').write('x')"), "");
+        assert_eq!(said(at, &["run", "s", "work/two/script.py"]), "[1, 2]\n");
+        // What a turn wrote is there for the later ones.
+        assert_eq!(turn(at, "s", "numbers.append(open('made').read()); print(numbers)"), "[1, 2, 'x']\n");
+        let replayed = session(at, &["replay", "s"]);
+        assert_eq!(replayed.status.code(), Some(0), "{}{}", stdout(&replayed), stderr(&replayed));
+        assert_eq!(turn(at, "s", "print(numbers)"), "[1, 2, 'x']\n");
+        said(at, &["rm", "s"]);
+    }
+    // Files of the session's own are there over a change of scripts too.
+    said(at, &["new", "own", "--mount", "work:/work"]);
+    turn(at, "own", "open('made', 'w').write('x')");
+    said(at, &["run", "own", "work/one/script.py"]);
+    turn(at, "own", "print(open('made').read())");
+    assert_eq!(session(at, &["replay", "own"]).status.code(), Some(0));
 }
 
 #[test]

@@ -32,20 +32,25 @@ pub(super) enum Point {
 }
 
 impl Live {
-    /// Runs one turn; gives what is there for the next one.
+    /// Runs one turn; gives what is there for the next one, also where the turn could not be kept.
     pub(super) fn turn(
         mut self: Box<Self>,
         kernel: &Inner,
         interrupt: &Arc<Interrupt>,
         turn: Turn,
-    ) -> Result<(Outcome, After)> {
+    ) -> Result<(Result<Outcome>, After)> {
         if self.rollback {
             self.keep(kernel, interrupt)?;
         }
         let files = self.overlay.as_ref().map(Overlay::checkpoint);
-        let (mut outcome, alive) = self.run(kernel, interrupt, turn)?;
+        let (mut outcome, mut alive) = self.run(kernel, interrupt, turn)?;
+        let mut unkept = None;
         match files {
-            Some(files) if alive => files.commit()?,
+            // Where this fails, the files are as before the turn, and so must memory be.
+            Some(files) if alive => {
+                unkept = files.commit().err();
+                alive = unkept.is_none();
+            }
             Some(files) => files.roll_back(),
             None => {}
         }
@@ -57,6 +62,10 @@ impl Live {
                 outcome.rolled_back = true;
                 After::Live(self.go_back(kernel, interrupt)?)
             }
+        };
+        let outcome = match unkept {
+            None => Ok(outcome),
+            Some(error) => Err(taken_back(error, matches!(after, After::Live(_)))),
         };
         Ok((outcome, after))
     }
@@ -147,4 +156,17 @@ impl Live {
             latest: None,
         }))
     }
+}
+
+/// What is said of a turn whose files could not be kept.
+fn taken_back(error: Error, lives: bool) -> Error {
+    let message = match lives {
+        true => "the turn was taken back, in memory and files: what it did to files could not be kept",
+        false => {
+            "what the turn did to files could not be kept, so they are as before it; its memory could not be \
+             put back, so the session has ended"
+        }
+    };
+    let hint = error.remedy().unwrap_or("check that the disk has room and can be written").to_owned();
+    Error::new(error.kind(), message).hint(hint).source(error)
 }

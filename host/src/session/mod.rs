@@ -93,7 +93,9 @@ impl Session {
     ///
     /// [`ErrorKind::SessionEnded`] when an earlier turn was stopped by a limit, a trap or a
     /// cancellation; [`ErrorKind::System`] when the machine cannot go on, for instance because a
-    /// temporary workspace cannot be made. Whatever the code itself does is an [`Outcome`].
+    /// temporary workspace cannot be made. Where the files of a transactional session cannot be kept, the
+    /// turn is taken back, and the session lives on if its memory can be put back. Whatever the code
+    /// itself does is an [`Outcome`].
     pub async fn run(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
         let turn = turn.into();
         let live = self.live.take().ok_or_else(|| self.ended())?;
@@ -107,7 +109,7 @@ impl Session {
             .flatten()?;
         stop.disarm();
         self.take_up(after);
-        Ok(outcome)
+        outcome
     }
 
     fn take_up(&mut self, after: After) {
@@ -142,7 +144,7 @@ impl Session {
         let live = self.live.take().ok_or_else(|| self.ended())?;
         let (outcome, after) = live.turn(&self.kernel, &self.interrupt, turn.into())?;
         self.take_up(after);
-        Ok(outcome)
+        outcome
     }
 
     /// Whether `code` is the beginning of a statement that needs more lines.

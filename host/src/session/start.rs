@@ -66,6 +66,9 @@ impl Session {
         let kept = image.as_ref().map(|image| image.memory_for(&kernel)).transpose()?;
         let at_start = kept.as_ref().map_or(0, |kept| kept.size() as u64);
         grants.check(kernel.engine.memory_at_start().max(at_start))?;
+        if let Some(records) = workspace::records() {
+            grants.check_outside("record of applied changes", &records)?;
+        }
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
                 ("this kernel meters fuel, and no fuel limit is given", "set `Limits::fuel`")

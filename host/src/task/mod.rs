@@ -25,6 +25,7 @@ mod attempt;
 mod client;
 mod grants;
 mod id;
+mod input;
 mod record;
 mod service;
 mod spec;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::{Scope, blocking, put};
 use super::store::{Delivery, Quota};
-use super::worker::{Lent, Outbox, Shared};
+use super::worker::{Lent, MOST_LENT, Outbox, Shared};
 use super::{Task, TaskFilter, TaskId, Tasks, grants};
 use crate::bindings::operations::Failure;
 use crate::operations::Answer;
@@ -19,8 +19,9 @@ use crate::{Error, ErrorKind, Grants, Result, Workspace};
 /// Bytes that a program says with its progress.
 const MESSAGE_BYTES: usize = 1000;
 
-/// Tasks that a program lists at most.
+/// Tasks that a program lists at most, and how many of them are looked at together: what is known of each may be much.
 const LISTED: usize = 10_000;
+const PAGE: usize = 200;
 
 /// A program may only try again so often: each attempt takes time of a worker.
 const MOST_RETRIES: u32 = 100;
@@ -49,13 +50,21 @@ struct Inside {
 
 impl Inside {
     /// Leaves its place to others, once for all that it waits for at the same time.
-    fn lend(&self) -> Arc<Lent> {
+    fn lend(&self) -> Result<Arc<Lent>, Failure> {
         let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        lent.upgrade().unwrap_or_else(|| {
-            let new = Arc::new(self.shared.lend());
-            *lent = Arc::downgrade(&new);
-            new
-        })
+        if let Some(lent) = lent.upgrade() {
+            return Ok(lent);
+        }
+        let new = self.shared.lend().ok_or_else(|| {
+            let message = format!(
+                "{MOST_LENT} tasks of this worker wait for others already, as many as may; dispatch what is to \
+                 come after other tasks with `after=`, which takes no place"
+            );
+            failure("tasks", message)
+        })?;
+        let new = Arc::new(new);
+        *lent = Arc::downgrade(&new);
+        Ok(new)
     }
 }
 
@@ -232,7 +241,7 @@ impl Own {
         let code = std::str::from_utf8(code).map_err(|_| failure("value", "the code must be UTF-8"))?;
         let mut task = Task::new(code).priority(asked.priority).after(asked.after).levels(levels);
         if !input.is_empty() {
-            task.input = read(input)?;
+            task.input = super::input::parse(input).map_err(|error| failure("value", told(&error)))?;
         }
         task.name = asked.name.unwrap_or_default();
         if let Some(file) = asked.file {
@@ -286,24 +295,31 @@ impl Own {
             let timeout = about.timeout.map(seconds).transpose()?;
             self.check(&about.id).await?;
             let tasks = &self.access.tasks;
-            let status = match waits {
-                true => {
-                    // Its place is for the task that it waits for.
-                    let _lent = self.access.inside.as_ref().map(Inside::lend);
-                    tasks.wait(&about.id, timeout).await
-                }
-                false => tasks.status(&about.id).await,
-            };
-            json(&status.map_err(|error| refused(&error))?.to_json())
+            let mut status = tasks.status(&about.id).await.map_err(|error| refused(&error))?;
+            if waits && !status.state.is_ended() {
+                // Its place is for the task that it waits for.
+                let _lent = self.access.inside.as_ref().map(Inside::lend).transpose()?;
+                status = tasks.wait(&about.id, timeout).await.map_err(|error| refused(&error))?;
+            }
+            json(&status.to_json())
         })
     }
 
     fn list(self: Arc<Self>) -> Called {
         running(async move {
             let scope = Some(self.access.scope.name.clone());
-            let filter = TaskFilter { scope, most: Some(LISTED), ..TaskFilter::default() };
-            let listed = self.access.tasks.list(filter).await.map_err(|error| refused(&error))?;
-            json(&Value::from_iter(listed.iter().map(|status| status.to_json())))
+            let mut filter = TaskFilter { scope, most: Some(PAGE), ..TaskFilter::default() };
+            let mut listed: Vec<TaskId> = Vec::new();
+            loop {
+                let page = self.access.tasks.list(filter.clone()).await.map_err(|error| refused(&error))?;
+                let is_last = page.len() < PAGE;
+                listed.extend(page.into_iter().map(|status| status.id));
+                if is_last || listed.len() >= LISTED {
+                    break;
+                }
+                filter.before = listed.last().cloned();
+            }
+            json(&listed)
         })
     }
 
@@ -379,8 +395,12 @@ fn refused(error: &Error) -> Failure {
         ErrorKind::Grant => "denied",
         _ => "tasks",
     };
+    failure(kind, told(error))
+}
+
+fn told(error: &Error) -> String {
     match error.remedy() {
-        Some(hint) => failure(kind, format!("{error}; {hint}")),
-        None => failure(kind, error.to_string()),
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{TaskId, TaskLimits, grants};
+use super::{TaskId, TaskLimits, grants, input};
 use crate::{Error, ErrorKind, Grants, Result};
 
 /// Bytes of a task's name.
@@ -102,6 +102,15 @@ impl Task {
     pub fn input(mut self, input: Value) -> Self {
         self.input = input;
         self
+    }
+
+    /// As [`Task::input`], of a JSON text.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Tasks`] when it is not JSON, or has an integer that 64 bits do not hold.
+    pub fn input_json(self, text: &str) -> Result<Self> {
+        Ok(self.input(input::parse(text.as_bytes())?))
     }
 
     /// What it may touch and use. Directories are found when it is dispatched. Default:

@@ -194,10 +194,7 @@ def get(id):
 
 def list():
     """The tasks that this program dispatched, and those that they did, the newest first."""
-    tasks = []
-    for told in _call(_LIST, None):
-        tasks.append(Task(told["id"]))
-    return tasks
+    return [Task(id) for id in _call(_LIST, None)]
 
 
 def progress(fraction, message=""):

@@ -7,7 +7,6 @@
 //!
 //! It is ours and not wasmtime-wasi's because that one has no limits and hides its directories.
 
-mod copy;
 mod descriptor;
 mod error;
 mod files;
@@ -17,6 +16,7 @@ mod overlay;
 mod preopen;
 mod stream;
 mod temporary;
+mod tree;
 mod types;
 
 use std::cell::Cell;
@@ -26,11 +26,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
 pub(crate) use descriptor::is_granted_directory;
+pub(crate) use overlay::records;
 pub use overlay::{
     Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
 };
 pub use preopen::Access;
 pub(crate) use preopen::{Preopen, open_directory, open_preopen};
+pub use tree::{copy_tree, remove_tree};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -147,7 +149,7 @@ impl FilesystemCtx {
         let (Some(from), Some(to)) = (self.preopens.first(), to.preopens.first()) else { return Ok(()) };
         let Some(from) = from.made() else { return Ok(()) };
         let to = to.temporary_directory()?;
-        copy::copy_all(from, to).map_err(|error| {
+        tree::copy_all(from, to).map_err(|error| {
             Error::new(ErrorKind::System, "cannot copy the temporary workspace").source(error)
         })
     }

@@ -98,6 +98,40 @@ fn lost_layers_do_not_take_the_rest_with_them() {
 }
 
 #[test]
+fn damaged_layers_are_no_end() {
+    let directory = directory();
+    let at = directory.path();
+    for (way, code, expected) in [
+        (&["reset", "s"][..], "print('x' in globals(), os.listdir())", "False []\n"),
+        (&["reset", "s", "--files"], "print('x' in globals(), os.listdir())", "False []\n"),
+        (&["restore", "s", "kept.akimg"], "print(x, os.listdir())", "2 []\n"),
+        (&["replay", "s"], "print(x, os.listdir())", "2 []\n"),
+    ] {
+        begin(at, "s", &["--overlay"]);
+        said(at, &["snapshot", "s", "kept.akimg"]);
+        let log = in_session(at, "s", "layers/log.jsonl");
+        let whole = fs::read_to_string(&log).unwrap();
+        for damage in ["junk\n".to_owned(), whole.replacen("Put", "Pat", 1), whole.replacen("{", "", 1)] {
+            fs::write(&log, damage).unwrap();
+            let output = session(at, &["run", "s", "-c", "1"]);
+            refused(&output, "are damaged");
+            assert!(stderr(&output).contains("`agentkernel session reset s`"), "{}", stderr(&output));
+            refused(&session(at, &["diff", "s"]), "are damaged");
+        }
+        let output = session(at, way);
+        assert_eq!(output.status.code(), Some(0), "{way:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("layers.damaged"), "{way:?}: {}", stderr(&output));
+        assert!(in_session(at, "s", "layers.damaged/files").is_dir());
+        assert_eq!(turn(at, "s", &format!("import os; {code}")), expected, "{way:?}");
+        assert_eq!(turn(at, "s", "open('f', 'w').write('1'); print(os.listdir())"), "['f']\n", "{way:?}");
+        // Once more.
+        fs::write(&log, "junk\n").unwrap();
+        said(at, &["reset", "s"]);
+        said(at, &["rm", "s"]);
+    }
+}
+
+#[test]
 fn with_an_overlay_the_commit_decides() {
     let directory = directory();
     let at = directory.path();

@@ -40,7 +40,8 @@ fn kill_turns(flags: &[&str], files: impl Fn(i64, i64) -> bool) -> (usize, usize
         child.kill().unwrap();
         child.wait().unwrap();
         let shown = turn(at, "s", "assert next(it) == n\nprint(n, open('n').read())");
-        let (memory, file) = shown.trim().split_once(' ').unwrap_or_else(|| panic!("{shown}"));
+        let (memory, file) =
+            shown.trim_end_matches('\n').split_once(' ').unwrap_or_else(|| panic!("{shown}"));
         let (memory, file): (i64, i64) = (memory.parse().unwrap(), file.parse().unwrap_or(-1));
         assert!(files(memory, file), "memory {memory}, files {file}");
         let log = log(at, "s");

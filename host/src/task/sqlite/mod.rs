@@ -119,6 +119,9 @@ impl SqliteTasks {
     }
 }
 
+/// What a row that a task has many of takes beside its texts.
+const ROW: u64 = 32;
+
 /// Why something was not done.
 enum Failed {
     Database(rusqlite::Error),

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Failed, end, number, state};
+use super::{Failed, ROW, end, number, state};
 use crate::task::store::{Message, Quota};
 use crate::task::{FailureKind, TaskFailure, TaskState, milliseconds_now};
 use crate::{Error, ErrorKind};
@@ -30,7 +30,7 @@ fn put(transaction: &Transaction<'_>, message: &Message, quota: Option<&Quota>) 
     }
     let task = transaction.last_insert_rowid();
     let after_json = serde_json::to_string(after).unwrap_or_default();
-    let bytes = (name.len() + body.len() + after_json.len()) as u64 + OVERHEAD;
+    let bytes = (name.len() + body.len() + after_json.len()) as u64 + ROW * after.len() as u64 + OVERHEAD;
     transaction
         .prepare_cached("INSERT INTO bodies (task, body, after, bytes) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![task, body, after_json, bytes as i64])?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Failed, end, pull};
+use super::{Failed, ROW, end, pull};
 use crate::Stream;
 use crate::task::store::{News, Report, Standing};
 use crate::task::{TaskState, milliseconds, milliseconds_now};
@@ -93,7 +93,9 @@ fn wrote(
     )?;
     let mut position = held.log_bytes;
     let mut is_full = false;
+    let mut rows = 0;
     let mut append = |stream: Stream, bytes: &[u8], position: &mut u64| {
+        rows += 1;
         let stream = stream == Stream::Stderr;
         put.execute(params![held.seq, *position as i64, stream, held.attempt, bytes])?;
         *position += bytes.len() as u64;
@@ -117,5 +119,5 @@ fn wrote(
             "UPDATE tasks SET log_bytes = ?2, log_full = ?3, revision = revision + 1 WHERE seq = ?1",
         )?
         .execute(params![held.seq, position as i64, is_full])?;
-    end::takes(transaction, held.seq, position - held.log_bytes)
+    end::takes(transaction, held.seq, position - held.log_bytes + ROW * rows)
 }

@@ -12,8 +12,9 @@ use crate::task::store::{Delivery, Lease, News, Report, Standing};
 use crate::task::{TaskId, Tasks, attempt};
 use crate::{Canceller, Kernel, Stream};
 
-/// Tasks that may wait for others, and leave their places to them, at the same time.
-const MOST_LENT: usize = 256;
+/// Tasks that may wait for others, and leave their places to them, at the same time. Each keeps its interpreter and
+/// a thread. One that waits beyond that would keep its place, and with as many as there are places nothing would run.
+pub(in crate::task) const MOST_LENT: usize = 256;
 
 /// What the tasks that are taken ahead may need together at a place.
 const AHEAD: Duration = Duration::from_millis(20);
@@ -173,11 +174,16 @@ impl Shared {
         }
     }
 
-    /// Leaves the place of a task that waits to others.
-    pub fn lend(self: &Arc<Self>) -> Lent {
-        self.lock().lent += 1;
+    /// Leaves the place of a task that waits to others, unless too many wait already.
+    pub fn lend(self: &Arc<Self>) -> Option<Lent> {
+        let mut state = self.lock();
+        if state.lent == MOST_LENT {
+            return None;
+        }
+        state.lent += 1;
+        drop(state);
         self.event.notify_one();
-        Lent(Arc::clone(self))
+        Some(Lent(Arc::clone(self)))
     }
 
     pub fn active(&self) -> usize {
@@ -430,7 +436,7 @@ impl Shared {
 
 impl State {
     fn capacity(&self, concurrency: usize) -> usize {
-        concurrency + self.lent.min(MOST_LENT)
+        concurrency + self.lent
     }
 
     /// Stops the attempts at a task.

@@ -363,8 +363,10 @@ impl OpenDirectory {
         match found {
             Found::Lower(path, _) => {
                 inner.change(ops)?;
-                // Whoever has it open reads on.
-                inner.files.remove(&Key::Lower(path));
+                // Whoever has it open goes on without its name.
+                if let Some(open) = inner.files.remove(&Key::Lower(path)).and_then(|open| open.upgrade()) {
+                    open.orphan(0, true);
+                }
             }
             Found::Node(id) => {
                 let data = inner.state.file(id).map(|file| file.data.clone());

@@ -12,6 +12,7 @@ use super::inner::{Inner, Shared, copy};
 use super::journal::{Journal, Stage, recover_locked};
 use super::layers::failed;
 use super::plan::{Conflict, ConflictKind, Make, Plan, Step, is_lower};
+use super::record;
 use super::state::{self, Data, Op, Time};
 use crate::{Error, ErrorKind, Result};
 
@@ -31,13 +32,15 @@ impl Overlay {
     }
 
     /// Takes all changes over into the directory, or none; afterwards the overlay has no changes. If the process is
-    /// killed in between, the next overlay that is laid over the directory finishes what was begun. Modes and times
-    /// of changed files are taken over too.
+    /// killed in between, the same user's next overlay over the directory finishes what was begun. Modes and times
+    /// of changed files are taken over too. Layers that cannot be written once the changes are in the directory
+    /// are brought in line before the next change, or when they are opened.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Conflict`] if the directory was changed meanwhile where the overlay changes it, and otherwise when
-    /// a checkpoint is open or the directory cannot be changed. Then it is as it was.
+    /// a checkpoint is open, the directory cannot be changed, or there is no place to write down what is done
+    /// (docs/overlays.md). Then it is as it was.
     pub fn apply(&self) -> Result<()> {
         let shared = &self.0;
         let mut inner = shared.lock();
@@ -45,12 +48,13 @@ impl Overlay {
         let cannot =
             |error| failed(&format!("change the directory `{}`", shared.lower.path.display()), error);
         let _lock = shared.lower.lock().map_err(cannot)?;
-        recover_locked(&shared.lower).map_err(cannot)?;
+        recover_locked(&shared.lower)?;
         let plan = shared.plan(&inner)?;
         self.refuse(&plan.conflicts)?;
         if plan.steps.is_empty() {
             return shared.reset(&mut inner);
         }
+        let unchanged = shared.unchanged(&inner)?;
         let stage = Stage::new(&shared.lower).map_err(cannot)?;
         let prepared = shared.prepare(&inner, &stage, &plan).map_err(cannot);
         // What was prepared may have taken a while.
@@ -62,15 +66,16 @@ impl Overlay {
             stage.remove();
             return Err(error);
         }
-        let name = format!("{:016x}", fastrand::u64(..));
+        let name = record::unguessable();
         let Plan { steps, .. } = plan;
         let journal = Journal { name, layers: shared.layers.clone(), steps };
-        let begun = match &mut inner.log {
-            Some(log) => log.applying(&journal.name),
+        let Inner { log, state, .. } = &mut *inner;
+        let begun = match log {
+            Some(log) => log.refresh(state).and_then(|()| log.applying(&journal.name)),
             None => Ok(()),
         };
         let done = begun
-            .and_then(|()| stage.begin(&journal))
+            .and_then(|()| stage.begin(&shared.lower, &journal))
             .and_then(|()| stage.perform(&shared.lower, &journal.steps));
         if let Err(error) = done {
             stage.undo(&shared.lower, &journal.steps).map_err(cannot)?;
@@ -79,10 +84,25 @@ impl Overlay {
             }
             shared.look_again(&mut inner, &journal.steps).map_err(cannot)?;
             stage.remove();
+            record::remove(&shared.lower);
             return Err(cannot(error));
         }
-        shared.reset(&mut inner)?;
-        stage.remove();
+        // The changes are in the directory, whatever becomes of the layers.
+        let forgotten = inner.log.as_mut().map_or(Ok(()), |log| log.rewrite(&unchanged));
+        shared.begin_anew(&mut inner, unchanged, |_, _| true);
+        match forgotten {
+            Ok(()) => {
+                stage.remove();
+                record::remove(&shared.lower);
+            }
+            // The stage stays: whoever finds it tells the layers, if this process does not.
+            Err(error) => {
+                tracing::warn!("the layers of an overlay are brought in line later: {error}");
+                if let Some(log) = &mut inner.log {
+                    log.is_stale = true;
+                }
+            }
+        }
         Ok(())
     }
 

@@ -25,11 +25,8 @@ pub enum Key {
 pub struct OpenFile {
     overlay: Arc<Shared>,
     backing: Mutex<Backing>,
-    pub identity: Identity,
     /// Bytes that it holds without a name.
     bytes: AtomicU64,
-    /// Where a file that is unchanged below was opened.
-    home: Option<(Arc<OpenDirectory>, String)>,
 }
 
 struct Backing {
@@ -43,6 +40,24 @@ struct Backing {
     written: u64,
     /// Of an orphan whose content others need as it is.
     is_shared: bool,
+    identity: Identity,
+    /// Where a file that is unchanged below stands.
+    home: Option<(Arc<OpenDirectory>, String)>,
+}
+
+impl Backing {
+    fn below(home: Arc<OpenDirectory>, name: String, path: String, file: File, of: Identity) -> Self {
+        Backing {
+            key: Key::Lower(path),
+            file: Arc::new(file),
+            blob: None,
+            read: home.overlay.generation.load(Ordering::Relaxed),
+            written: u64::MAX,
+            is_shared: false,
+            identity: of,
+            home: Some((home, name)),
+        }
+    }
 }
 
 impl Drop for OpenFile {
@@ -62,25 +77,34 @@ impl OpenFile {
         of: Identity,
     ) -> Self {
         let generation = overlay.generation.load(Ordering::Relaxed);
-        let written = if is_owned { generation } else { u64::MAX };
-        let file = Arc::new(file);
-        let (key, is_shared) = (Key::Node(id), false);
-        OpenFile {
-            overlay: Arc::clone(overlay),
-            backing: Mutex::new(Backing { key, file, blob, read: generation, written, is_shared }),
+        let backing = Backing {
+            key: Key::Node(id),
+            file: Arc::new(file),
+            blob,
+            read: generation,
+            written: if is_owned { generation } else { u64::MAX },
+            is_shared: false,
             identity: of,
-            bytes: AtomicU64::new(0),
             home: None,
-        }
+        };
+        let (overlay, backing) = (Arc::clone(overlay), Mutex::new(backing));
+        OpenFile { overlay, backing, bytes: AtomicU64::new(0) }
     }
 
     /// A file below, which stands as `name` in `home`.
     pub fn below(home: Arc<OpenDirectory>, name: String, path: String, file: File, of: Identity) -> Self {
         let overlay = Arc::clone(&home.overlay);
-        let mut open = Self::new(&overlay, Id::MAX, file, None, false, of);
-        open.home = Some((home, name));
-        open.backing().key = Key::Lower(path);
-        open
+        let backing = Mutex::new(Backing::below(home, name, path, file, of));
+        OpenFile { overlay, backing, bytes: AtomicU64::new(0) }
+    }
+
+    /// From here on it is a file below, for all who have it open.
+    pub fn settle(&self, home: Arc<OpenDirectory>, name: String, path: String, file: File, of: Identity) {
+        *self.backing() = Backing::below(home, name, path, file, of);
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.backing().identity
     }
 
     fn backing(&self) -> MutexGuard<'_, Backing> {
@@ -143,20 +167,34 @@ impl OpenFile {
     /// The file to write, which nobody else needs as it is.
     fn owned(&self, inner: &mut Inner) -> io::Result<Arc<File>> {
         let generation = self.overlay.generation.load(Ordering::Acquire);
-        let (key, is_shared) = {
+        let (mut key, mut is_shared) = {
             let backing = self.backing();
             if backing.blob.is_some() && !backing.is_shared && backing.written == generation {
                 return Ok(Arc::clone(&backing.file));
             }
             (backing.key.clone(), backing.is_shared)
         };
+        if let Key::Node(id) = key
+            && inner.state.file(id).is_none()
+        {
+            // It was dropped meanwhile, and a fork may still have its content.
+            self.orphan(0, true);
+            (key, is_shared) = (Key::Orphan, true);
+        }
+        if let Key::Lower(_) = key {
+            let home = self.backing().home.clone();
+            let (home, name) = home.ok_or(Errno::BADF)?;
+            home.promote_child(inner, &name)?;
+            key = self.backing().key.clone();
+        }
         match key {
-            Key::Node(id) if inner.state.file(id).is_some() => {
+            Key::Node(id) => {
                 let (number, file) = self.overlay.own(inner, id, false)?;
                 self.replace(file, Some(number), generation);
             }
-            Key::Lower(_) => return Err(Errno::BADF.into()),
-            _ if is_shared => {
+            // Somebody else has put another one in its place.
+            Key::Lower(_) => return Err(Errno::STALE.into()),
+            Key::Orphan if is_shared => {
                 let old = Arc::clone(&self.backing().file);
                 let size = old.metadata()?.len();
                 let more = size.saturating_sub(self.bytes.load(Ordering::Relaxed));
@@ -171,7 +209,7 @@ impl OpenFile {
                 self.bytes.fetch_add(more, Ordering::Relaxed);
                 self.overlay.orphans.fetch_add(more, Ordering::Relaxed);
             }
-            _ => self.backing().written = generation,
+            Key::Orphan => self.backing().written = generation,
         }
         Ok(Arc::clone(&self.backing().file))
     }
@@ -204,7 +242,7 @@ impl OpenFile {
     pub fn status(&self) -> io::Result<Status> {
         let metadata = self.metadata()?;
         let links = self.links(&metadata);
-        Ok(Status::Of(Box::new(metadata), Some(links), self.identity))
+        Ok(Status::Of(Box::new(metadata), Some(links), self.identity()))
     }
 
     pub fn metadata(&self) -> io::Result<Metadata> {
@@ -252,10 +290,6 @@ impl OpenFile {
 
     pub fn set_times(&self, times: std::fs::FileTimes) -> io::Result<()> {
         let mut inner = self.overlay.lock();
-        let is_below = matches!(self.backing().key, Key::Lower(_));
-        if is_below && let Some((home, name)) = &self.home {
-            home.promote_child(&mut inner, name)?;
-        }
         self.owned(&mut inner)?.try_clone()?.into_std().set_times(times)
     }
 

@@ -230,12 +230,13 @@ impl Shared {
         let open = inner.open_file(&Key::Node(id));
         inner.files.remove(&Key::Node(id));
         let mut bytes = 0;
-        let mut is_shared = false;
+        // What lies below stays as it is.
+        let mut is_shared = true;
         if let Some(Data::Blob(number)) = data
             && let Some(blob) = Arc::make_mut(&mut inner.state).blobs.remove(&number)
         {
             bytes = blob.size.load(Ordering::Relaxed);
-            is_shared = Arc::strong_count(&blob) > 1;
+            is_shared = blob.is_shared();
             inner.held = inner.held.saturating_sub(bytes);
         }
         if let Some(open) = open {
@@ -282,6 +283,7 @@ impl Inner {
     pub fn change(&mut self, ops: Vec<Op>) -> io::Result<()> {
         if let Some(log) = &mut self.log {
             if self.checkpoints.is_empty() {
+                log.refresh(&self.state)?;
                 log.append(&ops, false)?;
             } else if self.buffer.len() + ops.len() > BUFFERED_OPS {
                 self.overflowed = true;

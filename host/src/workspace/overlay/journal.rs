@@ -1,12 +1,14 @@
 //! Doing the steps of an `apply`, so that they are all done or none, whenever the process ends.
 //!
-//! All that is new is made in a stage on the directory's file system first. Then the steps are written to a
-//! journal there, and from that moment on they will be done: here, or by whoever next lays an overlay over the directory.
-//! If one cannot be done, the journal is turned round and those before it are undone.
+//! All that is new is made in a stage on the directory's file system first. Then the steps are written down where no
+//! program can write (`record.rs`), under a name that nobody can guess, and the stage is marked with that name. From that
+//! moment on they will be done: here, or by whoever next lays an overlay over the directory. If one cannot be
+//! done, the mark is turned round and those before it are undone. A mark of another name is somebody else's: what it
+//! stands for is not known, so nothing is done, and nothing removed.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use cap_fs_ext::{DirExt, MetadataExt};
 use cap_std::fs::{Dir, Metadata};
@@ -14,21 +16,27 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::temporary::flatten;
-use super::lower::{Lower, STAGE, options};
+use super::lower::{Lower, STAGE, options, sync};
 use super::plan::Step;
+use super::record;
 use super::store::tell_applied;
 use crate::{Error, ErrorKind, Result};
 
-pub const JOURNAL: &str = "journal";
-const NEW_JOURNAL: &str = "journal.new";
-/// A journal whose steps are to be undone.
+/// The mark of a stage whose steps are to be done.
+pub const MARK: &str = "journal";
+/// That of one whose steps are to be undone.
 pub const UNDO: &str = "undo";
+const NEW_MARK: &str = "journal.new";
+
+/// Bytes of a mark that are read.
+const MARK_BYTES: u64 = 64;
 /// There as soon as all is taken out.
 const ALL_OUT: &str = "all-out";
 
+/// What an `apply` does.
 #[derive(Serialize, Deserialize)]
 pub struct Journal {
-    /// Names this `apply`.
+    /// Names it.
     pub name: String,
     /// Whose changes these are, if they outlive the process.
     pub layers: Option<PathBuf>,
@@ -107,13 +115,14 @@ impl Stage {
     }
 
     /// From here on the steps will be done.
-    pub fn begin(&self, journal: &Journal) -> io::Result<()> {
-        let mut file = self.directory.create(NEW_JOURNAL)?;
-        file.write_all(&serde_json::to_vec(journal)?)?;
+    pub fn begin(&self, lower: &Lower, journal: &Journal) -> io::Result<()> {
+        record::write(lower, journal)?;
+        let mut file = self.directory.create(NEW_MARK)?;
+        file.write_all(journal.name.as_bytes())?;
         file.sync_all()?;
-        self.directory.rename(NEW_JOURNAL, &self.directory, JOURNAL)?;
-        sync(&self.directory, ".");
-        sync(&self.within, ".");
+        self.directory.rename(NEW_MARK, &self.directory, MARK)?;
+        sync(&self.directory, "");
+        sync(&self.within, "");
         Ok(())
     }
 
@@ -136,6 +145,7 @@ impl Stage {
                 return Ok(());
             }
             self.directory.create(ALL_OUT)?;
+            sync(&self.directory, "");
         }
         steps[outs..].iter().take(count.saturating_sub(outs)).try_for_each(|step| self.step(lower, step))
     }
@@ -167,9 +177,9 @@ impl Stage {
 
     /// Undoes all steps that are done.
     pub fn undo(&self, lower: &Lower, steps: &[Step]) -> io::Result<()> {
-        if exists(&self.directory, JOURNAL)?.is_some() {
-            self.directory.rename(JOURNAL, &self.directory, UNDO)?;
-            sync(&self.directory, ".");
+        if exists(&self.directory, MARK)?.is_some() {
+            self.directory.rename(MARK, &self.directory, UNDO)?;
+            sync(&self.directory, "");
         }
         let (directory, stage) = (&lower.directory, &self.directory);
         if exists(stage, ALL_OUT)?.is_some() {
@@ -208,21 +218,32 @@ impl Stage {
         let mut parents = BTreeSet::new();
         for step in steps {
             let (Step::Out { path, .. } | Step::In { path, .. }) = step;
-            parents.insert(path.rsplit_once('/').map_or(".", |(parent, _)| parent));
+            parents.insert(path.rsplit_once('/').map_or("", |(parent, _)| parent));
         }
         parents.into_iter().for_each(|parent| sync(&lower.directory, parent));
-        sync(&self.directory, ".");
+        sync(&self.directory, "");
+    }
+
+    /// The name that it is marked with, if it is.
+    fn mark(&self, mark: &str) -> io::Result<Option<String>> {
+        let file = match self.directory.open_with(mark, &options(true, false)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut bytes = Vec::new();
+        file.take(MARK_BYTES).read_to_end(&mut bytes)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Removes it with all in it. What is left of it after a failure is removed the next time.
     pub fn remove(self) {
         let removed = (|| {
-            for name in [JOURNAL, UNDO] {
+            for name in [MARK, UNDO] {
                 if exists(&self.directory, name)?.is_some() {
                     self.directory.remove_file(name)?;
                 }
             }
-            sync(&self.directory, ".");
+            sync(&self.directory, "");
             flatten(&self.directory)?;
             self.within.remove_dir(&self.name)
         })();
@@ -230,11 +251,6 @@ impl Stage {
             tracing::warn!("cannot remove `{}` beside a directory that was changed: {error}", self.name);
         }
     }
-}
-
-/// Directories are synced where the system can.
-fn sync(directory: &Dir, path: &str) {
-    let _ = directory.open_with(path, &options(true, false)).and_then(|directory| directory.sync_all());
 }
 
 /// Finishes or undoes what a killed process left half done in the directory.
@@ -246,40 +262,59 @@ pub fn recover(lower: &Lower) -> Result<()> {
     if Stage::left(lower).is_empty() {
         return Ok(());
     }
-    let failed = |error: io::Error| {
-        let message =
-            format!("an unfinished change of `{}` can neither be finished nor undone", lower.path.display());
-        Error::new(ErrorKind::System, message)
-            .hint("make its directories writable, and put back what was moved meanwhile")
-            .source(error)
-    };
-    let _lock = lower.lock().map_err(failed)?;
-    recover_locked(lower).map_err(failed)
+    let _lock = lower.lock().map_err(|error| unfinished(lower, error))?;
+    recover_locked(lower)
 }
 
 /// As [`recover`], for who holds the lock.
-pub fn recover_locked(lower: &Lower) -> io::Result<()> {
-    for stage in Stage::left(lower) {
-        let read = |name| -> io::Result<Option<Journal>> {
-            match stage.directory.read(name) {
-                Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        if let Some(journal) = read(UNDO)? {
-            stage.undo(lower, &journal.steps)?;
-        } else if let Some(journal) = read(JOURNAL)? {
-            match stage.perform(lower, &journal.steps) {
-                Ok(()) => {
-                    if let Some(layers) = &journal.layers {
-                        tell_applied(Path::new(layers), &journal.name)?;
-                    }
-                }
-                Err(_) => stage.undo(lower, &journal.steps)?,
-            }
+pub fn recover_locked(lower: &Lower) -> Result<()> {
+    let stages = Stage::left(lower);
+    if stages.is_empty() {
+        return Ok(());
+    }
+    let failed = |error| unfinished(lower, error);
+    let record = record::read(lower).map_err(failed)?;
+    for stage in stages {
+        let (begun, turned) = (stage.mark(MARK).map_err(failed)?, stage.mark(UNDO).map_err(failed)?);
+        if let Some(name) = turned.as_ref().or(begun.as_ref()) {
+            let Some(journal) = record.as_ref().filter(|journal| journal.name == *name) else {
+                return Err(foreign(lower, &stage));
+            };
+            stage.end(lower, journal, turned.is_some()).map_err(failed)?;
         }
         stage.remove();
     }
+    record::remove(lower);
     Ok(())
+}
+
+impl Stage {
+    fn end(&self, lower: &Lower, journal: &Journal, turned: bool) -> io::Result<()> {
+        if turned || self.perform(lower, &journal.steps).is_err() {
+            return self.undo(lower, &journal.steps);
+        }
+        match &journal.layers {
+            Some(layers) => tell_applied(layers, &journal.name),
+            None => Ok(()),
+        }
+    }
+}
+
+fn unfinished(lower: &Lower, error: io::Error) -> Error {
+    let shown = lower.path.display();
+    Error::new(
+        ErrorKind::System,
+        format!("an unfinished change of `{shown}` can neither be finished nor undone"),
+    )
+    .hint("make its directories writable, and put back what was moved meanwhile")
+    .source(error)
+}
+
+fn foreign(lower: &Lower, stage: &Stage) -> Error {
+    let (shown, name) = (lower.path.display(), &stage.name);
+    let message = format!("`{name}` says that a change of `{shown}` was begun, and this user has begun none");
+    Error::new(ErrorKind::System, message).hint(
+        "if a program has made it, remove it; if another user or a container did, let it lay an overlay over the \
+         directory once more, which finishes the change",
+    )
 }

@@ -1,12 +1,17 @@
 //! Forks, checkpoints and what becomes of them. States share all that they have in common, so none of this copies
 //! contents, and there is no stack of layers to look through.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cap_std::fs::Metadata;
+
+use super::handles::{Key, OpenDirectory, OpenFile, Place};
 use super::inner::{Inner, Saved, Shared};
-use super::state::{Op, State};
+use super::lower::identity;
+use super::state::{Id, Node, Op, ROOT, State, join};
 use super::store::Store;
 use super::{Overlay, empty};
 use crate::{Error, ErrorKind, Result};
@@ -131,15 +136,60 @@ impl Shared {
             .hint("commit it or roll it back first"))
     }
 
-    /// Forgets all changes.
-    pub fn reset(&self, inner: &mut Inner) -> Result<()> {
-        let state = State { label: inner.state.label, ..empty(&self.lower)? };
+    /// What there is when all changes are forgotten.
+    pub fn unchanged(&self, inner: &Inner) -> Result<State> {
+        Ok(State { label: inner.state.label, ..empty(&self.lower)? })
+    }
+
+    /// Forgets all changes; with an error, none.
+    pub fn reset(self: &Arc<Self>, inner: &mut Inner) -> Result<()> {
+        let state = self.unchanged(inner)?;
         if let Some(log) = &mut inner.log {
             log.rewrite(&state).map_err(|error| failed("write the layers", error))?;
         }
-        self.generation.fetch_add(1, Ordering::Release);
-        drop(inner.exchange(Arc::new(state), 0));
+        self.begin_anew(inner, state, |open, found| identity(found) == open.identity());
         Ok(())
+    }
+
+    /// Goes on without changes. Open files go on as what has their names below, where that is the same to them.
+    pub fn begin_anew(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        state: State,
+        is_same: impl Fn(&OpenFile, &Metadata) -> bool,
+    ) {
+        self.generation.fetch_add(1, Ordering::Release);
+        let before = inner.exchange(Arc::new(state), 0);
+        let mut files: HashMap<Id, Arc<OpenFile>> = HashMap::new();
+        for (key, open) in &inner.files {
+            if let (Key::Node(id), Some(open)) = (key, open.upgrade()) {
+                files.insert(*id, open);
+            }
+        }
+        if files.is_empty() {
+            return;
+        }
+        for (id, node) in &before.nodes {
+            let Node::Directory(directory) = &**node else { continue };
+            for (name, child) in &directory.entries {
+                let Some((id_of_file, open)) = child.and_then(|child| files.get_key_value(&child)) else {
+                    continue;
+                };
+                let Some(below) = before.position(*id) else { continue };
+                let path = join(&below.join("/"), name);
+                let found = self.lower.stat(&path).ok().flatten().filter(Metadata::is_file);
+                if let Some(found) = found.filter(|found| is_same(open, found))
+                    && let Ok(file) = self.lower.read(&path)
+                {
+                    let home = OpenDirectory::new(self, inner, Place { anchor: ROOT, below });
+                    open.settle(home, name.clone(), path.clone(), file, identity(&found));
+                    inner.register(Key::Lower(path), open);
+                    // Under one of its names is enough.
+                    let settled = *id_of_file;
+                    files.remove(&settled);
+                }
+            }
+        }
     }
 }
 
@@ -181,7 +231,7 @@ impl Checkpoint {
         if at == 0
             && let Some(log) = log
         {
-            let written = match *overflowed {
+            let written = match *overflowed || log.is_stale {
                 true => log.rewrite(state),
                 false if buffer.is_empty() => Ok(()),
                 false => log.append(buffer, label.is_some()),

@@ -50,6 +50,14 @@ pub fn options(read: bool, write: bool) -> OpenOptions {
     options
 }
 
+/// Waits until the names in a directory are on the disk, where the system can.
+pub fn sync(directory: &Dir, path: &str) {
+    let opened = directory.open_with(here(path), &options(true, false));
+    if let Err(error) = opened.and_then(|directory| directory.sync_all()) {
+        tracing::debug!("a directory cannot be synced: {error}");
+    }
+}
+
 pub fn identity(metadata: &Metadata) -> Identity {
     Identity { device: MetadataExt::dev(metadata), inode: MetadataExt::ino(metadata) }
 }

@@ -16,6 +16,7 @@ mod listing;
 mod lower;
 mod moves;
 mod plan;
+mod record;
 mod state;
 mod status;
 mod store;
@@ -38,6 +39,7 @@ pub use layers::Checkpoint;
 pub(super) use listing::Entries;
 use lower::Lower;
 pub use plan::{Conflict, ConflictKind};
+pub(crate) use record::root as records;
 use state::{Node, ROOT, State};
 use store::{Loaded, Log, Store};
 
@@ -105,7 +107,7 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// When the directory cannot be opened.
+    /// When the directory cannot be opened, or a change of it was begun that cannot be finished, or not by this user.
     pub fn over(directory: impl AsRef<Path>) -> Result<Self> {
         let lower = Lower::open(directory.as_ref())?;
         journal::recover(&lower)?;
@@ -118,8 +120,8 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// When a directory cannot be opened, the layers are damaged, were made over another directory, or are open
-    /// elsewhere.
+    /// When a directory cannot be opened, the layers were made over another directory or are open elsewhere, and
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) when they are not as they were written.
     pub fn open(directory: impl AsRef<Path>, layers: impl AsRef<Path>) -> Result<Self> {
         let lower = Lower::open(directory.as_ref())?;
         Self::load(Arc::new(lower), layers.as_ref())

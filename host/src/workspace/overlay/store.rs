@@ -10,6 +10,7 @@ use cap_std::fs::{Dir, File, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use super::super::temporary::TempWorkspace;
+use super::lower::sync;
 use super::state::{Op, State};
 use crate::{Error, ErrorKind, Result};
 
@@ -54,6 +55,12 @@ impl Drop for Blob {
 }
 
 impl Blob {
+    /// Whether another state, or another directory of layers, has it too.
+    pub fn is_shared(self: &Arc<Self>) -> bool {
+        let links = self.metadata().map(|found| cap_fs_ext::MetadataExt::nlink(&found));
+        Arc::strong_count(self) > 1 || links.is_ok_and(|links| links > 1)
+    }
+
     /// What it is like; its mode does not matter.
     pub fn metadata(&self) -> io::Result<cap_std::fs::Metadata> {
         self.store.directory()?.symlink_metadata(self.number.to_string())
@@ -182,6 +189,8 @@ pub struct Log {
     header: Header,
     length: u64,
     needed: u64,
+    /// What it says was applied, and it could not be written anew yet.
+    pub is_stale: bool,
     _lock: std::fs::File,
 }
 
@@ -204,11 +213,15 @@ impl Log {
                 .source(error)
         };
         let damaged = |what: String| {
-            Error::new(ErrorKind::System, format!("the layers in `{shown}` are damaged: {what}"))
+            Error::new(ErrorKind::Damaged, format!("the layers in `{shown}` are damaged: {what}"))
                 .hint("put the directory back from a copy, or remove it to lose its changes")
         };
+        let is_new = !layers.exists();
         std::fs::create_dir_all(layers).map_err(failed)?;
         let directory = Dir::open_ambient_dir(layers, cap_std::ambient_authority()).map_err(failed)?;
+        if is_new && let Ok(parent) = directory.open_parent_dir(cap_std::ambient_authority()) {
+            sync(&parent, "");
+        }
         let mut options = OpenOptions::new();
         let lock = directory.open_with(LOCK, options.write(true).create(true)).map_err(failed)?.into_std();
         lock.try_lock().map_err(|_| {
@@ -291,8 +304,9 @@ impl Log {
         file.write_all(&text)?;
         file.sync_data()?;
         directory.rename(NEW_LOG, &directory, LOG)?;
+        sync(&directory, "");
         let length = text.len() as u64;
-        Ok(Log { directory, file, header, length, needed: length, _lock: lock })
+        Ok(Log { directory, file, header, length, needed: length, is_stale: false, _lock: lock })
     }
 
     /// Replaces the log by one that only has this state.
@@ -302,6 +316,11 @@ impl Log {
         let header = Header { version: *version, lower: lower.clone(), name: name.clone() };
         *self = Self::create(directory, header, state, lock)?;
         Ok(())
+    }
+
+    /// Brings it in line with the state before something is appended, if it is not.
+    pub fn refresh(&mut self, state: &State) -> io::Result<()> {
+        if self.is_stale { self.rewrite(state) } else { Ok(()) }
     }
 
     /// Appends a line, and waits until it is on the disk if it is to be `synced`.
@@ -341,7 +360,7 @@ impl Log {
 }
 
 /// Tells the owner of layers, wherever it is, that its changes are in the directory. Nothing is written where
-/// no `apply` of that name was begun: a journal may be somebody's forgery.
+/// no `apply` of that name was begun: they may have been made anew.
 pub fn tell_applied(layers: &Path, name: &str) -> io::Result<()> {
     let directory = match Dir::open_ambient_dir(layers, cap_std::ambient_authority()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -353,6 +372,11 @@ pub fn tell_applied(layers: &Path, name: &str) -> io::Result<()> {
         return Ok(());
     }
     let temporary = format!("{APPLIED}.new");
-    directory.write(&temporary, name)?;
-    directory.rename(&temporary, &directory, APPLIED)
+    let mut file = directory.create(&temporary)?;
+    file.write_all(name.as_bytes())?;
+    file.sync_all()?;
+    directory.rename(&temporary, &directory, APPLIED)?;
+    // Before what else says so is removed.
+    sync(&directory, "");
+    Ok(())
 }

@@ -488,7 +488,7 @@ fn stopped(overlay: &Overlay, count: usize) -> (journal::Stage, journal::Journal
     let stage = journal::Stage::new(&overlay.0.lower).unwrap();
     overlay.0.prepare(&inner, &stage, &plan).unwrap();
     let journal = journal::Journal { name: "0".into(), layers: None, steps: plan.steps };
-    stage.begin(&journal).unwrap();
+    stage.begin(&overlay.0.lower, &journal).unwrap();
     stage.perform_first(&overlay.0.lower, &journal.steps, count).unwrap();
     (stage, journal)
 }
@@ -521,7 +521,7 @@ fn an_apply_that_stops_anywhere_is_finished_or_undone() {
         assert_eq!(contents(&undone), before, "{count} of {steps} steps");
         // Killed while it undoes them, it goes on so.
         stage.perform_first(&overlay.0.lower, &journal.steps, count / 2).unwrap();
-        assert!(stage.directory.exists(journal::UNDO) && !stage.directory.exists(journal::JOURNAL));
+        assert!(stage.directory.exists(journal::UNDO) && !stage.directory.exists(journal::MARK));
         drop(stage);
         drop(Overlay::over(&undone).unwrap());
         assert_eq!(contents(&undone), before, "{count} of {steps} steps");
