@@ -88,7 +88,8 @@ pub use tool::{
 };
 pub use turn::{Mode, Turn};
 pub use workspace::{
-    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Files, Object, ObjectKind, Overlay,
+    WorkspaceFile,
 };
 
 #[cfg(doctest)]
