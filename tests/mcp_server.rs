@@ -38,11 +38,7 @@ const LONG: Duration = Duration::from_secs(60);
 struct Listener(Arc<Mutex<Vec<ProgressNotificationParam>>>);
 
 impl ClientHandler for Listener {
-    async fn on_progress(
-        &self,
-        told: ProgressNotificationParam,
-        _context: NotificationContext<RoleClient>,
-    ) {
+    async fn on_progress(&self, told: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(told);
     }
 }

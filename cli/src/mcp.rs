@@ -28,7 +28,8 @@ pub fn run(action: McpAction) -> Result<i32> {
 }
 
 fn serve(arguments: Serve) -> Result<i32> {
-    let Serve { sandbox, models, tasks, lasting, overlay, apply, image, sessions, http, talk, .. } = arguments;
+    let Serve { sandbox, models, tasks, lasting, overlay, apply, image, sessions, http, talk, .. } =
+        arguments;
     let mut settings = Settings::with_models(sandbox, &models, &Again::default())?.lasting(&lasting)?;
     if talk.verbose
         && let Some(file) = &settings.config_file
@@ -38,7 +39,12 @@ fn serve(arguments: Serve) -> Result<i32> {
     let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants)).transpose()?;
     let http_settings = http_settings(&http, &settings)?;
     if let Some(directory) = &sessions {
-        trust::outside(&settings, "directory of sessions", directory, "and name it with `--sessions` from elsewhere")?;
+        trust::outside(
+            &settings,
+            "directory of sessions",
+            directory,
+            "and name it with `--sessions` from elsewhere",
+        )?;
     }
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let background = Background::start(&tasks, &settings, &kernel)?;
@@ -47,7 +53,8 @@ fn serve(arguments: Serve) -> Result<i32> {
     limits.sessions = arguments.max_sessions as usize;
     limits.idle = arguments.idle.map_or(Some(IDLE), |idle| idle.0);
     limits.clients = http.max_clients as usize;
-    let server = server(&kernel, &settings, background.as_ref(), image.as_deref(), sessions.as_deref(), limits)?;
+    let server =
+        server(&kernel, &settings, background.as_ref(), image.as_deref(), sessions.as_deref(), limits)?;
 
     let (signal, shutdown) = listen()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -115,8 +115,8 @@ fn tool<A: JsonSchema, R: JsonSchema>(
     description: &'static str,
     annotations: ToolAnnotations,
 ) -> Tool {
-    Tool::new(name, description, schema::of::<A>())
+    Tool::new(name, description, schema::taken::<A>())
         .with_title(title)
-        .with_raw_output_schema(schema::of::<R>())
+        .with_raw_output_schema(schema::given::<R>())
         .with_annotations(annotations)
 }

@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::arguments::{
-    self, CloseSession, CreateSession, Dispatch, Execute, ForkSession, ListTasks, Nothing, OneTask, ResetSession,
-    SearchTools, WaitForTask,
+    self, CloseSession, CreateSession, Dispatch, Execute, ForkSession, ListTasks, Nothing, OneTask,
+    ResetSession, SearchTools, WaitForTask,
 };
 use crate::refusal::Refusal;
 use crate::resources::Resources;
@@ -26,8 +26,11 @@ use crate::tasks;
 
 /// What models are told of the server.
 const INSTRUCTIONS: &str = "Python in a sandbox. `execute` runs code in a session that keeps variables and imports; \
-files in /workspace are resources. Functions of tools are imported from `tools` inside the code: find them with \
-`search_tools` or `help()`. Print what you want to see, or end the code in an expression.";
+files in /workspace are resources. Print what you want to see, or end the code in an expression.";
+
+/// The same of functions that programs can import.
+const OF_TOOLS: &str = " Functions of tools are imported from `tools` inside the code: find them with `search_tools`, \
+read about them with `help()`.";
 
 /// Functions that are found where no number is given.
 const FOUND: usize = 10;
@@ -178,7 +181,11 @@ impl ServerHandler for Client {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
         let about = Implementation::new("agentkernel", env!("CARGO_PKG_VERSION")).with_title("AgentKernel");
-        let mut config = ServerConfig::new(capabilities).with_instructions(INSTRUCTIONS);
+        let mut instructions = INSTRUCTIONS.to_owned();
+        if self.get_tool("search_tools").is_some() {
+            instructions += OF_TOOLS;
+        }
+        let mut config = ServerConfig::new(capabilities).with_instructions(instructions);
         config.server_info = about;
         config
     }

@@ -21,6 +21,10 @@
 
 #![warn(missing_docs)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/mcp-server.md")]
+struct Page;
+
 mod arguments;
 mod base64;
 mod catalog;

@@ -47,8 +47,7 @@ impl Output {
 
     /// Begins a turn, of which `limit` bytes are kept.
     pub fn begin(&self, limit: u64, is_told: bool) {
-        *self.lock() =
-            State { limit, written: Written::default(), pending: is_told.then(Pending::default) };
+        *self.lock() = State { limit, written: Written::default(), pending: is_told.then(Pending::default) };
     }
 
     /// Ends it.
@@ -122,9 +121,8 @@ fn unfinished(bytes: &[u8]) -> usize {
         _ => (1..=bytes.len().min(3))
             .find(|&length| {
                 let tail = &bytes[bytes.len() - length..];
-                std::str::from_utf8(tail).is_err_and(|error| {
-                    error.error_len().is_none() && error.valid_up_to() == 0
-                })
+                std::str::from_utf8(tail)
+                    .is_err_and(|error| error.error_len().is_none() && error.valid_up_to() == 0)
             })
             .unwrap_or(0),
     }

@@ -17,6 +17,10 @@ const TRACEBACK_BYTES: usize = 64 << 10;
 const FRAMES: usize = 100;
 const FRAME_BYTES: usize = 1 << 10;
 
+/// The names of endings.
+const OUTCOMES: [&str; 8] =
+    ["completed", "raised", "exited", "timed-out", "out-of-memory", "out-of-fuel", "cancelled", "trapped"];
+
 /// What a turn did.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Executed {
@@ -24,7 +28,8 @@ pub(crate) struct Executed {
     pub session: String,
     /// Its number in the session, from 1.
     pub turn: u64,
-    /// How the program ended: completed, raised, exited, timed-out, out-of-memory, out-of-fuel, cancelled or trapped.
+    /// How the program ended.
+    #[schemars(extend("enum" = OUTCOMES))]
     pub outcome: &'static str,
     /// The value of the last expression, if there is one and JSON can say all of it; null otherwise.
     pub value: Value,

@@ -31,7 +31,8 @@ impl Resources<'_> {
     /// Files in the order of their addresses, those after the one that the cursor names.
     pub async fn list(&self, cursor: Option<String>) -> Result<ListResourcesResult, ErrorData> {
         let after = cursor.as_deref().map(uri::parse).transpose();
-        let after = after.map_err(|_| ErrorData::invalid_params("the cursor was not given by this server", None))?;
+        let after =
+            after.map_err(|_| ErrorData::invalid_params("the cursor was not given by this server", None))?;
         let places = self.places();
         let most = self.shared.limits.listed;
         let listed = blocking(move || {
@@ -45,7 +46,8 @@ impl Resources<'_> {
                 let (found, has_more) = files.list(from, most - resources.len())?;
                 for file in found {
                     let address = uri::of(&session, &file.path);
-                    let mut resource = Resource::new(address.clone(), file.path.clone()).with_size(file.bytes);
+                    let mut resource =
+                        Resource::new(address.clone(), file.path.clone()).with_size(file.bytes);
                     if let Some(kind) = kind(&file.path) {
                         resource = resource.with_mime_type(kind);
                     }
@@ -78,7 +80,9 @@ impl Resources<'_> {
             _ => absent(error.into()),
         })?;
         let contents = match String::from_utf8(bytes) {
-            Ok(text) => ResourceContents::text(text, address).with_mime_type(kind(&path).unwrap_or("text/plain")),
+            Ok(text) => {
+                ResourceContents::text(text, address).with_mime_type(kind(&path).unwrap_or("text/plain"))
+            }
             Err(error) => ResourceContents::blob(base64::encode(error.as_bytes()), address)
                 .with_mime_type(kind(&path).unwrap_or("application/octet-stream")),
         };

@@ -45,10 +45,8 @@ impl Librarian {
             Some(session) => session,
             None => {
                 let kernel = kernel.clone();
-                blocking(move || {
-                    kernel.session().without_llm().without_state().without_skills().start()
-                })
-                .await??
+                blocking(move || kernel.session().without_llm().without_state().without_skills().start())
+                    .await??
             }
         };
         // A string of JSON is one of Python too.

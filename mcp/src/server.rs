@@ -261,7 +261,8 @@ impl Shared {
         image: Option<Image>,
         output: &Output,
     ) -> Result<Session, Refusal> {
-        let (shared, name, limits, output) = (Arc::clone(self), name.to_owned(), limits.clone(), output.clone());
+        let (shared, name, limits, output) =
+            (Arc::clone(self), name.to_owned(), limits.clone(), output.clone());
         blocking(move || Ok(shared.session(&limits, Some(&name), image.as_ref(), &output)?)).await?
     }
 

@@ -135,9 +135,10 @@ pub(crate) async fn cancel(shared: &Shared, id: &str) -> Result<CallToolResult, 
 }
 
 fn granted(shared: &Shared) -> Result<&Tasks, Refusal> {
-    shared.tasks.as_ref().ok_or_else(|| {
-        Refusal::new("tasks are not granted").hint("start the server with `--tasks`")
-    })
+    shared
+        .tasks
+        .as_ref()
+        .ok_or_else(|| Refusal::new("tasks are not granted").hint("start the server with `--tasks`"))
 }
 
 /// The id of a task that clients may see.
@@ -185,7 +186,9 @@ async fn told(shared: &Shared, tasks: &Tasks, status: TaskStatus) -> Result<Call
     }
     let of = |key: &str| described.get(key).filter(|value| !value.is_null());
     match (of("result"), of("repr"), of("failure")) {
-        (Some(result), _, _) => text += &format!("\n[result]\n{}", cut(&result.to_string(), shared.limits.text_bytes / 4)),
+        (Some(result), _, _) => {
+            text += &format!("\n[result]\n{}", cut(&result.to_string(), shared.limits.text_bytes / 4))
+        }
         (None, Some(Value::String(repr)), _) => text += &format!("\n[result]\n{repr}"),
         (_, _, Some(failure)) => {
             let told = failure["traceback"].as_str().or(failure["message"].as_str()).unwrap_or_default();

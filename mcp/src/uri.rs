@@ -10,7 +10,9 @@ pub(crate) fn of(session: &str, path: &str) -> String {
     let mut uri = format!("{SCHEME}{session}/");
     for byte in path.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(byte as char),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                uri.push(byte as char)
+            }
             _ => uri.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -66,10 +68,18 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for wrong in
-            ["", "file:///etc/passwd", "workspace://", "workspace:///", "workspace:///%", "workspace:///%g0",
-             "workspace:///%ff", "workspace:///a%00b", "workspace:///a?b", "workspace:///a#b"]
-        {
+        for wrong in [
+            "",
+            "file:///etc/passwd",
+            "workspace://",
+            "workspace:///",
+            "workspace:///%",
+            "workspace:///%g0",
+            "workspace:///%ff",
+            "workspace:///a%00b",
+            "workspace:///a?b",
+            "workspace:///a#b",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -10,7 +10,12 @@ use super::{LONG, client, connect, text, until, with_limits};
 #[tokio::test]
 async fn a_turn_gives_its_value_and_its_output() {
     let client = client().await;
-    let result = client.call("execute", json!({ "code": "import sys\nprint('out')\nprint('err', file=sys.stderr)\n[1, 'x']" })).await;
+    let result = client
+        .call(
+            "execute",
+            json!({ "code": "import sys\nprint('out')\nprint('err', file=sys.stderr)\n[1, 'x']" }),
+        )
+        .await;
     assert_eq!(result.is_error, Some(false));
     let read = text(&result);
     assert!(read.starts_with("out\n") && read.contains("err") && read.ends_with("[1, 'x']"), "{read}");
@@ -21,8 +26,13 @@ async fn a_turn_gives_its_value_and_its_output() {
     assert_eq!((&outcome["stdout"], &outcome["stderr"]), (&json!("out\n"), &json!("err\n")));
     assert_eq!((&outcome["session"], &outcome["turn"]), (&json!("default"), &json!(1)));
     assert_eq!((&outcome["kept"], &outcome["rolled_back"]), (&json!(true), &json!(false)));
-    assert_eq!((&outcome["error"], &outcome["exit_code"], &outcome["saved"]), (&Value::Null, &json!(0), &Value::Null));
-    assert!(outcome["usage"]["output_bytes"] == 8 && outcome["usage"]["wall_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(
+        (&outcome["error"], &outcome["exit_code"], &outcome["saved"]),
+        (&Value::Null, &json!(0), &Value::Null)
+    );
+    assert!(
+        outcome["usage"]["output_bytes"] == 8 && outcome["usage"]["wall_seconds"].as_f64().unwrap() > 0.0
+    );
 }
 
 #[tokio::test]
@@ -60,7 +70,9 @@ async fn what_a_program_does_wrong_is_a_result_and_no_error_of_the_protocol() {
 
 #[tokio::test]
 async fn a_turn_that_is_stopped_leaves_the_session_as_it_was() {
-    let client = connect(&with_limits(|limits| limits.timeout = Some(Duration::from_millis(500))).build().unwrap()).await;
+    let client =
+        connect(&with_limits(|limits| limits.timeout = Some(Duration::from_millis(500))).build().unwrap())
+            .await;
     client.execute("x = 1").await;
     let outcome = client.execute("x = 2\nwhile True: pass").await;
     assert_eq!((&outcome["outcome"], &outcome["exit_code"]), (&json!("timed-out"), &json!(124)));
@@ -74,7 +86,9 @@ async fn a_turn_that_is_stopped_leaves_the_session_as_it_was() {
 
 #[tokio::test]
 async fn a_session_that_cannot_go_back_begins_anew_and_says_so() {
-    let client = connect(&with_limits(|limits| limits.timeout = Some(Duration::from_millis(500))).build().unwrap()).await;
+    let client =
+        connect(&with_limits(|limits| limits.timeout = Some(Duration::from_millis(500))).build().unwrap())
+            .await;
     client.execute("x = 1\nheld = open('file', 'w')").await;
     let outcome = client.execute("while True: pass").await;
     assert_eq!((&outcome["kept"], &outcome["rolled_back"]), (&json!(false), &json!(false)));
@@ -132,7 +146,11 @@ async fn output_is_told_while_the_program_runs() {
 async fn a_cancelled_request_stops_its_turn_and_the_session_lives_on() {
     let client = client().await;
     client.execute("x = 1").await;
-    for code in ["x = 2\nwhile True: pass", "x = 3\nimport time\ntime.sleep(1000)", "x = 4\nimport asyncio\nawait asyncio.sleep(1000)"] {
+    for code in [
+        "x = 2\nwhile True: pass",
+        "x = 3\nimport time\ntime.sleep(1000)",
+        "x = 4\nimport asyncio\nawait asyncio.sleep(1000)",
+    ] {
         let marked = format!("print('begun')\n{code}");
         let before = client.listener.heard().len();
         let handle = client.begin("execute", json!({ "code": marked })).await;
@@ -166,7 +184,8 @@ async fn turns_of_a_session_wait_for_each_other_and_those_of_others_do_not() {
     let client = client().await;
     client.ok("session_create", json!({ "name": "other" })).await;
     client.execute("import time\nseen = []").await;
-    let slow = client.begin("execute", json!({ "code": "print('begun')\ntime.sleep(0.5)\nseen.append(1)" })).await;
+    let slow =
+        client.begin("execute", json!({ "code": "print('begun')\ntime.sleep(0.5)\nseen.append(1)" })).await;
     until(async || !client.listener.heard().is_empty()).await;
     let (other, next) = tokio::join!(client.execute_in("other", "1"), client.execute("seen.append(2)\nseen"));
     assert_eq!(other["value"], 1);
@@ -177,7 +196,9 @@ async fn turns_of_a_session_wait_for_each_other_and_those_of_others_do_not() {
 #[tokio::test]
 async fn a_request_that_waits_for_its_turn_can_be_cancelled() {
     let client = client().await;
-    let slow = client.begin("execute", json!({ "code": "import time\nprint('begun')\ntime.sleep(1)\nran = []" })).await;
+    let slow = client
+        .begin("execute", json!({ "code": "import time\nprint('begun')\ntime.sleep(1)\nran = []" }))
+        .await;
     until(async || !client.listener.heard().is_empty()).await;
     let waiting = client.begin("execute", json!({ "code": "ran.append(1)" })).await;
     waiting.cancel(None).await.unwrap();

@@ -31,12 +31,21 @@ async fn files_of_the_default_session_are_listed_and_read() {
     assert_eq!(client.execute(code).await["outcome"], "completed");
     assert_eq!(
         list(&client).await,
-        ["workspace:///a%20b%20%C3%BC.txt", "workspace:///a/b/x.csv", "workspace:///data.bin", "workspace:///z.md"]
+        [
+            "workspace:///a/b/x.csv",
+            "workspace:///a%20b%20%C3%BC.txt",
+            "workspace:///data.bin",
+            "workspace:///z.md"
+        ]
     );
     assert_eq!(text(&client, "workspace:///a/b/x.csv").await, "1,2");
     assert_eq!(text(&client, "workspace:///a%20b%20%C3%BC.txt").await, "ä");
     assert_eq!(text(&client, "workspace:///a/../z.md").await, "# z");
-    let ResourceContents::BlobResourceContents { blob, mime_type, .. } = read(&client, "workspace:///link").await.unwrap() else { panic!() };
+    let ResourceContents::BlobResourceContents { blob, mime_type, .. } =
+        read(&client, "workspace:///link").await.unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(mime_type.as_deref(), Some("application/octet-stream"));
     assert!(blob.starts_with("AAECAwQF") && blob.ends_with("/P3+/w=="), "{blob}");
     let templates = client.running.list_all_resource_templates().await.unwrap();
@@ -57,7 +66,7 @@ async fn no_address_leads_out_of_the_workspace() {
         std::os::unix::fs::symlink("../secret", directory.join("up")).unwrap();
         std::os::unix::fs::symlink("/etc", directory.join("etc")).unwrap();
         std::os::unix::fs::symlink("inside", directory.join("within")).unwrap();
-        rustix_fifo(&directory.join("pipe"));
+        make_pipe(&directory.join("pipe"));
     }
     let grants = Grants { workspace: Workspace::Directory(directory), ..Grants::default() };
     let client = connect(&builder().grants(grants).build().unwrap()).await;
@@ -94,7 +103,7 @@ async fn no_address_leads_out_of_the_workspace() {
 
 /// A pipe, which would keep a reader waiting.
 #[cfg(unix)]
-fn rustix_fifo(path: &std::path::Path) {
+fn make_pipe(path: &std::path::Path) {
     let made = std::process::Command::new("mkfifo").arg(path).status();
     assert!(made.is_ok_and(|status| status.success()));
 }

@@ -178,7 +178,10 @@ async fn ids_and_progress_tokens_may_be_strings_and_the_same_id_twice_is_no_harm
         .await;
     let told = raw.next().await.unwrap();
     assert_eq!(told["method"], "notifications/progress");
-    assert_eq!((&told["params"]["progressToken"], &told["params"]["message"]), (&json!("token"), &json!("told\n")));
+    assert_eq!(
+        (&told["params"]["progressToken"], &told["params"]["message"]),
+        (&json!("token"), &json!("told\n"))
+    );
     while raw.next().await.unwrap()["id"] != "a" {}
     for _ in 0..2 {
         raw.send(&json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call",

@@ -40,7 +40,8 @@ async fn serve(server: &Server, settings: HttpSettings) -> Serving {
 impl Serving {
     async fn connect(&self, token: Option<&str>) -> Result<Client, String> {
         install_tls();
-        let mut config = StreamableHttpClientTransportConfig::with_uri(format!("http://{}/mcp", self.address));
+        let mut config =
+            StreamableHttpClientTransportConfig::with_uri(format!("http://{}/mcp", self.address));
         config.auth_header = token.map(str::to_owned);
         let transport = StreamableHttpClientTransport::from_config(config);
         let listener = Listener::default();
@@ -145,7 +146,11 @@ async fn who_has_no_token_is_not_let_in() {
         "Authorization: Bearer\r\n",
         "Authorization: Bearer  a-token-of-the-test\r\n",
     ] {
-        assert_eq!(serving.status(&format!("Host: localhost\r\n{headers}"), &initialize()).await, 401, "{headers}");
+        assert_eq!(
+            serving.status(&format!("Host: localhost\r\n{headers}"), &initialize()).await,
+            401,
+            "{headers}"
+        );
     }
     let right = format!("Host: localhost\r\nAuthorization: bearer {TOKEN}\r\n");
     assert_eq!(serving.status(&right, &initialize()).await, 200);
@@ -167,19 +172,38 @@ async fn pages_and_names_of_others_are_refused() {
     for host in ["localhost", "localhost:8642", "127.0.0.1:1", "[::1]", "LOCALHOST", "kernel.example:443"] {
         assert_eq!(serving.status(&format!("Host: {host}\r\n"), &initialize()).await, 200, "{host}");
     }
-    for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "localhost@evil.example", "[::1", "localhost:80:80"] {
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "localhost@evil.example",
+        "[::1",
+        "localhost:80:80",
+    ] {
         let status = serving.status(&format!("Host: {host}\r\n"), &initialize()).await;
         assert!([400, 403].contains(&status), "{host}: {status}");
     }
-    assert!([400, 403].contains(&serving.status("Host: localhost\r\nHost: evil.example\r\n", &initialize()).await));
+    assert!(
+        [400, 403]
+            .contains(&serving.status("Host: localhost\r\nHost: evil.example\r\n", &initialize()).await)
+    );
     assert!([400, 403].contains(&serving.status("", &initialize()).await));
-    for origin in ["https://evil.example", "http://localhost", "null", "https://app.example.evil.example", "http://app.example", ""] {
+    for origin in [
+        "https://evil.example",
+        "http://localhost",
+        "null",
+        "https://app.example.evil.example",
+        "http://app.example",
+        "",
+    ] {
         let headers = format!("Host: localhost\r\nOrigin: {origin}\r\n");
         assert_eq!(serving.status(&headers, &initialize()).await, 403, "{origin}");
     }
     let allowed = "Host: localhost\r\nOrigin: https://app.example\r\n";
     assert_eq!(serving.status(allowed, &initialize()).await, 200);
-    let preflight = serving.raw(&format!("OPTIONS /mcp HTTP/1.1\r\n{allowed}Connection: close\r\n\r\n")).await;
+    let preflight =
+        serving.raw(&format!("OPTIONS /mcp HTTP/1.1\r\n{allowed}Connection: close\r\n\r\n")).await;
     assert!(preflight.starts_with("HTTP/1.1 204"), "{preflight}");
     assert!(preflight.contains("access-control-allow-origin: https://app.example"), "{preflight}");
     // A page of others may not even ask how the server is.
@@ -200,7 +224,12 @@ async fn what_is_too_much_or_nothing_at_all_is_refused() {
         assert!((400..500).contains(&status), "{body}: {status}");
     }
     let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string();
-    for headers in ["", "Mcp-Session-Id: x\r\n", "Mcp-Session-Id: 00000000-0000-0000-0000-000000000000\r\n", "MCP-Protocol-Version: 1999-01-01\r\n"] {
+    for headers in [
+        "",
+        "Mcp-Session-Id: x\r\n",
+        "Mcp-Session-Id: 00000000-0000-0000-0000-000000000000\r\n",
+        "MCP-Protocol-Version: 1999-01-01\r\n",
+    ] {
         let status = serving.status(&format!("{host}{headers}"), &list).await;
         assert!((400..500).contains(&status), "{headers}: {status}");
     }
@@ -213,7 +242,10 @@ async fn what_is_too_much_or_nothing_at_all_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_connections_than_there_may_be_wait() {
     let serving = serve(&builder().build().unwrap(), local().connections(2)).await;
-    let idle = (TcpStream::connect(serving.address).await.unwrap(), TcpStream::connect(serving.address).await.unwrap());
+    let idle = (
+        TcpStream::connect(serving.address).await.unwrap(),
+        TcpStream::connect(serving.address).await.unwrap(),
+    );
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut third = TcpStream::connect(serving.address).await.unwrap();
     third.write_all(request.as_bytes()).await.unwrap();

@@ -34,7 +34,9 @@ async fn a_turn_whose_outcome_was_told_is_there_in_the_next_server() {
         return;
     }
     let first = connect(&server(directory.path())).await;
-    let outcome = first.execute("squares = (n * n for n in range(10))\nnext(squares)\nopen('f', 'w').write('file')").await;
+    let outcome = first
+        .execute("squares = (n * n for n in range(10))\nnext(squares)\nopen('f', 'w').write('file')")
+        .await;
     assert_eq!(outcome["saved"], true);
     first.ok("session_create", json!({ "name": "quick", "timeout_seconds": 0.4 })).await;
     first.execute_in("quick", "x = 'quick'").await;
@@ -45,7 +47,10 @@ async fn a_turn_whose_outcome_was_told_is_there_in_the_next_server() {
     assert_eq!(value(&client, "next(squares), open('f').read()").await, json!([1, "file"]));
     assert_eq!(client.execute_in("quick", "x").await["value"], "quick");
     assert_eq!(client.execute_in("quick", "while True: pass").await["outcome"], "timed-out");
-    assert_eq!(client.execute_in("fork", "next(squares), open('f').read()").await["value"], json!([1, "forked"]));
+    assert_eq!(
+        client.execute_in("fork", "next(squares), open('f').read()").await["value"],
+        json!([1, "forked"])
+    );
     let listed = client.ok("session_list", json!({})).await;
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 3);
     // Another connection has the same.
@@ -84,7 +89,10 @@ async fn a_state_that_cannot_be_kept_is_told() {
     assert_eq!((&outcome["kept"], &outcome["saved"]), (&json!(true), &json!(false)));
     assert!(outcome["note"].as_str().unwrap().contains("not on disk"), "{outcome}");
     let outcome = client.execute("held.close()\nx").await;
-    assert_eq!((&outcome["value"], &outcome["saved"], &outcome["note"]), (&json!(2), &json!(true), &json!(null)));
+    assert_eq!(
+        (&outcome["value"], &outcome["saved"], &outcome["note"]),
+        (&json!(2), &json!(true), &json!(null))
+    );
 }
 
 #[tokio::test]
@@ -118,7 +126,8 @@ async fn one_server_at_a_time_keeps_sessions_in_a_directory_of_its_own() {
     assert!(error.to_string().contains("another server") && error.remedy().is_some(), "{error}");
     drop(first);
     let grants = Grants { workspace: Workspace::Directory(directory.path().to_owned()), ..Grants::default() };
-    let inside = builder().grants(grants).keep_sessions(directory.path().join("sessions")).build().err().unwrap();
+    let inside =
+        builder().grants(grants).keep_sessions(directory.path().join("sessions")).build().err().unwrap();
     assert!(inside.to_string().contains("programs may write to"), "{inside}");
 }
 
@@ -140,7 +149,8 @@ async fn damage_is_told_and_a_reset_mends_it() {
     assert_eq!(value(&client, "'x' in globals()").await, false);
     client.execute("x = 2").await;
     drop((client, server));
-    let image = std::fs::read_dir(directory.path().join("default")).unwrap().flatten().map(|entry| entry.path());
+    let image =
+        std::fs::read_dir(directory.path().join("default")).unwrap().flatten().map(|entry| entry.path());
     let image = image.filter(|path| path.extension().is_some_and(|end| end == "akimg")).collect::<Vec<_>>();
     assert_eq!(image.len(), 1, "{image:?}");
     let (client, _server) = reopened(directory.path()).await;

@@ -18,7 +18,9 @@ async fn sessions_are_made_listed_and_closed() {
     let listed = client.ok("session_list", json!({})).await;
     assert_eq!((names(&listed), &listed["most"]), (vec![], &json!(32)));
     client.execute("x = 1").await;
-    let made = client.ok("session_create", json!({ "name": "work", "timeout_seconds": 5, "memory_bytes": 128 << 20 })).await;
+    let made = client
+        .ok("session_create", json!({ "name": "work", "timeout_seconds": 5, "memory_bytes": 128 << 20 }))
+        .await;
     assert_eq!((&made["timeout_seconds"], &made["memory_bytes"]), (&json!(5.0), &json!(128 << 20)));
     let unnamed = client.ok("session_create", json!({})).await;
     let unnamed = unnamed["name"].as_str().unwrap().to_owned();
@@ -68,12 +70,19 @@ async fn a_fork_goes_its_own_way() {
         return;
     }
     let client = client().await;
-    client.execute("rows = [1]\nsquares = (n * n for n in range(10))\nnext(squares)\nopen('f', 'w').write('text')").await;
+    client
+        .execute(
+            "rows = [1]\nsquares = (n * n for n in range(10))\nnext(squares)\nopen('f', 'w').write('text')",
+        )
+        .await;
     let fork = client.ok("session_fork", json!({ "name": "fork" })).await;
     assert_eq!((&fork["name"], &fork["turns"]), (&json!("fork"), &json!(1)));
     client.execute_in("fork", "rows.append(2)").await;
     client.execute("rows.append(3)").await;
-    assert_eq!(client.execute_in("fork", "print(open('f').read())\n[rows, next(squares)]").await["value"], json!([[1, 2], 1]));
+    assert_eq!(
+        client.execute_in("fork", "print(open('f').read())\n[rows, next(squares)]").await["value"],
+        json!([[1, 2], 1])
+    );
     assert_eq!(client.execute("[rows, next(squares)]").await["value"], json!([[1, 3], 1]));
     // Its output is bounded and told as that of any other.
     assert_eq!(client.execute_in("fork", "print('heard')").await["stdout"], "heard\n");
@@ -95,7 +104,9 @@ async fn a_reset_begins_anew_and_stops_what_runs() {
     until(async || !client.listener.heard().is_empty()).await;
     let reset = client.ok("session_reset", json!({})).await;
     assert_eq!((&reset["name"], &reset["turns"]), (&json!("default"), &json!(0)));
-    let rmcp::model::ServerResult::CallToolResult(stopped) = runs.await_response().await.unwrap() else { panic!() };
+    let rmcp::model::ServerResult::CallToolResult(stopped) = runs.await_response().await.unwrap() else {
+        panic!()
+    };
     assert_eq!(stopped.structured_content.unwrap()["outcome"], "cancelled");
     let outcome = client.execute("'x' in globals()").await;
     assert_eq!((&outcome["value"], &outcome["turn"]), (&json!(false), &json!(1)));
@@ -105,12 +116,16 @@ async fn a_reset_begins_anew_and_stops_what_runs() {
 async fn closing_a_session_stops_its_turn() {
     let client = client().await;
     client.ok("session_create", json!({ "name": "busy" })).await;
-    let runs = client.begin("execute", json!({ "session": "busy", "code": "print('begun')\nwhile True: pass" })).await;
+    let runs = client
+        .begin("execute", json!({ "session": "busy", "code": "print('begun')\nwhile True: pass" }))
+        .await;
     until(async || !client.listener.heard().is_empty()).await;
     let listed = client.ok("session_list", json!({})).await;
     assert_eq!(listed["sessions"][0]["running"], true);
     client.ok("session_close", json!({ "session": "busy" })).await;
-    let rmcp::model::ServerResult::CallToolResult(stopped) = runs.await_response().await.unwrap() else { panic!() };
+    let rmcp::model::ServerResult::CallToolResult(stopped) = runs.await_response().await.unwrap() else {
+        panic!()
+    };
     assert_eq!(stopped.structured_content.unwrap()["outcome"], "cancelled");
 }
 
@@ -167,7 +182,13 @@ async fn a_client_has_no_part_in_the_sessions_of_another() {
         let said = other.refused(tool, arguments).await;
         assert!(said.contains("there is no session `private`"), "{tool}: {said}");
     }
-    assert!(other.running.read_resource(rmcp::model::ReadResourceRequestParams::new("workspace://private/x")).await.is_err());
+    assert!(
+        other
+            .running
+            .read_resource(rmcp::model::ReadResourceRequestParams::new("workspace://private/x"))
+            .await
+            .is_err()
+    );
     other.ok("session_create", json!({ "name": "private" })).await;
     assert_eq!(one.execute("secret").await["value"], "one");
 }

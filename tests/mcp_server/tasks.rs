@@ -40,7 +40,10 @@ async fn a_task_is_dispatched_and_waited_for() {
     let code = "from agentkernel import task\nprint('working')\nsum(task.input)";
     let id = dispatch(&client, json!({ "code": code, "name": "sum", "input": [1, 2, 3] })).await;
     let ended = client.ok("task_wait", json!({ "id": id })).await;
-    assert_eq!((&ended["state"], &ended["result"], &ended["name"]), (&json!("succeeded"), &json!(6), &json!("sum")));
+    assert_eq!(
+        (&ended["state"], &ended["result"], &ended["name"]),
+        (&json!("succeeded"), &json!(6), &json!("sum"))
+    );
     assert_eq!(ended["stdout"], "working\n");
     let status = client.ok("task_status", json!({ "id": id })).await;
     assert_eq!(status["result"], 6);
@@ -69,9 +72,18 @@ async fn a_task_is_cancelled_and_a_wait_for_it_ends() {
     let still = client.ok("task_wait", json!({ "id": id, "timeout_seconds": 0.1 })).await;
     assert_eq!(still["state"], "running");
     let waiting = client.begin("task_wait", json!({ "id": id, "timeout_seconds": 50 })).await;
-    until(async || client.listener.heard().iter().any(|told| told.message.as_ref().is_some_and(|message| message.contains("50 %")))).await;
+    until(async || {
+        client
+            .listener
+            .heard()
+            .iter()
+            .any(|told| told.message.as_ref().is_some_and(|message| message.contains("50 %")))
+    })
+    .await;
     client.ok("task_cancel", json!({ "id": id })).await;
-    let rmcp::model::ServerResult::CallToolResult(ended) = waiting.await_response().await.unwrap() else { panic!() };
+    let rmcp::model::ServerResult::CallToolResult(ended) = waiting.await_response().await.unwrap() else {
+        panic!()
+    };
     assert_eq!(ended.structured_content.unwrap()["state"], "cancelled");
     // A wait that is given up leaves the task alone.
     let id = dispatch(&client, json!({ "code": "import time\ntime.sleep(0.5)\n7" })).await;
@@ -84,8 +96,14 @@ async fn tasks_of_others_are_not_the_clients() {
     let place = Place::new();
     let own = place.tasks.dispatch(Task::new("'secret'").name("mine")).await.unwrap();
     let client = connect(&place.server()).await;
-    for (tool, id) in [("task_status", own.as_str()), ("task_wait", own.as_str()), ("task_cancel", own.as_str()),
-                       ("task_status", "mcp-"), ("task_cancel", "mcp-../x"), ("task_wait", "")] {
+    for (tool, id) in [
+        ("task_status", own.as_str()),
+        ("task_wait", own.as_str()),
+        ("task_cancel", own.as_str()),
+        ("task_status", "mcp-"),
+        ("task_cancel", "mcp-../x"),
+        ("task_wait", ""),
+    ] {
         let said = client.refused(tool, json!({ "id": id })).await;
         assert!(said.contains("there is no task"), "{tool}: {said}");
     }

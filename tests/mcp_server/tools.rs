@@ -17,8 +17,18 @@ async fn every_tool_has_schemas_of_what_it_takes_and_gives() {
     assert_eq!(
         names,
         [
-            "execute", "search_tools", "session_create", "session_list", "session_fork", "session_reset",
-            "session_close", "task_dispatch", "task_status", "task_wait", "task_list", "task_cancel"
+            "execute",
+            "search_tools",
+            "session_create",
+            "session_list",
+            "session_fork",
+            "session_reset",
+            "session_close",
+            "task_dispatch",
+            "task_status",
+            "task_wait",
+            "task_list",
+            "task_cancel"
         ]
     );
     for tool in &tools {
@@ -33,10 +43,12 @@ async fn every_tool_has_schemas_of_what_it_takes_and_gives() {
     let execute = &tools[0];
     assert_eq!(execute.input_schema["required"], json!(["code"]));
     assert_eq!(execute.input_schema["additionalProperties"], false);
+    let given = execute.output_schema.as_ref().unwrap();
+    assert_eq!(given["required"].as_array().unwrap().len(), given["properties"].as_object().unwrap().len());
     let annotations = tools[3].annotations.as_ref().unwrap();
     assert_eq!(annotations.read_only_hint, Some(true));
     let info = client.running.peer_info().unwrap();
-    assert_eq!(info.server_info.name, "agentkernel");
+    assert_eq!(info.server_info.as_ref().unwrap().name, "agentkernel");
     assert!(info.instructions.as_ref().unwrap().len() < 1000);
     assert!(info.capabilities.tools.is_some() && info.capabilities.resources.is_some());
 }
@@ -44,13 +56,23 @@ async fn every_tool_has_schemas_of_what_it_takes_and_gives() {
 /// The object is that of `agentkernel run --json`, with more fields.
 #[tokio::test]
 async fn an_outcome_is_as_the_command_line_gives_it() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/outcome.schema.json")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/outcome.schema.json")).unwrap();
     let schema: Value = serde_json::from_str(&text).unwrap();
     let client = client().await;
     let fields = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     for code in ["1", "1 / 0", "import sys; sys.exit(2)", "while True: pass"] {
         let client = match code.starts_with("while") {
-            true => &connect(&super::with_limits(|limits| limits.timeout = Some(std::time::Duration::from_millis(200))).build().unwrap()).await,
+            true => {
+                &connect(
+                    &super::with_limits(|limits| {
+                        limits.timeout = Some(std::time::Duration::from_millis(200))
+                    })
+                    .build()
+                    .unwrap(),
+                )
+                .await
+            }
             false => &client,
         };
         let outcome = client.execute(code).await;

@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdin, ChildStdout};
 
 use serde_json::json;
 
+#[cfg(unix)]
+use super::signals::kill;
 use super::*;
 
 /// A server and its streams.
@@ -109,7 +111,10 @@ fn the_flags_and_the_configuration_of_run_hold() {
     assert_eq!(outcome["value"], json!(["1", "2", "data", 1]), "{outcome}");
     assert_eq!(outcome["stdout"], "printed\n");
     assert_eq!(server.execute("while True: pass")["outcome"], "timed-out");
-    assert_eq!(server.execute("import os\nos.write(1, b'raw')\nopen('made.txt', 'w').write('made')")["stdout"], "raw");
+    assert_eq!(
+        server.execute("import os\nos.write(1, b'raw')\nopen('made.txt', 'w').write('made')")["stdout"],
+        "raw"
+    );
     let listed = server.request("resources/list", json!({}));
     assert_eq!(listed["resources"][1]["uri"], "workspace:///made.txt");
     assert_eq!(server.end(), (Some(0), String::new()));
@@ -123,7 +128,13 @@ fn a_killed_server_loses_no_turn_no_skill_no_state_and_no_task() {
     let directory = directory();
     let data = directory.path().join("data");
     let arguments = [
-        "--sessions", "data/sessions", "--state", "data/state.db", "--skills-write", "data/skills", "--tasks=data/tasks.db",
+        "--sessions",
+        "data/sessions",
+        "--state",
+        "data/state.db",
+        "--skills-write",
+        "data/skills",
+        "--tasks=data/tasks.db",
     ];
     fs::create_dir_all(data.join("skills")).unwrap();
     if std::env::var_os("AGENTKERNEL_PORTABLE").is_some() {
@@ -132,7 +143,8 @@ fn a_killed_server_loses_no_turn_no_skill_no_state_and_no_task() {
     let mut ids = Vec::new();
     for round in 0..6 {
         let mut server = Server::start(directory.path(), &arguments);
-        let found = server.execute("from agentkernel import state\n[globals().get('turns', 0), state.get('kept', 0)]");
+        let found = server
+            .execute("from agentkernel import state\n[globals().get('turns', 0), state.get('kept', 0)]");
         assert_eq!(found["value"], json!([round, round]), "{found}");
         let kept = server.execute(&format!(
             "from agentkernel import skills\nturns = {0}\nstate['kept'] = {0}\nskills.save('skill_{0}', 'value = {0}', 'a skill')",
@@ -156,7 +168,8 @@ fn a_killed_server_loses_no_turn_no_skill_no_state_and_no_task() {
         let ended = server.call("task_wait", json!({ "id": id }));
         assert_eq!(ended["structuredContent"]["result"], round * 2, "{ended}");
     }
-    let outcome = server.execute("from skills import skill_1, skill_6\n[skill_1.value, skill_6.value, turns]");
+    let outcome =
+        server.execute("from skills import skill_1, skill_6\n[skill_1.value, skill_6.value, turns]");
     assert_eq!(outcome["value"], json!([1, 6, 6]), "{outcome}");
     server.end();
 }
@@ -186,14 +199,18 @@ fn signals_and_the_end_of_the_input_end_the_server_in_order() {
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
     // Nor does one wait that nobody speaks to.
     let silent = agentkernel(temporary.path()).args(["mcp", "serve"]).output().unwrap();
-    assert_eq!((silent.status.code(), stdout(&silent), stderr(&silent)), (Some(0), String::new(), String::new()));
+    assert_eq!(
+        (silent.status.code(), stdout(&silent), stderr(&silent)),
+        (Some(0), String::new(), String::new())
+    );
 }
 
 #[test]
 fn an_overlay_is_applied_when_the_server_ends() {
     let directory = directory();
     fs::create_dir(directory.path().join("work")).unwrap();
-    for (apply, code) in [(false, "open('dropped', 'w').write('x')"), (true, "open('taken', 'w').write('x')")] {
+    for (apply, code) in [(false, "open('dropped', 'w').write('x')"), (true, "open('taken', 'w').write('x')")]
+    {
         let mut arguments = vec!["--workspace", "work", "--overlay"];
         arguments.extend(apply.then_some("--apply"));
         let mut server = Server::start(directory.path(), &arguments);
@@ -202,7 +219,11 @@ fn an_overlay_is_applied_when_the_server_ends() {
         let (code, said) = server.end();
         assert!(code == Some(0) && said.contains("added"), "{said}");
     }
-    let names: Vec<_> = fs::read_dir(directory.path().join("work")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let names: Vec<_> = fs::read_dir(directory.path().join("work"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
     assert_eq!(names, ["taken"]);
 }
 
@@ -228,14 +249,24 @@ fn what_makes_no_sense_is_an_error_with_a_hint() {
     ] {
         let output = agentkernel(directory.path()).args(["mcp", "serve"]).args(arguments).output().unwrap();
         let told = stderr(&output);
-        assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()), "{arguments:?}: {told}");
+        assert_eq!(
+            (output.status.code(), stdout(&output)),
+            (Some(2), String::new()),
+            "{arguments:?}: {told}"
+        );
         assert!(told.contains(said) && told.contains("hint:"), "{arguments:?}: {told}");
     }
-    for arguments in [&["--token-file", "short"][..], &["--allow-host", "x"], &["--apply"], &["--max-sessions", "0"]] {
+    for arguments in
+        [&["--token-file", "short"][..], &["--allow-host", "x"], &["--apply"], &["--max-sessions", "0"]]
+    {
         let output = agentkernel(directory.path()).args(["mcp", "serve"]).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
-    let output = agentkernel(directory.path()).env("AGENTKERNEL_MCP_TOKEN", "short").args(["mcp", "serve", "--http=0"]).output().unwrap();
+    let output = agentkernel(directory.path())
+        .env("AGENTKERNEL_MCP_TOKEN", "short")
+        .args(["mcp", "serve", "--http=0"])
+        .output()
+        .unwrap();
     assert!(stderr(&output).contains("no token that can be used"), "{}", stderr(&output));
     assert!(!stderr(&output).contains("short`"));
 }
@@ -253,10 +284,17 @@ fn http_is_served_where_it_is_said_to_be() {
         .unwrap();
     let mut said = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
-    let address = said.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_else(|| panic!("{said}")).to_owned();
+    let address = said
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_else(|| panic!("{said}"))
+        .to_owned();
     let ask = |head: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
-        stream.write_all(format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        stream
+            .write_all(format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

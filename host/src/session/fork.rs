@@ -63,7 +63,10 @@ impl Session {
     /// # Errors
     ///
     /// As [`Session::fork`].
-    pub fn fork_with_output(&mut self, handler: impl FnMut(Stream, &[u8]) + Send + 'static) -> Result<Session> {
+    pub fn fork_with_output(
+        &mut self,
+        handler: impl FnMut(Stream, &[u8]) + Send + 'static,
+    ) -> Result<Session> {
         self.fork_to(Some(Box::new(handler)))
     }
 

@@ -70,7 +70,10 @@ impl Files {
     pub fn read(&self, path: &str, most: u64) -> Result<Vec<u8>> {
         let cannot = |why: &str| {
             let shown = &path[..path.floor_char_boundary(200)];
-            Error::new(ErrorKind::Grant, format!("cannot read the workspace file `{}`: {why}", shown.escape_debug()))
+            Error::new(
+                ErrorKind::Grant,
+                format!("cannot read the workspace file `{}`: {why}", shown.escape_debug()),
+            )
         };
         let absent = || cannot("there is no such file").hint("list the files, or look with `os.listdir()`");
         if path.len() > self.path_bytes {
@@ -84,7 +87,9 @@ impl Files {
             Ok(Node::Directory(_)) => return Err(cannot("it is a directory").hint("read a file in it")),
             Err(Fault::Code(ErrorCode::NoEntry | ErrorCode::NotDirectory)) => return Err(absent()),
             Err(Fault::Code(ErrorCode::NotPermitted)) => {
-                return Err(cannot("it leads out of the workspace, or is no file").hint("give a path in /workspace"));
+                return Err(
+                    cannot("it leads out of the workspace, or is no file").hint("give a path in /workspace")
+                );
             }
             Err(fault) => return Err(cannot(&told(&fault))),
         };
@@ -157,7 +162,10 @@ impl Walk<'_> {
     /// The files and directories in a directory, sorted; whether each is a directory.
     fn entries(&mut self, at: &DirectoryNode) -> Result<Vec<(String, bool)>> {
         let unreadable = |fault: Fault| {
-            Error::new(ErrorKind::System, format!("a directory of the workspace cannot be read: {}", told(&fault)))
+            Error::new(
+                ErrorKind::System,
+                format!("a directory of the workspace cannot be read: {}", told(&fault)),
+            )
         };
         let opened = self.budget.open().ok_or_else(|| unreadable(ErrorCode::Quota.into()))?;
         let entries = at.entries().map_err(|error| unreadable(error.into()))?;
@@ -189,4 +197,3 @@ fn told(fault: &Fault) -> String {
         Fault::Trap(error) => error.to_string(),
     }
 }
-

@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, ORIGIN, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, ORIGIN, VARY,
+    WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -92,12 +93,16 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
         return refuse(StatusCode::FORBIDDEN, "this server does not go by that name; see --allow-host\n");
     }
     let Ok(origin) = guard.origin(request.headers()) else {
-        return refuse(StatusCode::FORBIDDEN, "pages of that origin may not use this server; see --allow-origin\n");
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "pages of that origin may not use this server; see --allow-origin\n",
+        );
     };
     let mut response = if origin.is_some() && request.method() == Method::OPTIONS {
         preflight()
     } else if request.uri().path() != OPEN && !guard.has_token(request.headers()) {
-        let mut refused = refuse(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN\n");
+        let mut refused =
+            refuse(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN\n");
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         refused
     } else {

@@ -90,7 +90,10 @@ impl HttpSettings {
             ));
         }
         for host in &self.hosts {
-            if host.is_empty() || host.contains(['/', ' ', '@']) || guard::host_of(host) != Some(host.as_str()) {
+            if host.is_empty()
+                || host.contains(['/', ' ', '@'])
+                || guard::host_of(host) != Some(host.as_str())
+            {
                 return Err(Error::setting(
                     format!("`{host}` is not the name of a host"),
                     "give the name alone, without scheme and port",

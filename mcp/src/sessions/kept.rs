@@ -132,7 +132,8 @@ impl Store {
         head.format = FORMAT;
         let text = serde_json::to_vec(head).map_err(|error| cannot(&error))?;
         replace(&directory.join(HEAD), &text).map_err(|error| cannot(&error))?;
-        if let Some(before) = before.filter(|before| head.image.as_ref() != Some(before) && is_image(before)) {
+        if let Some(before) = before.filter(|before| head.image.as_ref() != Some(before) && is_image(before))
+        {
             let _ = fs::remove_file(directory.join(before));
         }
         Ok(())

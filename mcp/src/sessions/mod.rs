@@ -69,7 +69,10 @@ impl Narrowed {
         }
         if let Some(bytes) = self.memory_bytes {
             if bytes > limits.memory_bytes {
-                return Err(wider(format!("{bytes} bytes of memory"), format!("{} bytes", limits.memory_bytes)));
+                return Err(wider(
+                    format!("{bytes} bytes of memory"),
+                    format!("{} bytes", limits.memory_bytes),
+                ));
             }
             limits.memory_bytes = bytes;
         }
@@ -134,12 +137,7 @@ impl Table {
         self.find(shared, Some(name), true)
     }
 
-    fn find(
-        &self,
-        shared: &Arc<Shared>,
-        name: Option<&str>,
-        is_damaged: bool,
-    ) -> Result<Arc<Slot>, Refusal> {
+    fn find(&self, shared: &Arc<Shared>, name: Option<&str>, is_damaged: bool) -> Result<Arc<Slot>, Refusal> {
         let name = name.unwrap_or(DEFAULT);
         check(name)?;
         let mut state = self.lock();
@@ -246,9 +244,9 @@ impl Table {
         }
         if let Some(store) = shared.store.clone() {
             let owned = name.to_owned();
-            blocking(move || store.remove(&owned)).await?.map_err(|error| {
-                Refusal::new(format!("the session `{name}` cannot be removed: {error}"))
-            })?;
+            blocking(move || store.remove(&owned))
+                .await?
+                .map_err(|error| Refusal::new(format!("the session `{name}` cannot be removed: {error}")))?;
         }
         Ok(())
     }

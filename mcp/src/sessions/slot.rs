@@ -81,13 +81,8 @@ impl Drop for Taken<'_> {
 
 impl Slot {
     pub fn new(name: &str, limits: Limits, head: Head, place: Place) -> Self {
-        let face = Face {
-            canceller: None,
-            files: None,
-            is_busy: false,
-            turns: head.turn,
-            used: Instant::now(),
-        };
+        let face =
+            Face { canceller: None, files: None, is_busy: false, turns: head.turn, used: Instant::now() };
         Slot {
             name: name.to_owned(),
             limits,
@@ -181,7 +176,8 @@ impl Slot {
                 }
                 Some(store) => session.snapshot().map_err(Refusal::from).and_then(|image| {
                     let copied = store.copy_files(&from, &name);
-                    copied.map_err(|error| Refusal::new(format!("cannot copy the session's files: {error}")))?;
+                    copied
+                        .map_err(|error| Refusal::new(format!("cannot copy the session's files: {error}")))?;
                     Ok(Forked::Image(image))
                 }),
             };
@@ -277,7 +273,8 @@ impl Slot {
     }
 
     fn closed(&self) -> Refusal {
-        Refusal::new(format!("the session `{}` was closed", self.name)).hint("make another with `session_create`")
+        Refusal::new(format!("the session `{}` was closed", self.name))
+            .hint("make another with `session_create`")
     }
 
     /// Stops the turn that runs, if one does.
