@@ -85,7 +85,8 @@ struct Subject {
 impl Subject {
     fn new(mut command: Command, tool: &str, arguments: Value, field: &'static str) -> Result<Self> {
         let call = json!({ "name": tool, "arguments": arguments });
-        let mut subject = Subject { server: Server::start(&mut command)?, call, field, times: Times::default() };
+        let mut subject =
+            Subject { server: Server::start(&mut command)?, call, field, times: Times::default() };
         for _ in 0..WARM_UP {
             subject.call()?;
         }

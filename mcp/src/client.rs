@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation,
@@ -32,6 +33,9 @@ files in /workspace are resources. Print what you want to see, or end the code i
 const OF_TOOLS: &str = " Functions of tools are imported from `tools` inside the code: find them with `search_tools`, \
 read about them with `help()`.";
 
+/// Calls of a client at the same time. Those that wait for their turn take memory.
+const CALLS: usize = 64;
+
 /// Functions that are found where no number is given.
 const FOUND: usize = 10;
 
@@ -40,6 +44,8 @@ pub(crate) struct Client {
     shared: Arc<Shared>,
     table: Arc<Table>,
     versions: &'static [ProtocolVersion],
+    /// Calls that have not been answered.
+    calls: Arc<AtomicUsize>,
     _seat: Option<Place>,
 }
 
@@ -63,6 +69,7 @@ impl Client {
             shared: Arc::clone(shared),
             table: shared.table(),
             versions: ProtocolVersion::KNOWN_VERSIONS,
+            calls: Arc::default(),
             _seat: None,
         }
     }
@@ -74,12 +81,20 @@ impl Client {
         Client { versions, _seat: Some(seat), ..Client::new(shared) }
     }
 
+    /// Its sessions.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table)
+    }
+
     async fn call(
         &self,
         name: &str,
         arguments: Option<JsonObject>,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, Refusal> {
+        let _call = Place::take(&self.calls, CALLS).ok_or_else(|| {
+            Refusal::new(format!("{CALLS} calls are not answered yet")).hint("wait for some of them")
+        })?;
         let (shared, table) = (&self.shared, &self.table);
         match name {
             "execute" => {

@@ -25,6 +25,9 @@ use crate::search::Librarian;
 use crate::sessions::{Place, Store, Table};
 use crate::settings::{ServerBuilder, ServerLimits};
 
+/// How long sessions may take to end with their connection.
+const LAST: Duration = Duration::from_secs(3);
+
 /// An MCP server over a kernel. Cheap to clone; the clones are the same server.
 ///
 /// ```
@@ -141,10 +144,12 @@ impl Server {
         let transport =
             AsyncRwTransport::new_server(read, write).with_max_line_length(self.0.limits.message_bytes);
         let mut shutdown = std::pin::pin!(shutdown);
+        let client = Client::new(&self.0);
+        let table = client.table();
         let serving = tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
-            serving = Client::new(&self.0).serve(transport) => serving,
+            serving = client.serve(transport) => serving,
         };
         let running = match serving {
             Ok(running) => running,
@@ -161,6 +166,10 @@ impl Server {
                 let _ = waiting.await;
             }
             _ = &mut waiting => {}
+        }
+        if self.0.store.is_none() {
+            // Who returns from here may end the process, and workspaces are to be removed before.
+            let _ = tokio::time::timeout(LAST, table.close_all()).await;
         }
         Ok(())
     }

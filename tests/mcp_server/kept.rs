@@ -104,6 +104,8 @@ async fn a_stopped_turn_leaves_what_is_on_disk() {
     let mut grants = Grants { limits: agentkernel_tests::limits(), ..Grants::default() };
     grants.limits.timeout = Some(std::time::Duration::from_millis(500));
     let client = connect(&builder().grants(grants).keep_sessions(directory.path()).build().unwrap()).await;
+    // That it is at its beginning is on disk too.
+    assert_eq!(client.execute("while True: pass").await["saved"], true);
     client.execute("x = 1").await;
     let outcome = client.execute("x = 2\nwhile True: pass").await;
     assert_eq!((&outcome["rolled_back"], &outcome["saved"]), (&json!(true), &json!(true)));

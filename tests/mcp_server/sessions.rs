@@ -153,6 +153,25 @@ async fn there_are_no_more_sessions_than_there_may_be() {
 }
 
 #[tokio::test]
+async fn calls_that_wait_are_bounded() {
+    let client = client().await;
+    let code = "import time\nprint('begun')\nwhile True: time.sleep(0.01)";
+    let runs = client.begin("execute", json!({ "code": code })).await;
+    until(async || !client.listener.heard().is_empty()).await;
+    let mut waiting = Vec::new();
+    for _ in 0..70 {
+        waiting.push(client.begin("execute", json!({ "code": "1" })).await);
+    }
+    let said = client.refused("session_list", json!({})).await;
+    assert!(said.contains("not answered yet"), "{said}");
+    runs.cancel(None).await.unwrap();
+    for call in waiting {
+        call.await_response().await.unwrap();
+    }
+    client.ok("session_list", json!({})).await;
+}
+
+#[tokio::test]
 async fn sessions_that_nobody_uses_end() {
     let mut limits = ServerLimits::default();
     limits.idle = Some(Duration::from_millis(300));

@@ -28,6 +28,9 @@ use guard::Guard;
 /// How long connections may take to end after the server was told to.
 const LAST: Duration = Duration::from_secs(3);
 
+/// How long an answer is kept for a client whose connection broke.
+const CACHED: Duration = Duration::from_secs(10);
+
 /// What a client is kept for beyond the longest turn, in which nothing may be heard of it.
 const SPARE: Duration = Duration::from_secs(60);
 
@@ -160,6 +163,8 @@ impl HttpServer {
         let mut manager = LocalSessionManager::default();
         let longest = shared.grants.limits.timeout.map_or(SPARE, |timeout| timeout + SPARE);
         manager.session_config.keep_alive = shared.limits.idle.map(|idle| idle.max(longest));
+        // Answers can be fetched again for so long, and are kept for that.
+        manager.session_config.completed_cache_ttl = CACHED;
         let (clients, seats) = (shared.limits.clients, Arc::new(AtomicUsize::new(0)));
         let shared = Arc::clone(shared);
         let client = move || match Place::take(&seats, clients) {

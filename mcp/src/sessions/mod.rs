@@ -142,6 +142,8 @@ impl Table {
         check(name)?;
         let mut state = self.lock();
         if let Some(slot) = state.slots.get(name) {
+            // With the table locked, so that it does not end as idle now.
+            slot.touch();
             return Ok(Arc::clone(slot));
         }
         let head = match &shared.store {
@@ -281,6 +283,14 @@ impl Table {
     /// The sessions that are in memory.
     pub fn slots(&self) -> Vec<Arc<Slot>> {
         self.lock().slots.values().cloned().collect()
+    }
+
+    /// Ends all sessions; turns that run are stopped.
+    pub async fn close_all(&self) {
+        let slots = std::mem::take(&mut self.lock().slots);
+        for slot in slots.into_values() {
+            slot.close().await;
+        }
     }
 
     /// Ends the sessions that nobody has used for as long.

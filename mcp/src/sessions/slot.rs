@@ -47,7 +47,7 @@ struct Face {
     used: Instant,
 }
 
-/// One of the places for sessions.
+/// One of a number of places.
 pub(crate) struct Place(Arc<AtomicUsize>);
 
 impl Place {
@@ -150,8 +150,7 @@ impl Slot {
         context: &RequestContext<RoleServer>,
     ) -> Result<(), Refusal> {
         let mut taken = self.take(context).await?;
-        self.start(shared, &mut taken.inner).await?;
-        self.save(shared, &mut taken.inner).await
+        self.start(shared, &mut taken.inner).await
     }
 
     /// Makes `to` a copy of this session.
@@ -268,6 +267,11 @@ impl Slot {
         face.files.clone()
     }
 
+    /// Somebody is about to use it.
+    pub fn touch(&self) {
+        self.face().used = Instant::now();
+    }
+
     fn face(&self) -> MutexGuard<'_, Face> {
         self.face.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -318,7 +322,14 @@ impl Slot {
         let output = Output::default();
         let session = shared.start_session(&self.name, &self.limits, image, &output).await?;
         self.show(inner, session, output);
-        Ok(())
+        match &shared.store {
+            // One that is made is one of those on disk from its beginning.
+            Some(store) if !store.has(&self.name) => self.save(shared, inner).await,
+            _ => {
+                inner.is_saved = shared.store.is_some();
+                Ok(())
+            }
+        }
     }
 
     fn show(&self, inner: &mut Inner, session: Session, output: Output) {
