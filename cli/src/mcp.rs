@@ -3,6 +3,7 @@
 //! Standard output is the protocol's where it is spoken there; all that is said goes to standard error.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;
 
@@ -63,7 +64,14 @@ fn serve(arguments: Serve) -> Result<i32> {
         .map_err(|error| Failure::new(format!("cannot start the server: {error}")))?;
     runtime.block_on(async {
         match http_settings {
-            None => server.serve_stdio(shutdown).await,
+            None => {
+                if !talk.quiet && std::io::stdin().is_terminal() {
+                    terminal::remark(
+                        "a client speaks MCP here; Ctrl-D ends it, `--http` serves clients elsewhere",
+                    );
+                }
+                server.serve_stdio(shutdown).await
+            }
             Some(settings) => {
                 let http = server.bind(settings).await?;
                 if !talk.quiet {

@@ -90,6 +90,12 @@ impl Server {
                     "this needs Linux, and a kernel without `metered` and `portable`",
                 ));
             }
+            Some(_) if matches!(grants.workspace, Workspace::Overlay(_)) => {
+                return Err(Error::setting(
+                    "sessions cannot be kept with an overlay: its files end with the server",
+                    "keep sessions without one, or let them end with their connection",
+                ));
+            }
             Some(directory) => {
                 let store = Store::open(&directory)?;
                 check_outside(&grants, store.directory())?;

@@ -50,7 +50,7 @@ async fn files_of_the_default_session_are_listed_and_read() {
     assert!(blob.starts_with("AAECAwQF") && blob.ends_with("/P3+/w=="), "{blob}");
     let templates = client.running.list_all_resource_templates().await.unwrap();
     assert!(templates.iter().any(|template| template.uri_template == "workspace:///{+path}"));
-    let resource = &client.running.list_all_resources().await.unwrap()[1];
+    let resource = &client.running.list_all_resources().await.unwrap()[0];
     assert_eq!((resource.mime_type.as_deref(), resource.size), (Some("text/csv"), Some(3)));
 }
 
@@ -118,6 +118,8 @@ async fn lists_are_pages_and_large_files_are_refused() {
         std::fs::create_dir_all(&below).unwrap();
         std::fs::write(below.join(format!("f{number:02}")), "x").unwrap();
     }
+    std::fs::create_dir(directory.path().join(".hidden")).unwrap();
+    std::fs::write(directory.path().join(".hidden/file"), "hidden").unwrap();
     std::fs::write(directory.path().join("large"), "x".repeat(1001)).unwrap();
     std::fs::write(directory.path().join("fits"), "x".repeat(1000)).unwrap();
     let grants = Grants { workspace: Workspace::Directory(directory.path().into()), ..Grants::default() };
@@ -132,6 +134,7 @@ async fn lists_are_pages_and_large_files_are_refused() {
         // A cursor is a place in an order; what is none is refused.
         let _ = client.running.list_resources(Some(page)).await;
     }
+    assert_eq!(text(&client, "workspace:///.hidden/file").await, "hidden");
     assert_eq!(text(&client, "workspace:///fits").await.len(), 1000);
     let error = read(&client, "workspace:///large").await.unwrap_err();
     assert!(error.contains("more than 1000 bytes"), "{error}");

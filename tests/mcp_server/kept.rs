@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agentkernel::{Grants, Workspace};
+use agentkernel::{Grants, Overlay, Workspace};
 use agentkernel_mcp::{Server, ServerLimits};
 use agentkernel_tests::kernel;
 use serde_json::json;
@@ -127,6 +127,11 @@ async fn one_server_at_a_time_keeps_sessions_in_a_directory_of_its_own() {
     let error = builder().keep_sessions(directory.path()).build().err().unwrap();
     assert!(error.to_string().contains("another server") && error.remedy().is_some(), "{error}");
     drop(first);
+    let overlay = Workspace::Overlay(Overlay::over(directory.path()).unwrap());
+    let grants = Grants { workspace: overlay, ..Grants::default() };
+    let over =
+        builder().grants(grants).keep_sessions(directory.path().join("sessions")).build().err().unwrap();
+    assert!(over.to_string().contains("with an overlay"), "{over}");
     let grants = Grants { workspace: Workspace::Directory(directory.path().to_owned()), ..Grants::default() };
     let inside =
         builder().grants(grants).keep_sessions(directory.path().join("sessions")).build().err().unwrap();

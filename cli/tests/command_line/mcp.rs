@@ -155,7 +155,7 @@ fn a_killed_server_loses_no_turn_no_skill_no_state_and_no_task() {
         ids.push(task["structuredContent"]["id"].as_str().unwrap().to_owned());
         // In the middle of a turn, at another place each time.
         server.begin("tools/call", json!({ "name": "execute", "arguments": { "code": "turns = -1\nstate['kept'] = -1\nlist(range(1_000_000))" } }));
-        std::thread::sleep(Duration::from_millis(3 * round));
+        std::thread::sleep(Duration::from_millis(15 * round));
         server.kill();
         // What was not told of may be there or not: here it is put right.
         let mut server = Server::start(directory.path(), &arguments);

@@ -1,6 +1,8 @@
 //! The files of a workspace as the host looks at them: within the same directory as the program, and with limits
 //! of its own, since what lies there is the program's.
 
+use std::ops::ControlFlow;
+
 use super::bindings::wasi::filesystem::types::DescriptorType;
 use super::descriptor::Node;
 use super::error::{ErrorCode, Fault};
@@ -12,7 +14,8 @@ use crate::{Error, ErrorKind, Result};
 /// Directories that are open on the way down, so that no depth takes all file descriptors.
 const DEPTH: usize = 64;
 
-/// Entries that are looked at for one listing.
+/// Entries that are looked at for one listing, before it ends with what was found; and in one directory, of
+/// which none are listed if there are more.
 const SEEN: usize = 100_000;
 
 /// The files of a session's workspace. Cheap to clone.
@@ -108,17 +111,19 @@ impl Files {
     }
 
     /// At most `most` files in the order of their paths, a directory's between its neighbours, those after `after` if
-    /// it is given; and whether there are more. Links are left out, and what lies deeper than 64 directories.
+    /// it is given; and whether there may be more. What is hidden (its name begins with a dot), links, what lies deeper
+    /// than 64 directories, and directories with more than 100,000 entries are left out.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Grant`] when there are more entries than are looked at, [`ErrorKind::System`] when a directory
-    /// cannot be read.
+    /// [`ErrorKind::System`] when a directory cannot be read.
     pub fn list(&self, after: Option<&str>, most: usize) -> Result<(Vec<WorkspaceFile>, bool)> {
         let Some(root) = self.workspace.present() else { return Ok((Vec::new(), false)) };
         let after: Vec<&str> = after.map(|path| path.split('/').collect()).unwrap_or_default();
         let mut walk = Walk { budget: &self.budget, seen: 0, most, found: Vec::new() };
-        let has_more = walk.directory(&root, String::new(), &after, 0)?;
+        let is_all = walk.directory(&root, "", &after, 0)?.is_continue();
+        // Who finds nothing in so many would find nothing the next time either.
+        let has_more = !is_all && !walk.found.is_empty();
         Ok((walk.found, has_more))
     }
 }
@@ -132,31 +137,40 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Adds the files of a directory that come after `after`, a path in it; whether there are more than are wanted.
-    fn directory(&mut self, at: &DirectoryNode, path: String, after: &[&str], depth: usize) -> Result<bool> {
+    /// Adds the files of a directory that come after `after`, a path in it; breaks when there are enough.
+    fn directory(
+        &mut self,
+        at: &DirectoryNode,
+        path: &str,
+        after: &[&str],
+        depth: usize,
+    ) -> Result<ControlFlow<()>> {
         for (name, is_directory) in self.entries(at)? {
             let inner = match after.first() {
                 Some(first) if name.as_str() < *first => continue,
-                Some(first) if name == *first => &after[1..],
-                _ => &[],
+                Some(first) if name == *first => Some(&after[1..]),
+                _ => None,
             };
-            let is_last_seen = inner.is_empty() && after.first().is_some_and(|first| name == *first);
             let below = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
             if is_directory {
                 // It may be gone, or be something else by now.
                 let Ok(directory) = at.directory(&name) else { continue };
-                if depth < DEPTH && self.directory(&directory, below, inner, depth + 1)? {
-                    return Ok(true);
+                let inner = inner.unwrap_or_default();
+                if depth < DEPTH && self.directory(&directory, &below, inner, depth + 1)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
                 }
-            } else if !is_last_seen {
+            } else if inner.is_none() {
                 let Ok(status) = at.status_at(&name, false) else { continue };
                 if self.found.len() >= self.most {
-                    return Ok(true);
+                    return Ok(ControlFlow::Break(()));
                 }
                 self.found.push(WorkspaceFile { path: below, bytes: status.stat.size });
             }
+            if self.seen > SEEN {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        Ok(false)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// The files and directories in a directory, sorted; whether each is a directory.
@@ -171,16 +185,14 @@ impl Walk<'_> {
         let entries = at.entries().map_err(|error| unreadable(error.into()))?;
         let mut listing = Listing { entries, _opened: opened };
         let mut entries = Vec::new();
+        let before = self.seen;
         while let Some(entry) = listing.next().map_err(unreadable)? {
             self.seen += 1;
-            if self.seen > SEEN {
-                return Err(Error::new(
-                    ErrorKind::Grant,
-                    format!("the workspace has more than {SEEN} files, which are not listed"),
-                )
-                .hint("read those that are needed by their paths"));
+            if self.seen - before > SEEN {
+                return Ok(Vec::new());
             }
             match entry.type_ {
+                _ if entry.name.starts_with('.') => {}
                 DescriptorType::Directory => entries.push((entry.name, true)),
                 DescriptorType::RegularFile => entries.push((entry.name, false)),
                 _ => {}

@@ -31,11 +31,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    silence: Duration,
 }
 
 impl Bounded {
     pub fn new(listener: TcpListener, connections: usize) -> Self {
-        Bounded { listener, places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))) }
+        let places = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        Bounded { listener, places, silence: SILENCE }
     }
 }
 
@@ -54,7 +56,7 @@ impl Listener for Bounded {
                 Ok((stream, address)) => {
                     // Answers are small and waited for.
                     let _ = stream.set_nodelay(true);
-                    return (Connection::new(stream, place), address);
+                    return (Connection::new(stream, place, self.silence), address);
                 }
                 Err(error) => {
                     tracing::debug!("a connection was not accepted: {error}");
@@ -72,18 +74,19 @@ impl Listener for Bounded {
 /// A connection that ends when nothing happens on it.
 pub(super) struct Connection {
     stream: TcpStream,
-    silence: Pin<Box<Sleep>>,
+    silence: Duration,
+    end: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        Connection { stream, silence: Box::pin(sleep(SILENCE)), _place: place }
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit, silence: Duration) -> Self {
+        Connection { stream, silence, end: Box::pin(sleep(silence)), _place: place }
     }
 
     /// An error once nothing was written for too long.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.silence.as_mut().poll(context) {
+        match self.end.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
         }
@@ -109,7 +112,8 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         self.poll_silence(context)?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.silence.as_mut().reset(Instant::now() + SILENCE);
+        let end = Instant::now() + self.silence;
+        self.end.as_mut().reset(end);
         Poll::Ready(Ok(written))
     }
 
@@ -119,5 +123,50 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    async fn pair() -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut bounded = Bounded { silence: SHORT, ..Bounded::new(listener, 1) };
+        let (connection, _) = bounded.accept().await;
+        (client, connection)
+    }
+
+    #[tokio::test]
+    async fn who_sends_byte_by_byte_is_not_waited_for() {
+        let (mut client, mut connection) = pair().await;
+        let sending = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                sleep(SHORT / 10).await;
+            }
+        });
+        let mut received = Vec::new();
+        let ended = connection.read_to_end(&mut received).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(!received.is_empty());
+        drop(connection);
+        sending.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_not_waited_for_and_who_is_written_to_is() {
+        let (client, mut connection) = pair().await;
+        for _ in 0..6 {
+            connection.write_all(b"sign of life").await.unwrap();
+            sleep(SHORT / 3).await;
+        }
+        let much = vec![0; 64 << 20];
+        assert_eq!(connection.write_all(&much).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(client);
     }
 }
