@@ -10,6 +10,8 @@ mod hostile;
 mod http;
 #[path = "mcp_server/kept.rs"]
 mod kept;
+#[path = "mcp_server/machine.rs"]
+mod machine;
 #[path = "mcp_server/sessions.rs"]
 mod sessions;
 #[path = "mcp_server/tasks.rs"]

@@ -54,6 +54,7 @@ fn serve(arguments: Serve) -> Result<i32> {
     limits.sessions = arguments.max_sessions as usize;
     limits.idle = arguments.idle.map_or(Some(IDLE), |idle| idle.0);
     limits.clients = http.max_clients as usize;
+    limits.unfinished_tasks = settings.tasks.limits().unfinished;
     let server =
         server(&kernel, &settings, background.as_ref(), image.as_deref(), sessions.as_deref(), limits)?;
 

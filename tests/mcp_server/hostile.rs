@@ -104,6 +104,42 @@ async fn what_is_no_message_is_answered_or_left_out_and_the_connection_lives_on(
 }
 
 #[tokio::test]
+async fn messages_with_wrong_bytes_end_nothing() {
+    let server = builder().build().unwrap();
+    let mut raw = Raw::begun(&server).await;
+    let call = |tool: &str, arguments: Value| json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": tool, "arguments": arguments, "_meta": { "progressToken": 1 } } });
+    let messages = [
+        call("execute", json!({ "code": "1", "session": "default" })),
+        call("session_create", json!({ "name": "a", "timeout_seconds": 1, "memory_bytes": 100_000_000 })),
+        call("session_fork", json!({ "session": "default", "name": "b" })),
+        call("session_reset", json!({ "session": "a" })),
+        call("session_close", json!({ "session": "a" })),
+        json!({ "jsonrpc": "2.0", "id": 8, "method": "resources/read", "params": { "uri": "workspace:///a%20b" } }),
+        json!({ "jsonrpc": "2.0", "id": 9, "method": "resources/list", "params": { "cursor": "workspace:///a" } }),
+        json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 7, "reason": "r" } }),
+    ]
+    .map(|message| message.to_string().into_bytes());
+    let mut random = super::machine::Random(7);
+    for round in 0..40u64 {
+        for message in &messages {
+            let mut message = message.clone();
+            for _ in 0..1 + random.below(3) {
+                let at = random.below(message.len());
+                match random.below(4) {
+                    0 => message[at] = random.below(256) as u8,
+                    1 => drop(message.remove(at)),
+                    2 => message.insert(at, b"\"{}[]:,0e-\\"[random.below(11)]),
+                    _ => message.truncate(at.max(1)),
+                }
+            }
+            message.push(b'\n');
+            raw.bytes(&message).await;
+        }
+        assert_eq!(raw.execute(1000 + round, "40 + 2").await["value"], 42);
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_is_too_long_is_left_out() {
     let mut limits = ServerLimits::default();
     limits.message_bytes = 10_000;

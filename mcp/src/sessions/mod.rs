@@ -80,6 +80,21 @@ impl Narrowed {
     }
 }
 
+impl Narrowed {
+    /// The limits of a session that was made when the server's were others.
+    fn within(&self, limits: &Limits) -> Limits {
+        let mut within = limits.clone();
+        if let Some(timeout) =
+            self.timeout_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        {
+            within.timeout = Some(limits.timeout.map_or(timeout, |limit| limit.min(timeout)));
+        }
+        within.memory_bytes =
+            self.memory_bytes.map_or(limits.memory_bytes, |bytes| limits.memory_bytes.min(bytes));
+        within
+    }
+}
+
 /// A time limit within the server's.
 pub(crate) fn narrower_timeout(seconds: f64, limit: Option<Duration>) -> Result<Duration, Refusal> {
     let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero());
@@ -162,7 +177,7 @@ impl Table {
             _ => return Err(self.absent(name, &state)),
         };
         let place = shared.place()?;
-        let limits = head.narrowed.apply(&shared.grants.limits)?;
+        let limits = head.narrowed.within(&shared.grants.limits);
         let slot = Arc::new(Slot::new(name, limits, head, place));
         state.slots.insert(name.to_owned(), Arc::clone(&slot));
         Ok(slot)
@@ -263,8 +278,7 @@ impl Table {
                 continue;
             }
             let head = store.head(&name).unwrap_or_default();
-            let limits = head.narrowed.apply(&shared.grants.limits);
-            let limits = limits.unwrap_or_else(|_| shared.grants.limits.clone());
+            let limits = head.narrowed.within(&shared.grants.limits);
             listed.insert(
                 name.clone(),
                 SessionInfo {
@@ -369,5 +383,8 @@ mod tests {
             assert!(narrowed(Some(seconds), None).is_err(), "{seconds}");
         }
         assert!(narrowed(None, Some(u64::MAX)).unwrap_err().contains("more than the server grants"));
+        // Those of a session on disk hold as far as they are narrower now.
+        let kept = Narrowed { timeout_seconds: Some(100.0), memory_bytes: Some(64 << 20) }.within(&limits);
+        assert_eq!((kept.timeout, kept.memory_bytes), (limits.timeout, 64 << 20));
     }
 }
