@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub use self::lasting::{Lasting, SkillAction, SkillsAt};
-pub use self::mcp::{Http, IDLE, McpAction, Serve};
+pub use self::mcp::{Http, McpAction, Serve};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 pub use self::sessions::{NewSession, SessionAction, SessionRun};
 pub use self::tasks::{Granted, Place, Plan, TaskAction, Work};

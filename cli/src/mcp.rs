@@ -5,13 +5,15 @@
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use agentkernel::Kernel;
 use agentkernel_mcp::{HttpSettings, Server, ServerLimits, Token};
 use tokio::sync::oneshot;
 
-use crate::arguments::{Http, IDLE, McpAction, Serve};
+use crate::arguments::{Http, McpAction, Serve};
 use crate::failure::{Failure, Result};
 use crate::repetition::Again;
 use crate::settings::Settings;
@@ -21,6 +23,9 @@ use crate::{overlay, terminal, trust, warm};
 
 /// A token, for those who keep secrets in variables. No flag has it: others see those.
 const TOKEN: &str = "AGENTKERNEL_MCP_TOKEN";
+
+/// How long what still runs may take to end.
+const LAST: Duration = Duration::from_secs(2);
 
 pub fn run(action: McpAction) -> Result<i32> {
     match action {
@@ -52,7 +57,7 @@ fn serve(arguments: Serve) -> Result<i32> {
 
     let mut limits = ServerLimits::default();
     limits.sessions = arguments.max_sessions as usize;
-    limits.idle = arguments.idle.map_or(Some(IDLE), |idle| idle.0);
+    limits.idle = arguments.idle.map_or(limits.idle, |idle| idle.0);
     limits.clients = http.max_clients as usize;
     limits.unfinished_tasks = settings.tasks.limits().unfinished;
     let server =
@@ -63,7 +68,7 @@ fn serve(arguments: Serve) -> Result<i32> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the server: {error}")))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         match http_settings {
             None => {
                 if !talk.quiet && std::io::stdin().is_terminal() {
@@ -81,17 +86,18 @@ fn serve(arguments: Serve) -> Result<i32> {
                 http.serve(shutdown).await
             }
         }
-    })?;
+    });
 
     // Sessions end with the runtime, and so do their workspaces; a read of standard input cannot be ended.
     drop(server);
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(LAST);
     if let Some(background) = background {
         background.end(talk);
     }
     if let Some(overlay) = overlay {
-        overlay::end(&overlay, apply, true, talk.quiet)?;
+        overlay::end(&overlay, apply, served.is_ok(), talk.quiet)?;
     }
+    served?;
     Ok(signal.try_recv().map_or(0, Signal::exit_code))
 }
 
@@ -99,8 +105,8 @@ fn server(
     kernel: &Kernel,
     settings: &Settings,
     background: Option<&Background>,
-    image: Option<&std::path::Path>,
-    sessions: Option<&std::path::Path>,
+    image: Option<&Path>,
+    sessions: Option<&Path>,
     limits: ServerLimits,
 ) -> Result<Server> {
     let mut builder = Server::builder(kernel.clone()).grants(settings.grants.clone()).limits(limits);

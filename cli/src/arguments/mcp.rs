@@ -1,7 +1,6 @@
 //! Flags of the MCP server.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 
@@ -83,6 +82,3 @@ pub struct Http {
     #[arg(long, value_name = "N", default_value_t = 32, requires = "http", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub max_clients: u32,
 }
-
-/// How long a session lives that nobody uses, where nothing is said.
-pub const IDLE: Duration = Duration::from_secs(30 * 60);

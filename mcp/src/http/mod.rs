@@ -161,7 +161,7 @@ impl HttpServer {
         config.sse_keep_alive = Some(connections::SIGN_OF_LIFE);
         let stop = config.cancellation_token.clone();
         let mut manager = LocalSessionManager::default();
-        let longest = shared.grants.limits.timeout.map_or(SPARE, |timeout| timeout + SPARE);
+        let longest = shared.grants.limits.timeout.map_or(SPARE, |timeout| timeout.saturating_add(SPARE));
         manager.session_config.keep_alive = shared.limits.idle.map(|idle| idle.max(longest));
         // Answers can be fetched again for so long, and are kept for that.
         manager.session_config.completed_cache_ttl = CACHED;
