@@ -74,10 +74,13 @@ impl Client {
         }
     }
 
-    /// A client over HTTP. Later versions of the protocol have no connections there, so nothing would say whose a
-    /// session is.
+    /// A client over HTTP. The newest protocol has no connections there, so nothing says whose a session is; it is
+    /// spoken where all clients have the same.
     pub fn over_http(shared: &Arc<Shared>, seat: Place) -> Self {
-        let versions = ProtocolVersion::known_up_to(&ProtocolVersion::LATEST_WITH_INITIALIZE);
+        let versions = match shared.store {
+            Some(_) => ProtocolVersion::KNOWN_VERSIONS,
+            None => ProtocolVersion::known_up_to(&ProtocolVersion::LATEST_WITH_INITIALIZE),
+        };
         Client { versions, _seat: Some(seat), ..Client::new(shared) }
     }
 

@@ -1,6 +1,6 @@
 """The official Python SDK against `agentkernel mcp serve`: what it validates, it validates here.
 
-Usage: client.py BINARY MODE..., where a mode is `legacy` or `auto`.
+Usage: client.py BINARY MODE..., where a mode is `legacy`, `auto` or a version without connections.
 """
 
 import asyncio
@@ -102,6 +102,9 @@ async def over_stdio(binary, mode):
 async def over_http(binary, mode):
     with tempfile.TemporaryDirectory() as directory:
         arguments = [binary, "mcp", "serve", "--http=0", f"--tasks={directory}/tasks.db", "--no-config"]
+        if mode not in ("legacy", "auto"):
+            # Without connections all clients have the same sessions.
+            arguments += ["--sessions", f"{directory}/sessions"]
         server = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
         try:
             line = server.stderr.readline()

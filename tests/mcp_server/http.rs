@@ -295,21 +295,46 @@ async fn settings_that_would_let_anybody_in_are_errors() {
     serving.end().await;
 }
 
-/// Protocols without connections are not spoken here, and a client is told so.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_newest_protocol_is_refused_with_those_that_are_spoken() {
-    let serving = serve(&builder().build().unwrap(), local()).await;
+/// A call in the newest protocol, which has no connections.
+async fn connectionless(serving: &Serving, code: &str) -> String {
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-        "name": "execute", "arguments": { "code": "1" }, "_meta": {
+        "name": "execute", "arguments": { "code": code }, "_meta": {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-            "io.modelcontextprotocol/clientCapabilities": {} } } });
-    let headers = "Host: localhost\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: execute\r\n";
-    let body = call.to_string();
-    let answer = serving.raw(&format!(
-        "POST /mcp HTTP/1.1\r\nConnection: close\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())).await;
+            "io.modelcontextprotocol/clientCapabilities": {} } } })
+    .to_string();
+    serving
+        .raw(&format!(
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: application/json, text/event-stream\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nMCP-Protocol-Version: 2026-07-28\r\n\
+             Mcp-Method: tools/call\r\nMcp-Name: execute\r\n\r\n{call}",
+            call.len()
+        ))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_connections_a_client_is_told_which_protocols_have_them() {
+    let serving = serve(&builder().build().unwrap(), local()).await;
+    let answer = connectionless(&serving, "1").await;
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     let error: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert!(error["error"]["data"].to_string().contains("2025-11-25"), "{error}");
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_clients_have_the_same_sessions_no_connection_is_needed() {
+    if !agentkernel_tests::kernel().info().host_owned_memory {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let serving = serve(&builder().keep_sessions(directory.path()).build().unwrap(), local()).await;
+    let first = connectionless(&serving, "x = 41").await;
+    assert!(first.starts_with("HTTP/1.1 200") && first.contains("\"saved\":true"), "{first}");
+    let second = connectionless(&serving, "x + 1").await;
+    assert!(second.contains("\"value\":42"), "{second}");
+    let client = serving.connect(None).await.unwrap();
+    assert_eq!(client.execute("x").await["value"], 41);
     serving.end().await;
 }
