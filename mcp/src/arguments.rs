@@ -2,8 +2,8 @@
 
 use rmcp::model::JsonObject;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::refusal::Refusal;
@@ -14,6 +14,7 @@ pub(crate) struct Execute {
     /// Python code. The value of a last expression is given back; `await` works at the top level.
     pub code: String,
     /// The session to run it in [default: "default", which is made when it is first needed].
+    #[serde(default, deserialize_with = "given")]
     pub session: Option<String>,
 }
 
@@ -31,6 +32,7 @@ pub(crate) struct SearchTools {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateSession {
     /// Its name: small letters, digits, `.`, `_` and `-` [default: one that is not taken].
+    #[serde(default, deserialize_with = "given")]
     pub name: Option<String>,
     /// The time in seconds that a turn may take, waiting included [default: the server's limit, which is also the most].
     pub timeout_seconds: Option<f64>,
@@ -46,8 +48,10 @@ pub(crate) struct Nothing {}
 #[serde(deny_unknown_fields)]
 pub(crate) struct ForkSession {
     /// The session to copy [default: "default"].
+    #[serde(default, deserialize_with = "given")]
     pub session: Option<String>,
     /// The name of the copy [default: one that is not taken].
+    #[serde(default, deserialize_with = "given")]
     pub name: Option<String>,
 }
 
@@ -55,6 +59,7 @@ pub(crate) struct ForkSession {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResetSession {
     /// The session [default: "default"].
+    #[serde(default, deserialize_with = "given")]
     pub session: Option<String>,
 }
 
@@ -71,6 +76,7 @@ pub(crate) struct Dispatch {
     /// Python code, which runs in a session of its own; the value of its last expression is the result.
     pub code: String,
     /// What people call the task: one line.
+    #[serde(default, deserialize_with = "given")]
     pub name: Option<String>,
     /// What the program reads as `agentkernel.task.input`.
     #[serde(default)]
@@ -109,9 +115,16 @@ pub(crate) struct ListTasks {
     #[serde(default)]
     pub states: Vec<String>,
     /// Only tasks that are called so.
+    #[serde(default, deserialize_with = "given")]
     pub name: Option<String>,
     /// Only tasks that were dispatched before this one.
+    #[serde(default, deserialize_with = "given")]
     pub before: Option<String>,
+}
+
+/// A text that may be left out. Some clients send an empty one then.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.filter(|text: &String| !text.is_empty()))
 }
 
 /// Reads the arguments of a call.

@@ -159,8 +159,10 @@ fn a_killed_server_loses_no_turn_no_skill_no_state_and_no_task() {
         server.kill();
         // What was not told of may be there or not: here it is put right.
         let mut server = Server::start(directory.path(), &arguments);
-        let put = server.execute(&format!("turns = {0}\nstate['kept'] = {0}", round + 1));
+        let put =
+            server.execute(&format!("before = turns\nturns = {0}\nstate['kept'] = {0}\nbefore", round + 1));
         assert_eq!(put["saved"], true, "{put}");
+        assert!([json!(round + 1), json!(-1)].contains(&put["value"]), "{put}");
         server.kill();
     }
     let mut server = Server::start(directory.path(), &arguments);
