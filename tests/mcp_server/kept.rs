@@ -169,6 +169,30 @@ async fn damage_is_told_and_a_reset_mends_it() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_session_that_was_being_removed_is_nobodys() {
+    let directory = tempfile::tempdir().unwrap();
+    if !can_keep(directory.path()) {
+        return;
+    }
+    let leave = |name: &str| {
+        let workspace = directory.path().join(name).join("workspace");
+        std::fs::create_dir_all(&workspace).unwrap();
+        std::fs::write(workspace.join("left"), "of another").unwrap();
+    };
+    for name in ["default", "made", "fork"] {
+        leave(name);
+    }
+    let client = connect(&server(directory.path())).await;
+    assert!(client.ok("session_list", json!({})).await["sessions"].as_array().unwrap().is_empty());
+    client.ok("session_create", json!({ "name": "made" })).await;
+    let look = "import os\nos.listdir()";
+    assert_eq!(value(&client, look).await, json!([]));
+    assert_eq!(client.execute_in("made", look).await["value"], json!([]));
+    client.ok("session_fork", json!({ "name": "fork" })).await;
+    assert_eq!(client.execute_in("fork", look).await["value"], json!([]));
+}
+
+#[tokio::test]
 async fn sessions_on_disk_are_bounded_as_well() {
     let directory = tempfile::tempdir().unwrap();
     if !can_keep(directory.path()) {

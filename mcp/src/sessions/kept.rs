@@ -152,6 +152,7 @@ impl Store {
     /// Gives `to` a copy of the files that `from` has for itself.
     pub fn copy_files(&self, from: &str, to: &str) -> io::Result<()> {
         let from = self.workspace(from);
+        self.remove(to)?;
         make(&self.path(to))?;
         tree::copy(&from, &self.path(to).join(WORKSPACE))
     }

@@ -316,7 +316,16 @@ impl Slot {
             Some(store) => {
                 let (store, shared, name) = (Arc::clone(store), Arc::clone(shared), self.name.clone());
                 let head = inner.head.clone();
-                blocking(move || store.image(&name, &head, &shared.kernel)).await??
+                blocking(move || {
+                    if !store.has(&name) {
+                        // What is left of one that was being removed is not this one's.
+                        store.remove(&name).map_err(|error| {
+                            Refusal::new(format!("the session `{name}` cannot be made: {error}"))
+                        })?;
+                    }
+                    store.image(&name, &head, &shared.kernel)
+                })
+                .await??
             }
         };
         let output = Output::default();
