@@ -1,22 +1,22 @@
 //! The MCP server as clients see it: the official Rust client in this process, and bytes that no client sends.
 
-#[path = "mcp_server/execute.rs"]
+#[path = "mcp_serve/execute.rs"]
 mod execute;
-#[path = "mcp_server/files.rs"]
+#[path = "mcp_serve/files.rs"]
 mod files;
-#[path = "mcp_server/hostile.rs"]
+#[path = "mcp_serve/hostile.rs"]
 mod hostile;
-#[path = "mcp_server/http.rs"]
+#[path = "mcp_serve/http.rs"]
 mod http;
-#[path = "mcp_server/kept.rs"]
+#[path = "mcp_serve/kept.rs"]
 mod kept;
-#[path = "mcp_server/machine.rs"]
+#[path = "mcp_serve/machine.rs"]
 mod machine;
-#[path = "mcp_server/sessions.rs"]
+#[path = "mcp_serve/sessions.rs"]
 mod sessions;
-#[path = "mcp_server/tasks.rs"]
+#[path = "mcp_serve/tasks.rs"]
 mod tasks;
-#[path = "mcp_server/tools.rs"]
+#[path = "mcp_serve/tools.rs"]
 mod tools;
 
 use std::sync::{Arc, Mutex, PoisonError};
