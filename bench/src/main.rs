@@ -12,6 +12,7 @@ mod memory;
 mod models;
 mod output;
 mod process;
+mod serving;
 mod sessions;
 mod setup;
 mod table;
@@ -51,6 +52,8 @@ struct Report {
     sessions: Option<sessions::Sessions>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tasks: Option<tasks::Tasks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp: Option<serving::Serving>,
 }
 
 /// A part that compares with Python, if there is one.
@@ -83,6 +86,7 @@ fn main() -> Result<()> {
         models: part(&setup, Part::Models, models::measure)?,
         sessions: part(&setup, Part::Sessions, sessions::measure)?,
         tasks: part(&setup, Part::Tasks, tasks::measure)?,
+        mcp: part(&setup, Part::Mcp, serving::measure)?,
     };
     if let Some(file) = &setup.json {
         write(file, &report)?;

@@ -99,6 +99,13 @@ impl CommandLine {
         command.arg("run").args(&self.flags).arg(script);
         command
     }
+
+    /// `agentkernel mcp serve`.
+    pub fn mcp_serve(&self) -> Command {
+        let mut command = command(&self.program);
+        command.args(["mcp", "serve", "--no-config"]).args(&self.flags);
+        command
+    }
 }
 
 /// A command without the variables that configure either side; both know where the cache is.

@@ -46,6 +46,7 @@ pub enum Part {
     Models,
     Sessions,
     Tasks,
+    Mcp,
 }
 
 impl Part {
@@ -61,6 +62,7 @@ impl Part {
             Part::Models => "models",
             Part::Sessions => "sessions",
             Part::Tasks => "tasks",
+            Part::Mcp => "the MCP server",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod lasting;
+mod mcp;
 mod models;
 mod sessions;
 mod tasks;
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 
 pub use self::agent::{Agent, Approve};
 pub use self::lasting::{Lasting, SkillAction, SkillsAt};
+pub use self::mcp::{Http, McpAction, Serve};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 pub use self::sessions::{NewSession, SessionAction, SessionRun};
 pub use self::tasks::{Granted, Place, Plan, TaskAction, Work};
@@ -75,6 +77,11 @@ pub enum Command {
     Skill {
         #[command(subcommand)]
         action: SkillAction,
+    },
+    /// Let MCP clients run programs.
+    Mcp {
+        #[command(subcommand)]
+        action: McpAction,
     },
     /// Make one WebAssembly component of a program, its tools and Python.
     Compose(Compose),
@@ -424,6 +431,7 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_MAX_OUTPUT",
     "AGENTKERNEL_MAX_PATH",
     "AGENTKERNEL_MAX_WRITTEN",
+    "AGENTKERNEL_MCP_TOKEN",
     "AGENTKERNEL_MEMORY",
     "AGENTKERNEL_PORTABLE",
     "AGENTKERNEL_SKILLS",
@@ -454,6 +462,8 @@ mod tests {
         let mut found = variables(&Arguments::command());
         // No flag says it: it is where several files of the user's are.
         found.push("AGENTKERNEL_DATA_DIR".into());
+        // Nor this: it is a secret.
+        found.push("AGENTKERNEL_MCP_TOKEN".into());
         found.sort();
         found.dedup();
         assert_eq!(found, VARIABLES);

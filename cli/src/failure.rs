@@ -28,6 +28,12 @@ impl From<agentkernel::Error> for Failure {
     }
 }
 
+impl From<agentkernel_mcp::Error> for Failure {
+    fn from(error: agentkernel_mcp::Error) -> Self {
+        Failure { message: error.to_string(), hint: error.remedy().map(str::to_owned) }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

@@ -14,6 +14,7 @@ mod hints;
 mod input;
 mod lasting;
 mod llm;
+mod mcp;
 mod output;
 mod overlay;
 mod repetition;
@@ -52,6 +53,7 @@ fn main() {
         Command::Session { action } => session::run(action),
         Command::Task { action } => task::run(action),
         Command::Skill { action } => skill::run(action),
+        Command::Mcp { action } => mcp::run(action),
         Command::Compose(arguments) => compose::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions { shell } => {
@@ -83,6 +85,7 @@ impl Command {
             Command::Compose(compose) => compose.talk,
             Command::Session { action } => action.talk(),
             Command::Task { action } => action.talk(),
+            Command::Mcp { action } => action.talk(),
             _ => Talk::default(),
         }
     }

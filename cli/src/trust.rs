@@ -118,7 +118,7 @@ pub fn hidden<'a>(secrets: &Path, readable: impl Iterator<Item = &'a Path>) -> R
 }
 
 /// The directories that the program may read, by itself or through a tool.
-fn readable(settings: &Settings) -> impl Iterator<Item = &Path> {
+pub fn readable(settings: &Settings) -> impl Iterator<Item = &Path> {
     let grants = &settings.grants;
     let workspace = match &grants.workspace {
         Workspace::Directory(directory) => Some(directory.as_path()),

@@ -94,8 +94,8 @@ pub use tool::{
 };
 pub use turn::{Mode, Turn};
 pub use workspace::{
-    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay, copy_tree,
-    remove_tree,
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Files, Object, ObjectKind, Overlay,
+    WorkspaceFile, copy_tree, remove_tree,
 };
 
 #[cfg(doctest)]

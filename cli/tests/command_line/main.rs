@@ -7,6 +7,7 @@ mod json;
 mod lasting;
 mod llm;
 mod machine;
+mod mcp;
 mod repl;
 mod rlm;
 mod running;

@@ -182,6 +182,11 @@ impl Interrupt {
         }
     }
 
+    /// Takes back a cancellation that arrived between turns.
+    pub fn withdraw(&self) {
+        self.lock().cancelled = false;
+    }
+
     /// Raises SIGINT in the current turn; stops it where that is not possible or did not help.
     pub fn interrupt(&self) {
         let mut state = self.lock();

@@ -46,6 +46,25 @@ impl Canceller {
     pub fn cancel(&self) {
         self.0.fire(Reason::Cancelled);
     }
+
+    /// Takes back a cancellation that came when no turn ran, so that it does not stop the next one. Does nothing
+    /// to a turn that runs.
+    ///
+    /// ```
+    /// # fn main() -> agentkernel::Result<()> {
+    /// use agentkernel::{Ending, Kernel};
+    ///
+    /// let mut session = Kernel::new()?.session().start()?;
+    /// let canceller = session.canceller();
+    /// canceller.cancel();
+    /// canceller.withdraw();
+    /// assert_eq!(session.run_blocking("pass")?.ending, Ending::Completed(None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn withdraw(&self) {
+        self.0.withdraw();
+    }
 }
 
 /// Cancels the turn, unless it is disarmed first.

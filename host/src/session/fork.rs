@@ -2,6 +2,7 @@
 
 use super::keep::Point;
 use super::{Live, Session, SessionBuilder};
+use crate::console::{OutputHandler, Stream};
 use crate::image::Image;
 use crate::{Error, ErrorKind, Result, Workspace};
 
@@ -54,6 +55,22 @@ impl Session {
     ///
     /// As [`Session::snapshot`] and [`SessionBuilder::start`].
     pub fn fork(&mut self) -> Result<Session> {
+        self.fork_to(None)
+    }
+
+    /// The same, whose output is passed on as the program writes it ([`SessionBuilder::on_output`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::fork`].
+    pub fn fork_with_output(
+        &mut self,
+        handler: impl FnMut(Stream, &[u8]) + Send + 'static,
+    ) -> Result<Session> {
+        self.fork_to(Some(Box::new(handler)))
+    }
+
+    fn fork_to(&mut self, output: Option<OutputHandler>) -> Result<Session> {
         let image = self.snapshot()?;
         let mut recipe = self.recipe.clone();
         recipe.image = Some(image);
@@ -67,7 +84,9 @@ impl Session {
             recipe.grants.workspace = Workspace::Overlay(overlay.fork()?);
         }
         let is_temporary = matches!(recipe.grants.workspace, Workspace::Temporary);
-        let fork = SessionBuilder::again(&self.kernel, recipe).start()?;
+        let mut builder = SessionBuilder::again(&self.kernel, recipe);
+        builder.output = output;
+        let fork = builder.start()?;
         if is_temporary && let (Some(from), Some(to)) = (&self.live, &fork.live) {
             from.store.data().filesystem.copy_workspace(&to.store.data().filesystem)?;
         }

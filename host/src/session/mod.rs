@@ -20,7 +20,7 @@ use crate::llm::{Budget, LlmService};
 use crate::outcome::Outcome;
 use crate::state::State;
 use crate::turn::Turn;
-use crate::{Error, ErrorKind, Overlay, Result};
+use crate::{Error, ErrorKind, Files, Overlay, Result};
 pub use builder::SessionBuilder;
 pub use canceller::Canceller;
 use canceller::StopOnDrop;
@@ -182,6 +182,12 @@ impl Session {
     /// What the session may still ask of models, if it may ask any.
     pub fn budget(&self) -> Option<&Budget> {
         self.budget.as_ref()
+    }
+
+    /// The files at `/workspace`, to be looked at beside the program; nothing if the session has ended. What it
+    /// gives stays of use while turns run, and keeps a temporary workspace there.
+    pub fn files(&self) -> Option<Files> {
+        self.live.as_ref()?.store.data().filesystem.files()
     }
 
     /// Whether another turn can run.

@@ -18,6 +18,7 @@ mod stream;
 mod temporary;
 mod tree;
 mod types;
+mod view;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use overlay::{
 pub use preopen::Access;
 pub(crate) use preopen::{Preopen, open_directory, open_preopen};
 pub use tree::{copy_tree, remove_tree};
+pub use view::{Files, WorkspaceFile};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -138,6 +140,12 @@ impl FilesystemCtx {
         directory.directory(&below.to_string_lossy()).map_err(|error| {
             missing(format!("cannot open `{}` in the workspace", below.display())).source(error)
         })
+    }
+
+    /// The files of the workspace, for the host to look at.
+    pub fn files(&self) -> Option<Files> {
+        let workspace = self.preopens.first()?;
+        Some(Files::new(workspace.clone(), self.path_bytes))
     }
 
     /// Copies a temporary workspace, if it was made by now.

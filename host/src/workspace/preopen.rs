@@ -22,23 +22,25 @@ pub enum Access {
 }
 
 /// A directory and where the program sees it.
+#[derive(Clone)]
 pub(crate) struct Preopen {
     place: Place,
     pub(super) guest_path: String,
     pub(super) access: Access,
 }
 
+#[derive(Clone)]
 enum Place {
     Open(DirectoryNode),
     /// Made when the program first looks at its directories: most never do.
-    Temporary(OnceLock<(Arc<Dir>, TempWorkspace)>),
+    Temporary(Arc<OnceLock<(Arc<Dir>, TempWorkspace)>>),
 }
 
 impl Preopen {
     /// An empty private directory, removed with the preopen.
     pub fn temporary(guest: &str) -> Self {
         Preopen {
-            place: Place::Temporary(OnceLock::new()),
+            place: Place::Temporary(Arc::default()),
             guest_path: guest.to_owned(),
             access: Access::ReadWrite,
         }
@@ -71,6 +73,14 @@ impl Preopen {
     pub(super) fn temporary_directory(&self) -> Result<&Arc<Dir>> {
         self.directory()?;
         self.made().ok_or_else(|| Error::new(ErrorKind::Grant, "the workspace is not a temporary one"))
+    }
+
+    /// The directory, if there is one by now.
+    pub(super) fn present(&self) -> Option<DirectoryNode> {
+        match &self.place {
+            Place::Open(directory) => Some(directory.clone()),
+            Place::Temporary(_) => self.made().map(|made| DirectoryNode::Plain(Arc::clone(made))),
+        }
     }
 
     pub(super) fn directory(&self) -> Result<DirectoryNode> {
