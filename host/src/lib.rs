@@ -60,6 +60,7 @@ mod state;
 mod state_store;
 #[cfg(feature = "tasks")]
 pub mod task;
+mod telemetry;
 mod tool;
 mod turn;
 mod wasi;
@@ -82,6 +83,7 @@ pub use session::{Canceller, Session, SessionBuilder, Transaction};
 pub use skills::{Skill, Skills};
 #[cfg(feature = "state")]
 pub use state_store::{State, StateLimits};
+pub use telemetry::{Histogram, Metrics, ModelMetrics};
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
     ToolItem, ToolKind, ToolLimits,

@@ -54,6 +54,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::Either;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::context::Context;
 use crate::llm::{Budget, LlmLimits, LlmUsage, ModelUsage};
@@ -149,8 +150,8 @@ impl Rlm {
         let Rlm { builder, interrupted } = self;
         let runtime = builder.kernel.runtime();
         let question = question.to_owned();
-        let task =
-            AbortOnDrop(runtime.spawn(async move { builder.ask(question, interrupted.subscribe()).await }));
+        let asking = async move { builder.ask(question, interrupted.subscribe()).await };
+        let task = AbortOnDrop(runtime.spawn(asking.in_current_span()));
         let mut task = task;
         (&mut task.0).await.map_err(|error| Error::new(ErrorKind::System, "the run failed").source(error))?
     }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing::{Instrument, Span};
+
 use super::history::History;
 use super::prompt;
 use super::reply::{self, Final};
@@ -17,6 +19,7 @@ use crate::llm::{Answer, AskError, Budget, Llm, LlmLimits, ModelRequest, StopRea
 use crate::outcome::{Ending, Outcome};
 use crate::replay::{Asked, Given, Track};
 use crate::service::{Room, Taken};
+use crate::telemetry::spans;
 use crate::{Grants, Result, Session, Turn};
 
 /// Characters of a value that is shown.
@@ -112,8 +115,10 @@ impl Node {
 
     /// Goes on until there is an answer or a limit is reached.
     pub fn answer(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Result<Done>> + Send>> {
+        let Place { name, depth, .. } = &self.task.place;
+        let span = spans::agent("rlm", &self.task.model, name, *depth);
         // A child's future is part of its parent's.
-        Box::pin(async move {
+        let answering = async move {
             let Place { name, depth, parent, call } = self.task.place.clone();
             self.run.record(|| Event::Node {
                 node: name,
@@ -128,8 +133,11 @@ impl Node {
             let system = prompt::system(self.task.context.as_ref(), can_recurse, &self.run.tools());
             let mut history = History::new(system, prompt::first(&self.task.question));
             let end = self.go_on(&mut history).await?;
-            self.finish(end, &history).await
-        })
+            let done = self.finish(end, &history).await?;
+            spans::agent_ended(&Span::current(), done.ending.name(), done.iterations);
+            Ok(done)
+        };
+        Box::pin(answering.instrument(span))
     }
 
     fn context_parts(&self) -> Vec<ContextPart> {
