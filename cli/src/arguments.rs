@@ -4,6 +4,7 @@ mod lasting;
 mod models;
 mod sessions;
 mod tasks;
+mod telemetry;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use self::lasting::{Lasting, SkillAction, SkillsAt};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 pub use self::sessions::{NewSession, SessionAction, SessionRun};
 pub use self::tasks::{Granted, Place, Plan, TaskAction, Work};
+pub use self::telemetry::Telemetry;
 use crate::units::{self, Timeout};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -74,6 +76,11 @@ pub enum Command {
     },
     /// Make one WebAssembly component of a program, its tools and Python.
     Compose(Compose),
+    /// Show, check or begin the configuration.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
     /// Say what this machine supports, and what to do about what it lacks.
     Doctor(Doctor),
     /// Print a completion script for a shell.
@@ -131,6 +138,9 @@ pub struct Run {
     #[command(flatten)]
     pub talk: Talk,
 
+    #[command(flatten)]
+    pub telemetry: Telemetry,
+
     /// The script, `-` for standard input, and the program's arguments.
     #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
     pub rest: Vec<OsString>,
@@ -149,6 +159,8 @@ pub struct Repl {
     pub lasting: Lasting,
     #[command(flatten)]
     pub talk: Talk,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
 }
 
 /// `agentkernel compose`.
@@ -187,6 +199,50 @@ pub struct Doctor {
     pub sandbox: Sandbox,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub lasting: Lasting,
+}
+
+/// `agentkernel config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Print what is in force, and where it comes from: a flag, a variable, the file, or the default.
+    Show(Box<ConfigShow>),
+    /// Say all that is wrong with a configuration file. Exit code 2 if anything is.
+    Check {
+        /// The file [default: agentkernel.toml here or in a directory above].
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// Write a configuration file in which every key stands in a comment.
+    Init {
+        /// The file.
+        #[arg(default_value = "agentkernel.toml", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `agentkernel config show`.
+#[derive(Debug, Args)]
+pub struct ConfigShow {
+    /// Print a JSON array, with the keys that nobody has set.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub models: Models,
+    #[command(flatten)]
+    pub tasks: Granted,
+    #[command(flatten)]
+    pub lasting: Lasting,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
 }
 
 #[derive(Debug, Subcommand)]
@@ -378,6 +434,10 @@ pub struct Sandbox {
     )]
     pub max_operations: Option<u32>,
 
+    /// What runs programs: `wasm`, the only one that is there [default: wasm].
+    #[arg(long, value_name = "NAME", env = "SANDBOX_TYPE", hide_env = true, help_heading = "Engine")]
+    pub sandbox: Option<String>,
+
     #[command(flatten)]
     pub engine: Engine,
 
@@ -421,13 +481,17 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_MAX_PATH",
     "AGENTKERNEL_MAX_WRITTEN",
     "AGENTKERNEL_MEMORY",
+    "AGENTKERNEL_OTLP",
     "AGENTKERNEL_PORTABLE",
     "AGENTKERNEL_SKILLS",
     "AGENTKERNEL_SKILLS_WRITE",
     "AGENTKERNEL_STATE",
     "AGENTKERNEL_TASK_STORE",
     "AGENTKERNEL_TIMEOUT",
+    "AGENTKERNEL_TRACE",
+    "AGENTKERNEL_TRACE_CONTENT",
     "AGENTKERNEL_WORKSPACE",
+    "SANDBOX_TYPE",
 ];
 
 #[cfg(test)]

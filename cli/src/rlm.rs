@@ -262,7 +262,7 @@ impl Stopping {
         let _ = signals::listen(move |signal| {
             let mut heard = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
             if heard.ended || heard.first.is_some() {
-                std::process::exit(signal.exit_code());
+                crate::exit(signal.exit_code());
             }
             heard.first = Some(signal);
             interrupter.interrupt();
