@@ -179,7 +179,7 @@ fn check_limits(limits: &Limits) -> Result<()> {
 }
 
 /// The tools of the flags and of the file, with what the file grants them, or what lies beside them.
-fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
+pub fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
     let base = &config.directory;
     let mut tools = Vec::new();
     let mut defaults = BTreeMap::new();
@@ -279,7 +279,7 @@ fn constraint(given: &ConstraintConfig) -> Constraint {
 }
 
 /// Refuses variables that look like ours and are not.
-fn check_variables() -> Result<()> {
+pub fn check_variables() -> Result<()> {
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         if name.starts_with("AGENTKERNEL_") && !VARIABLES.contains(&name) {

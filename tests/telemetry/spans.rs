@@ -167,7 +167,8 @@ fn turns_on_other_threads_have_the_same_parents() {
 #[test]
 fn a_turn_that_is_stopped_ends_its_calls() {
     let heard = below(|_| {
-        let slow = Answering { delay: std::time::Duration::from_secs(60), ..answering() };
+        let mut slow = answering();
+        slow.delay = std::time::Duration::from_secs(60);
         let mut limits = agentkernel_tests::limits();
         limits.timeout = Some(std::time::Duration::from_millis(300));
         let kernel = builder().llm(Llm::new("house", slow)).build().unwrap();
@@ -259,7 +260,7 @@ fn images_forks_and_tasks_have_spans() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let state = runtime.block_on(async {
             let id = tasks.dispatch(Task::new("'xyzzy'")).await.unwrap();
-            tasks.wait(id, Some(std::time::Duration::from_secs(60))).await.unwrap().state
+            tasks.wait(&id, Some(std::time::Duration::from_secs(60))).await.unwrap().state
         });
         assert_eq!(state, TaskState::Succeeded);
         worker.stop();

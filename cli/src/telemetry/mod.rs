@@ -8,6 +8,7 @@ mod otlp;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
@@ -142,6 +143,6 @@ fn unwritten(file: &Path, error: &std::io::Error) {
 
 /// What is passed on: spans of the host library. Its messages are for who reads standard error, and may quote programs.
 fn spans() -> FilterFn {
-    filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET)
-        .with_max_level_hint(LevelFilter::INFO)
+    let is_told: fn(&Metadata<'_>) -> bool = |metadata| metadata.is_span() && metadata.target() == TARGET;
+    filter_fn(is_told).with_max_level_hint(LevelFilter::INFO)
 }
