@@ -1,6 +1,5 @@
 //! `agentkernel config check`: all that is wrong with a configuration file, not only the first.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -245,23 +244,24 @@ fn standing<'t, 'i>(table: &'t DeTable<'i>, path: &[String]) -> Vec<&'t Spanned<
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    const WRONG: &str = "timout = '1s'\nmemory = 5\n[tool.x]\nmax-sent = '1 parsec'\nmounts = 'a'\n[state]\nfle = 'x'\n\
+                         [llm]\napi-key = 'x'\nmax-calls = -1\n";
 
     #[test]
     fn all_mistakes_are_found_in_one_go() {
-        let text = "timout = '1s'\nmemory = 5\n[tool.x]\nmax-sent = '1 parsec'\nmounts = 'a'\n[state]\nfle = 'x'\n[llm]\napi-key = 'x'\nmax-calls = -1\n";
-        let (findings, _) = read(text);
+        let (findings, _) = read(WRONG);
         let told: BTreeMap<String, String> = findings
             .iter()
             .map(|finding| {
                 let failure = &finding.failure;
                 let text = format!("{} {}", failure.message, failure.hint.as_deref().unwrap_or_default());
-                (place(text_of(), finding.at.unwrap()), text)
+                (place(WRONG, finding.at.unwrap()), text)
             })
             .collect();
-        fn text_of() -> &'static str {
-            "timout = '1s'\nmemory = 5\n[tool.x]\nmax-sent = '1 parsec'\nmounts = 'a'\n[state]\nfle = 'x'\n[llm]\napi-key = 'x'\nmax-calls = -1\n"
-        }
         for (place, part) in [
             (":1:1", "`timeout` may be meant"),
             (":2:10", "string"),

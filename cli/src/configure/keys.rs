@@ -91,12 +91,26 @@ pub fn schema() -> Value {
     schema
 }
 
-/// Takes out what says nothing: defaults of Rust's types, and their formats.
+/// Takes out what says nothing here: defaults of Rust's types and their formats, and that a value may be null.
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
             if map.contains_key("type") || map.contains_key("anyOf") || map.contains_key("$ref") {
                 map.remove("default");
+            }
+            // TOML has no null.
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [one] = &types[..] {
+                    let one = one.clone();
+                    map.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Value::Array(choices)) = map.get_mut("anyOf") {
+                choices.retain(|choice| choice["type"] != "null");
+            }
+            if let Some(Value::String(docs)) = map.get_mut("description") {
+                *docs = line(docs);
             }
             let number = |format: &Value| format.as_str().is_some_and(|format| format.starts_with(['u', 'd', 'f']));
             if map.get("format").is_some_and(number) && !map.contains_key("pattern") {
