@@ -156,13 +156,11 @@ fn stores(settings: &Settings, lasting: &Lasting, findings: &mut Vec<Finding>) {
             let number = std::fs::read_dir(&directory).map_or(0, |entries| {
                 entries.flatten().filter(|entry| entry.path().join("session.json").is_file()).count()
             });
-            good(format!(
-                "sessions: `{}`, {}",
-                directory.display(),
-                show_number_of(number as u64, "session")
-            ))
+            good(format!("sessions: `{}`, {}", directory.display(), show_number_of(number as u64, "session")))
         }
-        None => fair("sessions: no place for them", "set HOME, or name a directory with AGENTKERNEL_DATA_DIR"),
+        None => {
+            fair("sessions: no place for them", "set HOME, or name a directory with AGENTKERNEL_DATA_DIR")
+        }
     });
 }
 

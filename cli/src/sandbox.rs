@@ -57,10 +57,10 @@ pub fn check(named: Option<&str>) -> Result<()> {
     }
     let shown = crate::terminal::line(named, 60);
     Err(match ELSEWHERE.iter().find(|(names, ..)| names.contains(&lower.as_str())) {
-        Some((_, what, remedy)) => {
-            Failure::new(format!("the sandbox `{shown}` ({what}) is not part of AgentKernel, which has `{OWN}`"))
-                .hint(*remedy)
-        }
+        Some((_, what, remedy)) => Failure::new(format!(
+            "the sandbox `{shown}` ({what}) is not part of AgentKernel, which has `{OWN}`"
+        ))
+        .hint(*remedy),
         None => Failure::new(format!("there is no sandbox `{shown}`; AgentKernel has `{OWN}`"))
             .hint("set SANDBOX_TYPE, `--sandbox` or `sandbox` of agentkernel.toml to `wasm`, or to nothing"),
     })

@@ -106,6 +106,10 @@ struct Replay;
 struct TasksPage;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/telemetry.md")]
+struct TelemetryPage;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/overlays.md")]
 struct Overlays;
 

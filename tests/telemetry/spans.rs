@@ -77,7 +77,10 @@ fn calls_lie_below_their_turn_and_say_no_text() {
     });
     assert!(at(&heard, "kernel build").len() == 1);
     let session = one(&heard, "session");
-    assert_eq!((session.get("agentkernel.session.start"), session.get("agentkernel.session.turns")), ("base", "2"));
+    assert_eq!(
+        (session.get("agentkernel.session.start"), session.get("agentkernel.session.turns")),
+        ("base", "2")
+    );
     one(&heard, "session/session start");
     let turns = at(&heard, "session/turn");
     assert_eq!(turns.len(), 2);
@@ -87,8 +90,10 @@ fn calls_lie_below_their_turn_and_say_no_text() {
     assert_eq!((turns[1].get("error.type"), turns[1].get("otel.status_code")), ("raised", "ERROR"));
 
     let tools = at(&heard, "session/turn/execute_tool");
-    let outcomes: Vec<_> =
-        tools.iter().map(|tool| (tool.get("gen_ai.tool.name"), tool.get("agentkernel.tool.outcome"))).collect();
+    let outcomes: Vec<_> = tools
+        .iter()
+        .map(|tool| (tool.get("gen_ai.tool.name"), tool.get("agentkernel.tool.outcome")))
+        .collect();
     assert_eq!(outcomes, [("people.greet", "ok"), ("people.greet", "error"), ("people.later", "ok")]);
     assert_eq!(tools[0].get("otel.name"), "execute_tool people.greet");
     assert_eq!(tools[0].get("gen_ai.operation.name"), "execute_tool");
@@ -186,10 +191,13 @@ fn a_turn_that_is_stopped_ends_its_calls() {
 fn children_of_a_run_lie_below_the_turn_that_started_them() {
     let heard = below(|_| {
         let root = Answering::new(|request: &ModelRequest| {
-            let question = request.messages.iter().map(|message| message.content.as_str()).collect::<String>();
+            let question =
+                request.messages.iter().map(|message| message.content.as_str()).collect::<String>();
             Ok(match question.contains("xyzzy below") {
                 true => "```python\nFINAL('four')\n```".to_owned(),
-                false => "```python\nfrom agentkernel import rlm\nFINAL(str(rlm('xyzzy below')))\n```".to_owned(),
+                false => {
+                    "```python\nfrom agentkernel import rlm\nFINAL(str(rlm('xyzzy below')))\n```".to_owned()
+                }
             })
         });
         let kernel = builder().llm(Llm::new("house", root)).build().unwrap();
@@ -234,7 +242,10 @@ fn tools_that_tools_call_lie_below_them() {
         let tools = builder().tool(Tool::from_bytes("numbers", numbers)).tool(Tool::from_bytes("user", user));
         let kernel = tools.build().unwrap();
         let mut session = kernel.session().start().unwrap();
-        run(&mut session, "from tools import user\nassert user.quadruple(3) == 12\nawait user.aio.quadruple(3)");
+        run(
+            &mut session,
+            "from tools import user\nassert user.quadruple(3) == 12\nawait user.aio.quadruple(3)",
+        );
         assert_eq!(kernel.metrics().tool_calls["numbers"]["ok"], 4);
         assert_eq!(kernel.metrics().tool_calls["user"]["ok"], 2);
     });

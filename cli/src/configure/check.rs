@@ -127,7 +127,8 @@ fn told(message: &str) -> Failure {
     };
     let failure = Failure::new(format!("there is no key `{name}`"));
     if name.to_ascii_lowercase().contains("key") {
-        return failure.hint("keys are not kept in this file: set them in the environment or in a `.env` file");
+        return failure
+            .hint("keys are not kept in this file: set them in the environment or in a `.env` file");
     }
     let known: Vec<&str> = names.collect();
     let nearest = known.iter().map(|known| (distance(name, known), *known)).min();
@@ -166,8 +167,7 @@ fn of_config(file: &Path, text: &str, engine: &Engine) -> Vec<Finding> {
     note(config.privacy.as_ref().map_or(Ok(()), |privacy| PrivacyConfig::privacy(privacy).map(drop)));
     note(Granted::resolve(&Models::default(), &config, false).map(drop));
     let tools = settings::tools(&config, &[]);
-    let names: Vec<String> =
-        tools.iter().flatten().map(|tool| tool.name().to_owned()).collect();
+    let names: Vec<String> = tools.iter().flatten().map(|tool| tool.name().to_owned()).collect();
     note(tools.map(drop));
     for (name, image) in &config.image {
         note(warm::check(name, image, &names));

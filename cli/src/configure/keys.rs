@@ -75,7 +75,8 @@ pub fn toml(value: &Value) -> String {
             format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", "))
         }
         Value::Object(fields) => {
-            let fields: Vec<_> = fields.iter().map(|(key, value)| format!("{key} = {}", toml(value))).collect();
+            let fields: Vec<_> =
+                fields.iter().map(|(key, value)| format!("{key} = {}", toml(value))).collect();
             format!("{{ {} }}", fields.join(", "))
         }
         // As JSON does.
@@ -112,7 +113,8 @@ fn tidy(value: &mut Value) {
             if let Some(Value::String(docs)) = map.get_mut("description") {
                 *docs = line(docs);
             }
-            let number = |format: &Value| format.as_str().is_some_and(|format| format.starts_with(['u', 'd', 'f']));
+            let number =
+                |format: &Value| format.as_str().is_some_and(|format| format.starts_with(['u', 'd', 'f']));
             if map.get("format").is_some_and(number) && !map.contains_key("pattern") {
                 map.remove("format");
             }
@@ -177,9 +179,7 @@ impl<'a> Walk<'a> {
         let mut schema = self.resolve(field);
         // Names that the user chooses.
         let mut of_names = false;
-        while schema["properties"].is_null()
-            && schema["additionalProperties"].is_object()
-        {
+        while schema["properties"].is_null() && schema["additionalProperties"].is_object() {
             of_names = true;
             path.push(NAME.to_owned());
             schema = self.resolve(&schema["additionalProperties"]);
@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn every_variable_of_a_flag_with_a_key_is_told() {
-        let told: Vec<_> = tables().into_iter().flat_map(|table| table.keys).filter_map(|key| key.variable).collect();
+        let told: Vec<_> =
+            tables().into_iter().flat_map(|table| table.keys).filter_map(|key| key.variable).collect();
         // These say where files are, or the same as another one.
         let apart = ["AGENTKERNEL_CONFIG", "AGENTKERNEL_DATA_DIR", "AGENTKERNEL_SKILLS_WRITE"];
         for variable in crate::arguments::VARIABLES {

@@ -44,7 +44,8 @@ pub fn run(show: ConfigShow) -> Result<i32> {
         None => None,
     };
     let matches = Arguments::command().get_matches();
-    let matches = ["config", "show"].iter().try_fold(&matches, |matches, name| matches.subcommand_matches(name));
+    let matches =
+        ["config", "show"].iter().try_fold(&matches, |matches, name| matches.subcommand_matches(name));
     let mut shown: Vec<Shown> = Vec::new();
     for key in tables().iter().flat_map(|table| &table.keys) {
         match key.path.iter().any(|part| part == NAME) {
@@ -170,7 +171,8 @@ fn providers(config: &Config, no_config: bool) -> Result<Vec<Shown>> {
 
 /// A URL without the user and the password that it may have.
 fn without_user(text: &str) -> String {
-    match text.split_once("://").map(|(scheme, rest)| (scheme, rest, rest.split('/').next().unwrap_or(rest))) {
+    match text.split_once("://").map(|(scheme, rest)| (scheme, rest, rest.split('/').next().unwrap_or(rest)))
+    {
         Some((scheme, rest, place)) if place.contains('@') => {
             let host = place.rsplit('@').next().unwrap_or_default();
             format!("{scheme}://{MASK}@{host}{}", &rest[place.len()..])
@@ -235,7 +237,11 @@ impl File {
         }
         let shown = |(path, value): (Vec<String>, &Value)| Shown {
             key: path.join("."),
-            value: Some(if key.name() == "env" && value.is_array() { masked(value.clone()) } else { value.clone() }),
+            value: Some(if key.name() == "env" && value.is_array() {
+                masked(value.clone())
+            } else {
+                value.clone()
+            }),
             source: Source::File,
             from: self.place(&path),
         };

@@ -10,8 +10,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry::trace::TracerProvider;
 use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
@@ -63,7 +63,10 @@ where
         named => traces(url(named)?),
     };
     // They may be keys, and a file in a directory of somebody else's must not say where they go.
-    if of_file && named != "env" && let Some(headers) = HEADERS.iter().find(|name| given(name).is_some()) {
+    if of_file
+        && named != "env"
+        && let Some(headers) = HEADERS.iter().find(|name| given(name).is_some())
+    {
         return Err(Failure::new(format!(
             "the configuration says by `otlp` to which server {headers} of the environment is sent"
         ))

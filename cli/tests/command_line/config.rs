@@ -28,8 +28,21 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
     .unwrap();
     fs::write(directory.path().join(".env"), "OPENAI_API_KEY=sk-hush\n").unwrap();
     let mut command = agentkernel(directory.path());
-    command.env("AGENTKERNEL_MEMORY", "200MiB").env("AGENTKERNEL_FUEL", "7").env("ANTHROPIC_API_KEY", "sk-hush");
-    command.args(["config", "show", "--json", "--timeout", "9s", "--mount", ".:/b", "--env", "PASSWORD=hush"]);
+    command
+        .env("AGENTKERNEL_MEMORY", "200MiB")
+        .env("AGENTKERNEL_FUEL", "7")
+        .env("ANTHROPIC_API_KEY", "sk-hush");
+    command.args([
+        "config",
+        "show",
+        "--json",
+        "--timeout",
+        "9s",
+        "--mount",
+        ".:/b",
+        "--env",
+        "PASSWORD=hush",
+    ]);
     let output = command.output().unwrap();
     let keys = shown(&output);
     let of = |key: &str| (keys[key].0.to_string(), keys[key].1.as_str(), keys[key].2.to_string());
@@ -63,7 +76,13 @@ fn all_that_is_wrong_is_said() {
     let output = config(directory.path(), &["check"]);
     assert_eq!(output.status.code(), Some(2));
     let told = stderr(&output);
-    for part in ["toml:1:1`: there is no key `timout`", "`timeout` may be meant", "toml:2:10`", "toml:4:1`: there is no key `level`", "`levels` may be meant"] {
+    for part in [
+        "toml:1:1`: there is no key `timout`",
+        "`timeout` may be meant",
+        "toml:2:10`",
+        "toml:4:1`: there is no key `level`",
+        "`levels` may be meant",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     // Of a sound text: what is not there, and what has no effect.
@@ -94,9 +113,15 @@ fn all_that_is_wrong_is_said() {
     assert!(stderr(&output).contains("`x`"), "{}", stderr(&output));
     fs::write(&file, "timeout = '1s'\n[llm]\nmax-calls = 3\n").unwrap();
     let output = config(directory.path(), &["check"]);
-    assert_eq!(stdout(&output), format!("`{}` is right: 2 settings\n", file.display()), "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output),
+        format!("`{}` is right: 2 settings\n", file.display()),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(output.status.code(), Some(0));
-    let output = agentkernel(directory.path()).env("AGENTKERNEL_TIMOUT", "1").args(["config", "check"]).output();
+    let output =
+        agentkernel(directory.path()).env("AGENTKERNEL_TIMOUT", "1").args(["config", "check"]).output();
     assert_eq!(output.unwrap().status.code(), Some(2));
     fs::remove_file(&file).unwrap();
     let output = config(directory.path(), &["check", "absent.toml"]);
@@ -139,7 +164,12 @@ fn one_sandbox_is_there() {
     for named in ["wasm", "WASM", ""] {
         assert_eq!(run(named), (Some(0), "42\n".into(), String::new()), "{named}");
     }
-    for (named, part) in [("docker", "containers"), ("monty", "pydantic-monty"), ("e2b", "SDK"), ("wasn", "there is no sandbox `wasn`")] {
+    for (named, part) in [
+        ("docker", "containers"),
+        ("monty", "pydantic-monty"),
+        ("e2b", "SDK"),
+        ("wasn", "there is no sandbox `wasn`"),
+    ] {
         let (code, out, told) = run(named);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{named}");
         assert!(told.contains(part) && told.contains("hint:"), "{named}: {told}");
@@ -148,7 +178,8 @@ fn one_sandbox_is_there() {
     let output = agentkernel(directory.path()).args(["run", "-c", "1"]).output().unwrap();
     assert!(stderr(&output).contains("the sandbox `pyodide`"), "{}", stderr(&output));
     // A flag goes before it.
-    let output = agentkernel(directory.path()).args(["run", "--sandbox", "wasm", "-c", "1"]).output().unwrap();
+    let output =
+        agentkernel(directory.path()).args(["run", "--sandbox", "wasm", "-c", "1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
@@ -168,7 +199,12 @@ fn doctor_lists_what_outlives_runs() {
         .unwrap();
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for part in ["state.db`, made when it is needed", "skills`, 0 skills", "tasks.db`, made when it is needed", "data/sessions`, 0 sessions"] {
+    for part in [
+        "state.db`, made when it is needed",
+        "skills`, 0 skills",
+        "tasks.db`, made when it is needed",
+        "data/sessions`, 0 sessions",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     // Looking makes nothing.

@@ -56,20 +56,21 @@ impl<'a> Told<'a> {
             return;
         }
         let span = &self.span;
-        span.record("agentkernel.llm.hidden", hidden);
+        span.record("agentkernel.llm.hidden", spans::whole(hidden));
         match result {
             Ok(answer) => {
                 span.record("gen_ai.response.model", answer.model.as_str());
                 span.record("gen_ai.response.finish_reasons", reason(answer.stop));
-                span.record("gen_ai.usage.input_tokens", answer.tokens.input);
-                span.record("gen_ai.usage.output_tokens", answer.tokens.output);
+                span.record("gen_ai.usage.input_tokens", spans::whole(answer.tokens.input));
+                span.record("gen_ai.usage.output_tokens", spans::whole(answer.tokens.output));
                 span.record("agentkernel.llm.cached", answer.cached);
                 if let Some(cost) = answer.cost {
                     span.record("agentkernel.llm.cost", cost.get());
                 }
                 if self.llm.trace_content {
                     let parts = json!([{"type": "text", "content": spans::cut(&answer.text)}]);
-                    let said = json!([{"role": "assistant", "parts": parts, "finish_reason": reason(answer.stop)}]);
+                    let said =
+                        json!([{"role": "assistant", "parts": parts, "finish_reason": reason(answer.stop)}]);
                     span.record("gen_ai.output.messages", said.to_string());
                 }
             }

@@ -6,12 +6,12 @@ use tracing::Span;
 
 use super::Live;
 use super::keep::After;
+use crate::Result;
 use crate::engine::Interrupt;
 use crate::kernel::Inner;
 use crate::outcome::Outcome;
 use crate::telemetry::{Counters, Start, spans};
 use crate::turn::Turn;
-use crate::Result;
 
 /// A session's span. While it lives, the session is counted as one that does.
 pub(super) struct Told {
@@ -41,7 +41,7 @@ impl Told {
 impl Drop for Told {
     fn drop(&mut self) {
         self.counters.session_dropped();
-        self.span.record("agentkernel.session.turns", self.turns);
+        self.span.record("agentkernel.session.turns", spans::whole(self.turns));
     }
 }
 

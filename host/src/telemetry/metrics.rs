@@ -283,9 +283,8 @@ impl ModelCounts {
         metrics.models = self.lock().clone();
         metrics.model_times = self.times.get();
         metrics.answer_cache_misses = get(&self.cache_misses);
-        let sum = |outcome: &str| {
-            metrics.models.values().filter_map(|model| model.calls.get(outcome)).sum::<u64>()
-        };
+        let sum =
+            |outcome: &str| metrics.models.values().filter_map(|model| model.calls.get(outcome)).sum::<u64>();
         metrics.answer_cache_hits = sum("cached");
         let (budget, model) = (sum("budget"), sum("denied"));
         metrics.denials.extend([("budget", budget), ("model", model)]);

@@ -52,7 +52,11 @@ impl Metrics {
             text.sample("llm_tokens_total", &[("model", model), ("type", "input")], asked.input_tokens);
             text.sample("llm_tokens_total", &[("model", model), ("type", "output")], asked.output_tokens);
         }
-        text.family("llm_cost_dollars_total", "counter", "What models cost in US dollars, where it is known.");
+        text.family(
+            "llm_cost_dollars_total",
+            "counter",
+            "What models cost in US dollars, where it is known.",
+        );
         for (model, asked) in &self.models {
             text.sample("llm_cost_dollars_total", &[("model", model)], asked.cost);
         }

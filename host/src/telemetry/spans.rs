@@ -54,7 +54,7 @@ pub fn turn(session: &Span, number: u64) -> Span {
         parent: session,
         "turn",
         otel.status_code = Empty,
-        agentkernel.turn.number = number,
+        agentkernel.turn.number = whole(number),
         agentkernel.turn.ending = Empty,
         agentkernel.turn.rolled_back = Empty,
         agentkernel.turn.wall_us = Empty,
@@ -86,14 +86,14 @@ pub fn turn_ended(span: &Span, outcome: &Outcome, content: bool) {
     let (name, usage) = (outcome.ending.name(), &outcome.usage);
     span.record("agentkernel.turn.ending", name);
     span.record("agentkernel.turn.rolled_back", outcome.rolled_back);
-    span.record("agentkernel.turn.wall_us", usage.wall.as_micros() as u64);
-    span.record("agentkernel.turn.cpu_us", usage.cpu.as_micros() as u64);
+    span.record("agentkernel.turn.wall_us", whole(usage.wall.as_micros()));
+    span.record("agentkernel.turn.cpu_us", whole(usage.cpu.as_micros()));
     if let Some(fuel) = usage.fuel {
-        span.record("agentkernel.turn.fuel", fuel);
+        span.record("agentkernel.turn.fuel", whole(fuel));
     }
-    span.record("agentkernel.turn.host_calls", usage.host_calls);
-    span.record("agentkernel.turn.output_bytes", usage.output_bytes);
-    span.record("agentkernel.session.peak_memory_bytes", usage.peak_memory_bytes);
+    span.record("agentkernel.turn.host_calls", whole(usage.host_calls));
+    span.record("agentkernel.turn.output_bytes", whole(usage.output_bytes));
+    span.record("agentkernel.session.peak_memory_bytes", whole(usage.peak_memory_bytes));
     if !matches!(outcome.ending, Ending::Completed(_) | Ending::Exited(0)) {
         failed(span, name);
     }
@@ -172,7 +172,7 @@ pub fn chat(call: &Chat<'_>) -> Span {
         "error.type" = Empty,
     );
     if call.max_tokens > 0 {
-        span.record("gen_ai.request.max_tokens", call.max_tokens);
+        span.record("gen_ai.request.max_tokens", whole(call.max_tokens));
     }
     span
 }
@@ -196,7 +196,7 @@ pub fn agent(name: &'static str, model: &str, place: &str, depth: u32) -> Span {
         gen_ai.agent.name = name,
         gen_ai.request.model = model,
         agentkernel.run.node = place,
-        agentkernel.run.depth = depth,
+        agentkernel.run.depth = whole(depth),
         agentkernel.run.steps = Empty,
         agentkernel.run.ending = Empty,
         "error.type" = Empty,
@@ -206,7 +206,7 @@ pub fn agent(name: &'static str, model: &str, place: &str, depth: u32) -> Span {
 /// How it ended; all but `answered` is a failure.
 pub fn agent_ended(span: &Span, ending: &'static str, steps: u32) {
     span.record("agentkernel.run.ending", ending);
-    span.record("agentkernel.run.steps", steps);
+    span.record("agentkernel.run.steps", whole(steps));
     if ending != "answered" {
         failed(span, ending);
     }
@@ -220,7 +220,7 @@ pub fn task(id: &dyn std::fmt::Display, attempt: u32) -> Span {
         "task",
         otel.status_code = Empty,
         agentkernel.task.id = %id,
-        agentkernel.task.attempt = attempt,
+        agentkernel.task.attempt = whole(attempt),
         agentkernel.task.outcome = Empty,
         "error.type" = Empty,
     )
@@ -239,6 +239,11 @@ pub fn task_ended(span: &Span, outcome: &'static str) {
 pub fn failed(span: &Span, kind: &str) {
     span.record("otel.status_code", "ERROR");
     span.record("error.type", kind);
+}
+
+/// A number as collectors know numbers: with a sign. Others would reach them as texts.
+pub fn whole(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 /// As much of a text as a span holds.

@@ -78,7 +78,8 @@ impl Toolbox {
         let calls = self.tools.iter().filter(|tool| !matches!(tool.body, Body::Python(_)));
         metrics.tool_calls = calls.map(|tool| (tool.name.clone(), tool.ended.get())).collect();
         let denied = self.tools.iter().map(|tool| {
-            let [refused, told] = [tool.ended.get()["denied"], tool.denied.load(std::sync::atomic::Ordering::Relaxed)];
+            let [refused, told] =
+                [tool.ended.get()["denied"], tool.denied.load(std::sync::atomic::Ordering::Relaxed)];
             refused + told
         });
         metrics.denials.insert("tool", denied.sum());
@@ -106,12 +107,7 @@ pub(super) struct Overlapped {
 }
 
 impl Overlapped {
-    pub fn start(
-        toolbox: &Arc<Toolbox>,
-        position: usize,
-        function: usize,
-        [head, tail]: [&[u8]; 2],
-    ) -> Self {
+    pub fn start(toolbox: &Arc<Toolbox>, position: usize, function: usize, [head, tail]: [&[u8]; 2]) -> Self {
         let span = toolbox.span(position, function, head, tail);
         Overlapped { toolbox: Arc::clone(toolbox), position, function, span, is_over: false }
     }

@@ -129,7 +129,7 @@ fn below(bytes: &[u8], wanted: u64) -> Vec<&[u8]> {
     bytes.filter_map(|(_, field)| if let Field::Bytes(bytes) = field { Some(bytes) } else { None }).collect()
 }
 
-/// `KeyValue`s: a key, and a value that is a text, a truth, a number or a fraction.
+/// `KeyValue`s: a key, and a value that is a text, a truth, a number (with `#` before it) or a fraction.
 fn attributes(values: &[&[u8]]) -> BTreeMap<String, String> {
     let mut read = BTreeMap::new();
     for value in values {
@@ -137,7 +137,8 @@ fn attributes(values: &[&[u8]]) -> BTreeMap<String, String> {
         let shown = match fields(below(value, 2)[0]).into_iter().next() {
             Some((1, Field::Bytes(text))) => String::from_utf8_lossy(text).into_owned(),
             Some((2, Field::Number(value))) => (value != 0).to_string(),
-            Some((3, Field::Number(value))) => value.to_string(),
+            // A number, and no text of one.
+            Some((3, Field::Number(value))) => format!("#{value}"),
             Some((4, Field::Number(value))) => f64::from_bits(value).to_string(),
             _ => String::new(),
         };
