@@ -29,6 +29,7 @@
 
 mod bindings;
 mod clock;
+mod compilation_cache;
 #[cfg(feature = "compose")]
 mod compose;
 mod console;
@@ -66,6 +67,7 @@ mod turn;
 mod wasi;
 mod workspace;
 
+pub use compilation_cache::CompilationCache;
 #[cfg(feature = "compose")]
 pub use compose::Composition;
 pub use console::{OutputHandler, Stdin, Stream};
@@ -74,7 +76,7 @@ pub use engine::{CacheEntry, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};
 pub use image::{Image, ImageBuilder};
-pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
+pub use kernel::{Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use pool::PoolStats;
 pub use privacy::{Hidden, Privacy};

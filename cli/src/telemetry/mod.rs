@@ -45,6 +45,7 @@ struct Asked {
     trace: Option<PathBuf>,
     otlp: Option<String>,
     /// Whether the file, and not who started this process, says where spans are sent.
+    #[cfg(feature = "otlp")]
     otlp_of_file: bool,
     content: bool,
 }
@@ -58,6 +59,7 @@ impl Asked {
         let asked = Asked {
             trace: own.trace.clone().or_else(|| table.trace.as_ref().map(|file| base.join(file))),
             otlp: own.otlp.clone().or_else(|| table.otlp.clone()),
+            #[cfg(feature = "otlp")]
             otlp_of_file: own.otlp.is_none() && table.otlp.is_some(),
             content: own.trace_content || table.content,
         };

@@ -134,7 +134,7 @@ impl Node {
             let mut history = History::new(system, prompt::first(&self.task.question));
             let end = self.go_on(&mut history).await?;
             let done = self.finish(end, &history).await?;
-            spans::agent_ended(&Span::current(), done.ending.name(), done.iterations);
+            spans::agent_ended(&Span::current(), name_of(done.ending), done.iterations);
             Ok(done)
         };
         Box::pin(answering.instrument(span))
@@ -563,6 +563,16 @@ impl Node {
     pub fn best_known(&self) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().map(|(text, _)| text.clone())
+    }
+}
+
+/// An ending as it is told.
+fn name_of(ending: RunEnding) -> &'static str {
+    match ending {
+        RunEnding::Answered => "answered",
+        RunEnding::Limit => "limit",
+        RunEnding::Failed => "failed",
+        RunEnding::Interrupted => "interrupted",
     }
 }
 

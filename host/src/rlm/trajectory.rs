@@ -325,18 +325,6 @@ pub enum RunEnding {
     Interrupted,
 }
 
-impl RunEnding {
-    /// The name in trajectories: `answered`, `limit`, `failed` or `interrupted`.
-    pub fn name(self) -> &'static str {
-        match self {
-            RunEnding::Answered => "answered",
-            RunEnding::Limit => "limit",
-            RunEnding::Failed => "failed",
-            RunEnding::Interrupted => "interrupted",
-        }
-    }
-}
-
 fn is_false(value: &bool) -> bool {
     !value
 }

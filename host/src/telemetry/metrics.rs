@@ -229,7 +229,13 @@ impl Counters {
             turns: self.turns.get(),
             turns_rolled_back: get(&self.rolled_back),
             turn_times: self.times.get(),
-            denials: BTreeMap::from([("service", get(&self.denied))]),
+            // Where there are neither tools nor models, none of theirs is denied.
+            denials: BTreeMap::from([
+                ("service", get(&self.denied)),
+                ("tool", 0),
+                ("model", 0),
+                ("budget", 0),
+            ]),
             tasks_running: get(&self.running),
             task_attempts: self.attempts.get(),
             ..Metrics::default()
