@@ -134,10 +134,11 @@ pub struct StateConfig {
 #[serde(deny_unknown_fields)]
 pub struct SkillsConfig {
     /// The directory. Default: none.
-    #[schemars(with = "schema::PathText", extend("x-flag" = "--skills"), example = &"skills")]
+    #[schemars(with = "schema::PathText", extend("x-flag" = ["--skills", "--skills-write"]), example = &"skills")]
     pub directory: PathBuf,
-    /// Whether programs may save and delete skills, as with `--skills-write`. Default: `false`.
+    /// Whether programs may save and delete skills. Default: `false`.
     #[serde(default)]
+    #[schemars(extend("x-flag" = "--skills-write"))]
     pub write: bool,
 }
 

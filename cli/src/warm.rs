@@ -38,7 +38,7 @@ pub fn check(name: &str, config: &ImageConfig, tools: &[String]) -> Result<()> {
             .hint("give it `tools = [\"NAME\"]`, `prelude = \"FILE\"` or `code = \"…\"`"));
     }
     match config.tools.iter().find(|tool| !tools.contains(tool)) {
-        Some(tool) => Err(Failure::new(format!("`[image.{name}]` imports `{tool}`, which is no tool"))
+        Some(tool) => Err(Failure::new(format!("there is no tool `{tool}`, which `[image.{name}]` imports"))
             .hint("name it in `tools` or as `[tool.NAME]`, or correct the name")),
         None => Ok(()),
     }

@@ -30,8 +30,9 @@ pub struct Key {
     /// What holds where nothing is said, in words; a value stands between backticks.
     pub default: String,
     pub example: Option<Value>,
-    pub flag: Option<String>,
-    pub variable: Option<String>,
+    /// Flags that say the same, and the variables that stand in for them.
+    pub flags: Vec<String>,
+    pub variables: Vec<String>,
     /// Whether the file or directory that it names is made when it is needed.
     pub is_made: bool,
 }
@@ -204,12 +205,16 @@ impl<'a> Walk<'a> {
             Some((docs, default)) => (docs.to_owned(), default.trim_end_matches('.').to_owned()),
             None => (docs, String::new()),
         };
-        let flag = field["x-flag"].as_str().map(str::to_owned);
-        let variable = flag.as_deref().and_then(|flag| variable(self.command, flag.trim_start_matches('-')));
+        let flags: Vec<String> = match &field["x-flag"] {
+            Value::Array(flags) => flags.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            flag => flag.as_str().map(str::to_owned).into_iter().collect(),
+        };
+        let variables = flags.iter().filter_map(|flag| variable(self.command, flag.trim_start_matches('-')));
+        let variables = variables.collect();
         let example = field["examples"].as_array().and_then(|examples| examples.first()).cloned();
         let kind = self.kind(schema);
         let is_made = field["x-made"] == true;
-        Key { path, kind, docs, default, example, flag, variable, is_made }
+        Key { path, kind, docs, default, example, flags, variables, is_made }
     }
 
     fn kind(&self, schema: &'a Value) -> String {
@@ -260,7 +265,7 @@ mod tests {
                 assert!(key.docs.ends_with('.'), "{key:?}");
                 assert!(key.value().is_some() || key.example.is_some(), "no value to show: {key:?}");
                 assert_ne!(key.kind, "value", "{key:?}");
-                let known = key.flag.as_ref().is_none_or(|flag| has_flag(&Arguments::command(), flag));
+                let known = key.flags.iter().all(|flag| has_flag(&Arguments::command(), flag));
                 assert!(known, "{key:?}");
             }
         }
@@ -275,9 +280,9 @@ mod tests {
     #[test]
     fn every_variable_of_a_flag_with_a_key_is_told() {
         let told: Vec<_> =
-            tables().into_iter().flat_map(|table| table.keys).filter_map(|key| key.variable).collect();
-        // These say where files are, or the same as another one.
-        let apart = ["AGENTKERNEL_CONFIG", "AGENTKERNEL_DATA_DIR", "AGENTKERNEL_SKILLS_WRITE"];
+            tables().into_iter().flat_map(|table| table.keys).flat_map(|key| key.variables).collect();
+        // These say where files are.
+        let apart = ["AGENTKERNEL_CONFIG", "AGENTKERNEL_DATA_DIR"];
         for variable in crate::arguments::VARIABLES {
             assert!(told.iter().any(|told| told == variable) || apart.contains(variable), "{variable}");
         }

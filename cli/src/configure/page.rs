@@ -33,8 +33,7 @@ fn page() -> String {
 
 fn row(key: &Key) -> String {
     let cell = |text: &str| text.replace('|', "\\|");
-    let code = |text: &Option<String>| text.as_ref().map(|text| format!("`{text}`"));
-    let asked: Vec<String> = [code(&key.flag), code(&key.variable)].into_iter().flatten().collect();
+    let asked: Vec<String> = key.flags.iter().chain(&key.variables).map(|text| format!("`{text}`")).collect();
     let name = match key.name() {
         NAME => "a name",
         name => &format!("`{name}`"),

@@ -84,28 +84,29 @@ pub fn run(show: ConfigShow) -> Result<i32> {
 
 /// A key without names in it.
 fn state(key: &Key, matches: Option<&ArgMatches>, file: Option<&File>) -> Shown {
-    let given = key.flag.as_deref().and_then(|flag| of_flag(flag.trim_start_matches('-'), matches?));
+    let given =
+        key.flags.iter().find_map(|flag| Some((flag, of_flag(flag.trim_start_matches('-'), matches?)?)));
     let of_file = file.and_then(|file| Some((file.value(&key.path)?.clone(), file.place(&key.path)?)));
     let variable = || {
-        let name = key.variable.as_ref()?;
-        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
-        Some((typed(key, &value), name.clone()))
+        key.variables.iter().find_map(|name| {
+            let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+            Some((typed(key, &value), name.clone()))
+        })
     };
     let (value, source, from) = match (given, of_file) {
         // Lists add up.
-        (Some((Source::Flag, values)), Some((Value::Array(own), place))) => {
+        (Some((flag, values)), Some((Value::Array(own), place))) => {
             let all = own.into_iter().chain(values.into_iter().map(Value::from)).collect();
-            let flag = key.flag.as_deref().unwrap_or_default();
             (Some(Value::Array(all)), Source::Flag, Some(format!("{place}, {flag}")))
         }
-        (Some((Source::Flag, values)), _) => {
+        (Some((flag, values)), _) => {
             let value = match key.kind.starts_with("list") {
                 true => values.into_iter().map(Value::from).collect(),
                 false => typed(key, values.last().map_or("true", String::as_str)),
             };
-            (Some(value), Source::Flag, key.flag.clone())
+            (Some(value), Source::Flag, Some(flag.clone()))
         }
-        (_, of_file) => match (variable(), of_file) {
+        (None, of_file) => match (variable(), of_file) {
             (Some((value, name)), _) => (Some(value), Source::Environment, Some(name)),
             (None, Some((value, place))) => (Some(value), Source::File, Some(place)),
             (None, None) => (key.value().map(|value| typed(key, value)), Source::Default, None),
@@ -116,7 +117,7 @@ fn state(key: &Key, matches: Option<&ArgMatches>, file: Option<&File>) -> Shown 
 }
 
 /// What a flag was given on the command line.
-fn of_flag(flag: &str, matches: &ArgMatches) -> Option<(Source, Vec<String>)> {
+fn of_flag(flag: &str, matches: &ArgMatches) -> Option<Vec<String>> {
     let command = Arguments::command();
     let command = command.find_subcommand("config")?.find_subcommand("show")?;
     let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag))?;
@@ -124,7 +125,7 @@ fn of_flag(flag: &str, matches: &ArgMatches) -> Option<(Source, Vec<String>)> {
     match matches.value_source(id)? {
         ValueSource::CommandLine => {
             let values = matches.get_raw(id).into_iter().flatten();
-            Some((Source::Flag, values.map(|value| value.to_string_lossy().into_owned()).collect()))
+            Some(values.map(|value| value.to_string_lossy().into_owned()).collect())
         }
         _ => None,
     }

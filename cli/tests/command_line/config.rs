@@ -63,6 +63,10 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
     let text = stdout(&output);
     assert!(text.contains("timeout = \"5s\"") && text.contains("# agentkernel.toml:1\n"), "{text}");
     assert!(text.contains("# default\n") && !text.contains("hush"), "{text}");
+    let output = config(directory.path(), &["show", "--json", "--skills-write", "."]);
+    let keys = shown(&output);
+    assert_eq!(keys["skills.directory"].0, ".");
+    assert_eq!(keys["skills.write"], (true.into(), "flag".into(), "--skills-write".into()));
     // What a run refuses is refused.
     let output = config(directory.path(), &["show", "--memory", "9GiB"]);
     assert_eq!(output.status.code(), Some(2));

@@ -86,8 +86,8 @@ impl Instances {
         match &tool.body {
             Body::Functions(closures) => {
                 let Closure::Async(closure) = closures.get(function)? else { return None };
-                let told = Overlapped::start(&toolbox, position, function, [head, tail]);
                 let arguments = function::arguments(&tool.description, described, head, tail).ok()?;
+                let told = Overlapped::start(&toolbox, position, function, [head, tail]);
                 let running = told.span.in_scope(|| closure(arguments));
                 let held = held.clone();
                 Some(overlapping(told, async move {

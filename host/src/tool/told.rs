@@ -22,8 +22,8 @@ pub(super) fn ended() -> Ended {
 /// What the conventions call what a tool is.
 fn kind<C>(tool: &Loaded<C>) -> &'static str {
     match tool.body {
-        Body::Component(_) => "extension",
         Body::Functions(_) | Body::Python(_) => "function",
+        _ => "extension",
     }
 }
 
