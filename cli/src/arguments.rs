@@ -1,11 +1,13 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
 mod agent;
+mod config;
 mod lasting;
 mod mcp;
 mod models;
 mod sessions;
 mod tasks;
+mod telemetry;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,11 +17,13 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub use self::agent::{Agent, Approve};
+pub use self::config::{ConfigAction, ConfigShow};
 pub use self::lasting::{Lasting, SkillAction, SkillsAt};
 pub use self::mcp::{Http, McpAction, Serve};
 pub use self::models::{Models, Repetition, Rlm, RlmAction};
 pub use self::sessions::{NewSession, SessionAction, SessionRun};
 pub use self::tasks::{Granted, Place, Plan, TaskAction, Work};
+pub use self::telemetry::Telemetry;
 use crate::units::{self, Timeout};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -85,6 +89,11 @@ pub enum Command {
     },
     /// Make one WebAssembly component of a program, its tools and Python.
     Compose(Compose),
+    /// Show, check or begin the configuration.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
     /// Say what this machine supports, and what to do about what it lacks.
     Doctor(Doctor),
     /// Print a completion script for a shell.
@@ -142,6 +151,9 @@ pub struct Run {
     #[command(flatten)]
     pub talk: Talk,
 
+    #[command(flatten)]
+    pub telemetry: Telemetry,
+
     /// The script, `-` for standard input, and the program's arguments.
     #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
     pub rest: Vec<OsString>,
@@ -160,6 +172,8 @@ pub struct Repl {
     pub lasting: Lasting,
     #[command(flatten)]
     pub talk: Talk,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
 }
 
 /// `agentkernel compose`.
@@ -198,6 +212,8 @@ pub struct Doctor {
     pub sandbox: Sandbox,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub lasting: Lasting,
 }
 
 #[derive(Debug, Subcommand)]
@@ -389,6 +405,10 @@ pub struct Sandbox {
     )]
     pub max_operations: Option<u32>,
 
+    /// What runs programs: `wasm`, the only one that is there [default: wasm].
+    #[arg(long, value_name = "NAME", env = "SANDBOX_TYPE", hide_env = true, help_heading = "Engine")]
+    pub sandbox: Option<String>,
+
     #[command(flatten)]
     pub engine: Engine,
 
@@ -433,13 +453,17 @@ pub const VARIABLES: &[&str] = &[
     "AGENTKERNEL_MAX_WRITTEN",
     "AGENTKERNEL_MCP_TOKEN",
     "AGENTKERNEL_MEMORY",
+    "AGENTKERNEL_OTLP",
     "AGENTKERNEL_PORTABLE",
     "AGENTKERNEL_SKILLS",
     "AGENTKERNEL_SKILLS_WRITE",
     "AGENTKERNEL_STATE",
     "AGENTKERNEL_TASK_STORE",
     "AGENTKERNEL_TIMEOUT",
+    "AGENTKERNEL_TRACE",
+    "AGENTKERNEL_TRACE_CONTENT",
     "AGENTKERNEL_WORKSPACE",
+    "SANDBOX_TYPE",
 ];
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! `agentkernel doctor`: what this machine supports, each lack with a remedy.
 
+use std::path::Path;
 use std::time::Instant;
 
-use agentkernel::{CompilationCache, Ending, Kernel};
+use agentkernel::task::Tasks;
+use agentkernel::{CompilationCache, Ending, Kernel, Skills};
 
-use crate::arguments::{Arguments, Configuration, Doctor, Talk};
+use crate::arguments::{Arguments, Configuration, Doctor, Lasting, Talk};
 use crate::config::Config;
 use crate::failure::Result;
 use crate::llm::{self, DotEnv, PROVIDER_VARIABLES};
 use crate::repetition::Again;
 use crate::settings::Settings;
 use crate::terminal::{self, say};
-use crate::units::{show_bytes, show_duration};
+use crate::units::{show_bytes, show_duration, show_number_of};
+use crate::{files, task};
 
 /// One finding: how well, what, and what to do about it.
 struct Finding {
@@ -46,7 +49,10 @@ pub fn run(arguments: Doctor) -> Result<i32> {
     let mut findings = vec![good(format!("agentkernel {version}"))];
     providers(&arguments.sandbox.configuration, &mut findings);
     match Settings::with_models(arguments.sandbox, &arguments.models, &Again::default()) {
-        Ok(settings) => examine(&settings, &mut findings),
+        Ok(settings) => {
+            examine(&settings, &mut findings);
+            stores(&settings, &arguments.lasting, &mut findings);
+        }
         Err(failure) => findings.push(bad(failure.message, failure.hint.as_deref())),
     }
     let mut worst = State::Good;
@@ -107,6 +113,55 @@ fn examine(settings: &Settings, findings: &mut Vec<Finding>) {
     });
     cache(&kernel, findings);
     session(&kernel, settings, findings);
+}
+
+/// What outlives runs, each with where it is.
+fn stores(settings: &Settings, lasting: &Lasting, findings: &mut Vec<Finding>) {
+    let named = |file: Option<&Path>, what: &str, remedy: &str| match file {
+        None => good(format!("{what}: none; {remedy}")),
+        Some(path) if path.exists() => good(format!("{what}: `{}`", path.display())),
+        Some(path) => good(format!("{what}: `{}`, made when it is needed", path.display())),
+    };
+    let state = lasting.state.as_deref().or(settings.configured.state());
+    findings.push(named(state, "state", "`--state FILE` grants some"));
+    let own = lasting.skills.skills_write.as_deref().or(lasting.skills.skills.as_deref());
+    findings.push(match own.or(settings.configured.skills()) {
+        Some(directory) => match Skills::open(directory).and_then(|skills| skills.list()) {
+            Ok(skills) => good(format!(
+                "skills: `{}`, {}",
+                directory.display(),
+                show_number_of(skills.len() as u64, "skill")
+            )),
+            Err(error) => bad(format!("skills: {error}"), error.remedy()),
+        },
+        None => good("skills: none; `--skills DIR` grants some"),
+    });
+    let tasks = task::place(&settings.tasks);
+    findings.push(match &tasks {
+        Some(file) if file.exists() => match Tasks::open(file) {
+            Ok(tasks) => {
+                let left = task::unfinished(&tasks).map_or_else(
+                    |failure| failure.message,
+                    |left| format!("{} not ended", show_number_of(left, "task")),
+                );
+                good(format!("tasks: `{}`, {left}", file.display()))
+            }
+            Err(error) => bad(format!("tasks: {error}"), error.remedy()),
+        },
+        Some(file) => good(format!("tasks: `{}`, made when it is needed", file.display())),
+        None => fair("tasks: no place for them", "set HOME, or name a file with AGENTKERNEL_TASK_STORE"),
+    });
+    findings.push(match files::sessions() {
+        Some(directory) => {
+            let number = std::fs::read_dir(&directory).map_or(0, |entries| {
+                entries.flatten().filter(|entry| entry.path().join("session.json").is_file()).count()
+            });
+            good(format!("sessions: `{}`, {}", directory.display(), show_number_of(number as u64, "session")))
+        }
+        None => {
+            fair("sessions: no place for them", "set HOME, or name a directory with AGENTKERNEL_DATA_DIR")
+        }
+    });
 }
 
 /// Which variables of providers are set, by their names alone.

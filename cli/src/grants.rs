@@ -1,9 +1,11 @@
 //! What tools are granted of the network, of randomness and of time, as the configuration writes it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use agentkernel::{ClockSource, HttpRule, RandomSource, Secret, ToolGrants};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use toml::Value;
 use toml::value::{Datetime, Offset};
@@ -11,12 +13,15 @@ use toml::value::{Datetime, Offset};
 use crate::config::ToolConfig;
 use crate::failure::{Failure, Result};
 
-/// `secrets.NAME`: where its value comes from, and where it may go.
-#[derive(Clone, Debug, Deserialize)]
+/// Where the value of a secret comes from, and where it may go.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretConfig {
-    /// The variable of this process that has the value.
+    /// The variable of this process that has the value. Default: none; it must be given.
+    #[schemars(example = &"EXAMPLE_TOKEN")]
     env: String,
+    /// Rules of the requests that it may be part of. Default: none; they must be given.
+    #[schemars(example = ["api.example.com"])]
     hosts: Vec<String>,
 }
 
@@ -27,6 +32,49 @@ pub struct Random(RandomSource);
 /// `"system"`, `"none"` or a date and time with its offset.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(ClockSource);
+
+impl JsonSchema for Random {
+    fn schema_name() -> Cow<'static, str> {
+        "Random".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "enum": ["system", "none"] },
+                {
+                    "type": "object",
+                    "properties": { "seed": { "type": "integer", "minimum": 0 } },
+                    "required": ["seed"],
+                    "additionalProperties": false,
+                },
+            ],
+            "x-type": "text or table",
+        })
+    }
+}
+
+impl JsonSchema for Clock {
+    fn schema_name() -> Cow<'static, str> {
+        "Clock".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Editors see a date of TOML as text.
+        json_schema!({
+            "anyOf": [{ "enum": ["system", "none"] }, { "type": "string", "format": "date-time" }],
+            "x-type": "text or date",
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for Random {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

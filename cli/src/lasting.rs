@@ -1,6 +1,6 @@
 //! What lasts longer than a session: opened for the commands that grant it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agentkernel::{KernelBuilder, Skills, State};
 
@@ -25,6 +25,18 @@ impl Configured {
             state: config.state.as_ref().map(|table| base.join(&table.file)),
             skills: config.skills.as_ref().map(|table| (base.join(&table.directory), table.write)),
         }
+    }
+}
+
+impl Configured {
+    /// The database of what programs keep.
+    pub fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+
+    /// The directory of skills.
+    pub fn skills(&self) -> Option<&Path> {
+        self.skills.as_ref().map(|(directory, _)| directory.as_path())
     }
 }
 

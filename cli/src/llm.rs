@@ -12,55 +12,89 @@ use agentkernel::llm::{
     provider_from_environment,
 };
 use agentkernel::{Privacy, Replaying};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::arguments::Models;
 use crate::config::{Config, timeout};
 use crate::failure::{Failure, Result};
+use crate::schema;
 use crate::units::{self, Timeout, show_count, show_duration, show_number_of};
 
-/// `[llm]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Models that programs may ask, and how much of them; nothing is granted without `model` (docs/llm.md).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LlmConfig {
+    /// Who answers: `openai`, `azure`, `anthropic` or `script:FILE`. Default: whose variables are set.
+    #[schemars(extend("x-flag" = "--provider"), example = &"openai")]
     provider: Option<String>,
+    /// The model that may be asked. Default: none.
+    #[schemars(extend("x-flag" = "--model"), example = &"gpt-5")]
     model: Option<String>,
+    /// The model that programs ask where they name none. Default: the model.
+    #[schemars(extend("x-flag" = "--sub-model"), example = &"gpt-5-mini")]
     sub_model: Option<String>,
-    /// Further models that programs may ask.
+    /// Further models that programs may name. Default: none.
     #[serde(default)]
+    #[schemars(example = ["gpt-5-nano"])]
     models: Vec<String>,
-    /// A server that speaks OpenAI's chat completions.
+    /// A server that speaks OpenAI's chat completions, unless OPENAI_BASE_URL is set. Default: OpenAI's.
+    #[schemars(example = &"http://localhost:8000/v1")]
     base_url: Option<String>,
-    /// Tokens of an answer where nobody says how many.
+    /// Tokens of an answer where the program does not say how many. Default: `8192`.
     max_output: Option<u64>,
+    /// Calls, those from the cache not counted. Default: `1000`.
+    #[schemars(extend("x-flag" = "--max-calls"))]
     max_calls: Option<u64>,
+    /// Tokens read and written. Default: `10000000`.
+    #[schemars(extend("x-flag" = "--max-tokens"))]
     max_tokens: Option<u64>,
+    /// Tokens read. Default: no limit of its own.
+    #[schemars(example = 8_000_000)]
     max_input_tokens: Option<u64>,
+    /// Tokens written. Default: no limit of its own.
+    #[schemars(example = 2_000_000)]
     max_output_tokens: Option<u64>,
+    /// US dollars. Named, it also refuses models of unknown price. Default: 10, of what has a price.
     #[serde(default, deserialize_with = "dollars")]
+    #[schemars(extend("x-flag" = "--max-cost"), example = 2.5)]
     max_cost: Option<f64>,
+    /// Levels of child sessions. Default: `1`.
+    #[schemars(extend("x-flag" = "--max-depth"))]
     max_depth: Option<u32>,
+    /// Calls at the same time. Default: `16`.
+    #[schemars(extend("x-flag" = "--max-concurrency"))]
     max_concurrency: Option<u32>,
+    /// Time in which models may be asked, from the start. Default: `none`.
     #[serde(default, deserialize_with = "timeout")]
+    #[schemars(with = "Option<schema::TimeOrNone>", extend("x-flag" = "--max-time"))]
     max_time: Option<Timeout>,
-    /// Of one request.
+    /// Time of one request. Default: `10m`.
     #[serde(default, deserialize_with = "duration")]
+    #[schemars(with = "Option<schema::Time>")]
     timeout: Option<Duration>,
+    /// How often a request is sent again that certainly was not worked on. Default: `4`.
     retries: Option<u32>,
     #[serde(default)]
     prices: BTreeMap<String, PriceConfig>,
-    /// A database of answers.
+    /// A database of answers: equal requests are asked and paid once. Default: none.
+    #[schemars(with = "Option<schema::PathText>", extend("x-flag" = "--llm-cache", "x-made" = true), example = &"answers.db")]
     cache: Option<PathBuf>,
-    /// Other providers, by model.
+    /// Other providers, by model, which programs may then ask. Default: none.
     #[serde(default)]
+    #[schemars(example = &"anthropic")]
     provider_of: BTreeMap<String, String>,
 }
 
-/// US dollars for a million tokens.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// What a model costs, in US dollars for a million tokens.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PriceConfig {
+    /// For tokens that it reads. Default: none; it must be given.
+    #[schemars(example = 0.5)]
     input: f64,
+    /// For tokens that it writes. Default: none; it must be given.
+    #[schemars(example = 2.0)]
     output: f64,
 }
 
@@ -162,7 +196,7 @@ impl DotEnv {
     }
 
     /// A variable of this process, else of the file.
-    fn get(&self, name: &str) -> Option<String> {
+    pub fn get(&self, name: &str) -> Option<String> {
         own(name).or_else(|| self.variables.get(name).cloned())
     }
 }
@@ -452,4 +486,21 @@ pub fn used(usage: &agentkernel::llm::LlmUsage) -> String {
         text += ", cost not known";
     }
     text + ")"
+}
+
+#[cfg(test)]
+impl LlmConfig {
+    /// Compares what the documentation tells with what holds.
+    pub fn check_defaults(&self) {
+        let limits = LlmLimits::default();
+        assert_eq!(self.max_calls, limits.calls);
+        assert_eq!(self.max_tokens, limits.tokens);
+        assert_eq!(self.max_depth, limits.depth);
+        assert_eq!(self.max_concurrency, limits.concurrency);
+        assert_eq!(self.max_time.and_then(|time| time.0), limits.time);
+        assert_eq!(limits.cost, Some(Dollars::new(10.0)));
+        let http = HttpOptions::new().timeout(self.timeout.unwrap_or_default());
+        let http = http.retries(self.retries.unwrap_or_default());
+        assert_eq!(format!("{http:?}"), format!("{:?}", HttpOptions::new()));
+    }
 }

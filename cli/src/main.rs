@@ -6,6 +6,7 @@ mod arguments;
 mod cache;
 mod compose;
 mod config;
+mod configure;
 mod doctor;
 mod failure;
 mod files;
@@ -22,18 +23,21 @@ mod repl;
 mod report;
 mod rlm;
 mod run;
+mod sandbox;
+mod schema;
 mod session;
 mod settings;
 mod signals;
 mod skill;
 mod task;
+mod telemetry;
 mod terminal;
 mod tool;
 mod trust;
 mod units;
 mod warm;
 
-use arguments::{Arguments, Command, Talk};
+use arguments::{Arguments, Command, McpAction, SessionAction, Talk, TaskAction};
 use clap::{CommandFactory, Parser};
 use failure::Result;
 
@@ -42,8 +46,20 @@ const MISUSE: i32 = 2;
 
 fn main() {
     let arguments = Arguments::parse();
-    terminal::listen(arguments.command.talk());
-    let result = match arguments.command {
+    let command = &arguments.command;
+    let result = telemetry::start(command.talk(), command.telemetry()).and_then(|()| act(arguments.command));
+    // At once: what holds files or directories is closed, and unmapping the rest takes time.
+    exit(code(result));
+}
+
+/// Ends the process, once what is told of it is passed on.
+fn exit(code: i32) -> ! {
+    telemetry::finish();
+    std::process::exit(code)
+}
+
+fn act(command: Command) -> Result<i32> {
+    match command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Rlm(arguments) => rlm::run(*arguments),
         Command::Agent(arguments) => agent::run(*arguments),
@@ -56,15 +72,14 @@ fn main() {
         Command::Mcp { action } => mcp::run(action),
         Command::Compose(arguments) => compose::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Config { action } => configure::run(action),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "agentkernel", &mut script);
             terminal::say!("{}", String::from_utf8_lossy(&script).trim_end());
             Ok(0)
         }
-    };
-    // At once: what holds files or directories is closed, and unmapping the rest takes time.
-    std::process::exit(code(result));
+    }
 }
 
 /// The exit code of a command; a failure is told.
@@ -87,6 +102,30 @@ impl Command {
             Command::Task { action } => action.talk(),
             Command::Mcp { action } => action.talk(),
             _ => Talk::default(),
+        }
+    }
+
+    /// The flags of telemetry, of commands that run programs. A turn of a named session has no configuration but that of
+    /// its `new`, which says nothing of this.
+    fn telemetry(&self) -> Option<telemetry::Flags<'_>> {
+        let flags = |telemetry, configuration| {
+            Some(telemetry::Flags { telemetry, configuration: Some(configuration) })
+        };
+        match self {
+            Command::Run(run) => flags(&run.telemetry, &run.sandbox.configuration),
+            Command::Repl(repl) => flags(&repl.telemetry, &repl.sandbox.configuration),
+            Command::Agent(agent) => flags(&agent.telemetry, &agent.sandbox.configuration),
+            Command::Mcp { action: McpAction::Serve(serve) } => {
+                flags(&serve.telemetry, &serve.sandbox.configuration)
+            }
+            Command::Rlm(rlm) if rlm.action.is_none() => flags(&rlm.telemetry, &rlm.sandbox.configuration),
+            Command::Task { action: TaskAction::Work(work) } => {
+                flags(&work.telemetry, &work.place.configuration)
+            }
+            Command::Session { action: SessionAction::Run(run) } => {
+                Some(telemetry::Flags { telemetry: &run.telemetry, configuration: None })
+            }
+            _ => None,
         }
     }
 }

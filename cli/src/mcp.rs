@@ -172,7 +172,7 @@ fn listen() -> Result<(mpsc::Receiver<Signal>, impl Future<Output = ()>)> {
                 let _ = say.send(signal);
                 let _ = end.send(());
             }
-            None => std::process::exit(signal.exit_code()),
+            None => crate::exit(signal.exit_code()),
         }
     };
     signals::listen(handle).map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;

@@ -35,12 +35,12 @@ pub fn run(arguments: Repl) -> Result<i32> {
     signals::listen(move |signal| {
         let current = interrupted.lock().unwrap_or_else(PoisonError::into_inner);
         match signal {
-            Signal::Interrupt if current.leaving => std::process::exit(signal.exit_code()),
+            Signal::Interrupt if current.leaving => crate::exit(signal.exit_code()),
             Signal::Interrupt => {
                 current.canceller.iter().for_each(Canceller::interrupt);
                 current.wake.iter().for_each(Wake::wake);
             }
-            Signal::Terminate(_) => std::process::exit(signal.exit_code()),
+            Signal::Terminate(_) => crate::exit(signal.exit_code()),
         }
     })
     .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;

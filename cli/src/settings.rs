@@ -16,7 +16,7 @@ use crate::llm::Granted;
 use crate::repetition::Again;
 use crate::task::TasksConfig;
 use crate::units::{Timeout, show_bytes};
-use crate::{grants, lasting, trust, warm};
+use crate::{grants, lasting, sandbox, telemetry, trust, warm};
 
 /// What WebAssembly can address.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -63,6 +63,7 @@ impl Settings {
         check_variables()?;
         let no_config = sandbox.configuration.no_config;
         let config = Config::of(&sandbox.configuration)?;
+        sandbox::check(sandbox.sandbox.as_deref().or(config.sandbox.as_deref()))?;
         let base = &config.directory;
 
         let workspace = sandbox.workspace.or_else(|| config.workspace.as_ref().map(|path| base.join(path)));
@@ -141,6 +142,7 @@ impl Settings {
         let engine = &self.engine;
         let mut builder =
             Kernel::builder().portable(engine.portable).metered(self.grants.limits.fuel.is_some());
+        builder = builder.trace_content(telemetry::content());
         if engine.no_cache {
             builder = builder.cache_dir(None);
         } else if let Some(directory) = &engine.cache_dir {
@@ -177,7 +179,7 @@ fn check_limits(limits: &Limits) -> Result<()> {
 }
 
 /// The tools of the flags and of the file, with what the file grants them, or what lies beside them.
-fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
+pub fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
     let base = &config.directory;
     let mut tools = Vec::new();
     let mut defaults = BTreeMap::new();
@@ -277,7 +279,7 @@ fn constraint(given: &ConstraintConfig) -> Constraint {
 }
 
 /// Refuses variables that look like ours and are not.
-fn check_variables() -> Result<()> {
+pub fn check_variables() -> Result<()> {
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         if name.starts_with("AGENTKERNEL_") && !VARIABLES.contains(&name) {

@@ -40,7 +40,7 @@ impl Stopper {
         let _ = listen(move |signal| {
             let mut state = heard.lock();
             if state.ended || state.first.is_some() {
-                std::process::exit(signal.exit_code());
+                crate::exit(signal.exit_code());
             }
             state.first = Some(signal);
             stop();

@@ -9,12 +9,18 @@ use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::RefCell;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::arguments::Talk;
 use crate::output;
 use crate::units::show_duration;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 const DIM: Style = Style::new().dimmed();
 
@@ -23,7 +29,7 @@ const DIM: Style = Style::new().dimmed();
 macro_rules! say {
     ($($argument:tt)*) => {
         if let Err(error) = $crate::terminal::print(format!($($argument)*)) {
-            std::process::exit($crate::code($crate::output::unwritten(&error)));
+            $crate::exit($crate::code($crate::output::unwritten(&error)));
         }
     };
 }
@@ -85,23 +91,30 @@ pub fn line(text: &str, most: usize) -> String {
     escaped(cut) + more
 }
 
+pub fn warning(message: &str) {
+    tell(format_args!("{WARNING}warning:{WARNING:#} {message}"));
+}
+
 /// Warnings of the host library go to standard error; with `--verbose` all that it says.
-pub fn listen(talk: Talk) {
-    use tracing_subscriber::filter::LevelFilter;
+pub fn listener<S>(talk: Talk) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let level = match talk {
         Talk { quiet: true, .. } => LevelFilter::ERROR,
         Talk { verbose: true, .. } => LevelFilter::DEBUG,
         _ => LevelFilter::WARN,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    // Spans are for those who ask for them.
+    let messages = filter_fn(move |metadata| metadata.is_event() && *metadata.level() <= level);
+    tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_target(false)
         .without_time()
         .with_ansi(false)
         // It would panic where standard error cannot be written.
         .log_internal_errors(false)
-        .init();
+        .with_filter(messages.with_max_level_hint(level))
 }
 
 /// Says why the first start takes seconds: a spinner on a terminal, one line elsewhere.

@@ -27,6 +27,23 @@ pub fn is_file(image: &Path) -> bool {
     image.extension().is_some_and(|extension| extension == EXTENSION) || image.components().count() > 1
 }
 
+/// Refuses an image that could not be made of what it names.
+pub fn check(name: &str, config: &ImageConfig, tools: &[String]) -> Result<()> {
+    if config.prelude.is_some() && config.code.is_some() {
+        return Err(Failure::new(format!("`[image.{name}]` has both a `prelude` and `code`"))
+            .hint("keep one of them"));
+    }
+    if config.prelude.is_none() && config.code.is_none() && config.tools.is_empty() {
+        return Err(Failure::new(format!("`[image.{name}]` has nothing in it"))
+            .hint("give it `tools = [\"NAME\"]`, `prelude = \"FILE\"` or `code = \"…\"`"));
+    }
+    match config.tools.iter().find(|tool| !tools.contains(tool)) {
+        Some(tool) => Err(Failure::new(format!("there is no tool `{tool}`, which `[image.{name}]` imports"))
+            .hint("name it in `tools` or as `[tool.NAME]`, or correct the name")),
+        None => Ok(()),
+    }
+}
+
 /// The image that `--image` names.
 pub fn image(kernel: &Kernel, settings: &Settings, image: &Path) -> Result<Image> {
     if is_file(image) {
@@ -45,16 +62,14 @@ pub fn image(kernel: &Kernel, settings: &Settings, image: &Path) -> Result<Image
             }
         });
     };
+    let tools: Vec<String> = kernel.tools().into_iter().map(|tool| tool.name).collect();
+    check(&name, config, &tools)?;
     let mut builder = kernel.image();
     for tool in &config.tools {
         builder = builder.tool(tool);
     }
     match (&config.prelude, &config.code) {
-        (Some(_), Some(_)) => {
-            return Err(Failure::new(format!("`[image.{name}]` has both a `prelude` and `code`"))
-                .hint("keep one of them"));
-        }
-        (Some(prelude), None) => {
+        (Some(prelude), _) => {
             let shown = prelude.display();
             let text = std::fs::read(prelude).map_err(|error| {
                 Failure::new(format!("cannot read the prelude `{shown}`: {error}"))
@@ -63,10 +78,6 @@ pub fn image(kernel: &Kernel, settings: &Settings, image: &Path) -> Result<Image
             builder = builder.prelude(source(text, &format!("`{shown}`"))?);
         }
         (None, Some(code)) => builder = builder.prelude(code),
-        (None, None) if config.tools.is_empty() => {
-            return Err(Failure::new(format!("`[image.{name}]` has nothing in it"))
-                .hint("give it `tools = [\"NAME\"]`, `prelude = \"FILE\"` or `code = \"…\"`"));
-        }
         (None, None) => {}
     }
     Ok(builder.build()?)

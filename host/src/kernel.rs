@@ -6,11 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
 
-use crate::engine::{Cache, CacheEntry, Engine, Mode, Progress, Source, Stacks, Watchdog, manifest};
+use crate::engine::{Cache, Engine, Mode, Progress, Source, Stacks, Watchdog, manifest};
 use crate::image::Image;
 use crate::llm::Llm;
 use crate::pool::{Pool, PoolStats};
 use crate::session::SessionBuilder;
+use crate::telemetry::{Counters, Metrics, spans};
 use crate::tool::{Network, Resolve, Tool, ToolInfo, Toolbox};
 use crate::{Error, ErrorKind, Privacy, Result, Skills};
 
@@ -52,6 +53,9 @@ pub(crate) struct Inner {
     #[cfg(feature = "state")]
     pub state: Option<crate::State>,
     pub cache: Cache,
+    pub counters: Arc<Counters>,
+    /// Whether spans hold texts of programs and models.
+    pub trace_content: bool,
     guest: Option<PathBuf>,
     sha256: OnceLock<String>,
     trusted: OnceLock<Vec<PathBuf>>,
@@ -194,6 +198,20 @@ impl Kernel {
         Ok(tasks.with_worker(worker))
     }
 
+    /// What it has done since it was built: sessions, turns, calls of tools and models, denials, caches.
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = self.0.counters.metrics();
+        (metrics.pool_hits, metrics.pool_misses) = self.0.pool.used();
+        (metrics.compilation_cache_hits, metrics.compilation_cache_misses) = self.0.cache.used();
+        if let Some(tools) = &self.0.tools {
+            tools.tell(&mut metrics);
+        }
+        if let Some(llm) = &self.0.llm {
+            llm.tell(&mut metrics);
+        }
+        metrics
+    }
+
     /// What this kernel runs on.
     pub fn info(&self) -> KernelInfo {
         let engine = &self.0.engine;
@@ -255,6 +273,7 @@ pub struct KernelBuilder {
     skills: Option<Skills>,
     #[cfg(feature = "state")]
     state: Option<crate::State>,
+    trace_content: bool,
     progress: Box<dyn Fn(Progress)>,
 }
 
@@ -272,6 +291,7 @@ impl Default for KernelBuilder {
             skills: None,
             #[cfg(feature = "state")]
             state: None,
+            trace_content: false,
             progress: Box::new(|_| {}),
         }
     }
@@ -351,6 +371,14 @@ impl KernelBuilder {
         self
     }
 
+    /// Whether the spans that `tracing` is told of hold texts as well: programs, what they write, arguments and results of
+    /// tools, prompts and answers of models (without what [privacy](KernelBuilder::privacy) hides), each cut after 64 KiB.
+    /// Default: no.
+    pub fn trace_content(mut self, trace_content: bool) -> Self {
+        self.trace_content = trace_content;
+        self
+    }
+
     /// Called when the start takes long, and when it no longer does. Default: nothing.
     pub fn on_progress(mut self, report: impl Fn(Progress) + 'static) -> Self {
         self.progress = Box::new(report);
@@ -365,6 +393,7 @@ impl KernelBuilder {
     /// a tool cannot, [`ErrorKind::Grant`] when privacy has no model, [`ErrorKind::System`] when threads cannot be started. A cache that cannot be used is no error: the kernel then
     /// compiles, and says so through `tracing`.
     pub fn build(self) -> Result<Kernel> {
+        let _span = spans::kernel().entered();
         let llm = match (self.llm, self.privacy) {
             (Some(llm), Some(privacy)) => Some(llm.privacy(privacy)),
             (None, Some(_)) => {
@@ -376,6 +405,7 @@ impl KernelBuilder {
             }
             (llm, None) => llm,
         };
+        let llm = llm.map(|llm| llm.counted(self.trace_content));
         let mode = Mode::choose(self.metered, self.portable);
         let cache = Cache::new(self.cache);
         let engine = Engine::load(mode, &self.source, &cache, &self.progress)?;
@@ -383,7 +413,8 @@ impl KernelBuilder {
             true => None,
             false => {
                 let network = Network::new(self.resolve);
-                Some(Arc::new(Toolbox::load(self.tools, network, &cache, &self.progress)?))
+                let tools = Toolbox::load(self.tools, network, &cache, &self.progress)?;
+                Some(Arc::new(tools.trace_content(self.trace_content)))
             }
         };
         let guest = match self.source {
@@ -417,60 +448,11 @@ impl KernelBuilder {
             #[cfg(feature = "state")]
             state: self.state,
             cache,
+            counters: Arc::default(),
+            trace_content: self.trace_content,
             guest,
             sha256: OnceLock::new(),
             trusted: OnceLock::new(),
         })))
-    }
-}
-
-/// The compilation cache of the default place or another.
-///
-/// ```
-/// # fn main() -> agentkernel::Result<()> {
-/// let cache = agentkernel::CompilationCache::new(None);
-/// for entry in cache.entries()? {
-///     println!("{}: {} bytes, {}", entry.key, entry.bytes, entry.problem.as_deref().unwrap_or("sound"));
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct CompilationCache(Cache);
-
-impl CompilationCache {
-    /// The cache at `directory`, or at the default place.
-    pub fn new(directory: Option<PathBuf>) -> Self {
-        CompilationCache(Cache::new(directory.or_else(Cache::default_root)))
-    }
-
-    /// Its directory; `None` where the user has no home.
-    pub fn directory(&self) -> Option<&Path> {
-        self.0.root()
-    }
-
-    /// Its entries, each checked byte by byte.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Cache`] when the directory cannot be read.
-    pub fn entries(&self) -> Result<Vec<CacheEntry>> {
-        self.0.entries().map_err(|error| self.unusable("read", error))
-    }
-
-    /// Removes all entries and returns the bytes freed.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Cache`] when an entry cannot be removed.
-    pub fn clear(&self) -> Result<u64> {
-        self.0.clear().map_err(|error| self.unusable("clear", error))
-    }
-
-    fn unusable(&self, action: &str, error: std::io::Error) -> Error {
-        let directory = self.directory().unwrap_or(Path::new("")).display();
-        Error::new(ErrorKind::Cache, format!("cannot {action} the compilation cache `{directory}`"))
-            .hint("give another directory in `AGENTKERNEL_CACHE_DIR`")
-            .source(error)
     }
 }

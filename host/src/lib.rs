@@ -30,6 +30,7 @@
 pub mod agent;
 mod bindings;
 mod clock;
+mod compilation_cache;
 #[cfg(feature = "compose")]
 mod compose;
 mod console;
@@ -62,6 +63,7 @@ mod state_store;
 mod steps;
 #[cfg(feature = "tasks")]
 pub mod task;
+mod telemetry;
 mod tool;
 mod trajectory;
 mod turn;
@@ -71,6 +73,7 @@ mod workspace;
 pub use agent::Agent;
 #[cfg(feature = "providers")]
 pub use agent::create_agent;
+pub use compilation_cache::CompilationCache;
 #[cfg(feature = "compose")]
 pub use compose::Composition;
 pub use console::{OutputHandler, Stdin, Stream};
@@ -79,7 +82,7 @@ pub use engine::{CacheEntry, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};
 pub use image::{Image, ImageBuilder};
-pub use kernel::{CompilationCache, Kernel, KernelBuilder, KernelInfo};
+pub use kernel::{Kernel, KernelBuilder, KernelInfo};
 pub use outcome::{Ending, Exception, Frame, Outcome, Usage, Value};
 pub use pool::PoolStats;
 pub use privacy::{Hidden, Privacy};
@@ -88,6 +91,7 @@ pub use session::{Canceller, Session, SessionBuilder, Transaction};
 pub use skills::{Skill, Skills};
 #[cfg(feature = "state")]
 pub use state_store::{State, StateLimits};
+pub use telemetry::{Histogram, Metrics, ModelMetrics};
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
     ToolItem, ToolKind, ToolLimits,
@@ -113,6 +117,8 @@ struct TasksPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/agent.md")]
 struct Agents;
+#[doc = include_str!("../../docs/telemetry.md")]
+struct TelemetryPage;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/overlays.md")]

@@ -73,7 +73,10 @@ pub(crate) fn call_now(
         let called = state.services.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store));
         state.check_replay()?;
         match called {
-            Some(Called::Ready(answer)) => return Ok(answer.map(Arc::new)),
+            Some(Called::Ready(answer)) => {
+                count_denied(store, &answer);
+                return Ok(answer.map(Arc::new));
+            }
             Some(Called::Running(running)) => return Ok(state.block_on(running)?.map(Arc::new)),
             None => {}
         }
@@ -111,7 +114,10 @@ pub(crate) fn start_now(
     let called = state.services.call(function, head.as_le_slice(&*store), tail.as_le_slice(&*store));
     state.check_replay()?;
     match called {
-        Some(Called::Ready(answer)) => return begun(store, answer, held),
+        Some(Called::Ready(answer)) => {
+            count_denied(store, &answer);
+            return begun(store, answer, held);
+        }
         Some(Called::Running(running)) => {
             let counted = held.clone();
             let running = async move {
@@ -137,6 +143,12 @@ pub(crate) fn start_now(
     // This one is over when it has started.
     let answer = call_now(store, function, head, tail)?.map(|bytes| bytes.to_vec());
     begun(store, answer, held)
+}
+
+fn count_denied(store: &mut StoreContextMut<'_, State>, answer: &Answer) {
+    if answer.as_ref().is_err_and(|failure| failure.kind == "denied") {
+        store.data_mut().denied += 1;
+    }
 }
 
 /// An operation that is over already.

@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 use wasmtime::component::Resource;
 
 use crate::bindings::operations::{Failure, Host, HostOperation};
@@ -123,7 +124,8 @@ impl State {
         call: impl Future<Output = Answer> + Send + 'static,
         held: Held,
     ) -> wasmtime::Result<Result<Resource<Operation>, Failure>> {
-        let task = self.runtime.spawn(call);
+        // What it does is a part of the turn, wherever it goes on.
+        let task = self.runtime.spawn(call.in_current_span());
         if self.started.len() >= 2 * self.limits.operations as usize {
             self.started.retain(|started| !started.is_finished());
         }

@@ -42,6 +42,9 @@ struct Shelves {
     all: Vec<Shelf>,
     has_filler: bool,
     stopped: bool,
+    /// Of all shelves that there were.
+    taken: u64,
+    missed: u64,
 }
 
 struct Shelf {
@@ -106,9 +109,19 @@ impl Pool {
             Some(_) => shelf.stats.taken += 1,
             None => shelf.stats.missed += 1,
         }
+        match ready {
+            Some(_) => shelves.taken += 1,
+            None => shelves.missed += 1,
+        }
         drop(shelves);
         self.0.changed.notify_one();
         ready
+    }
+
+    /// How often an instance was ready, and how often not, of all shelves.
+    pub fn used(&self) -> (u64, u64) {
+        let shelves = self.0.lock();
+        (shelves.taken, shelves.missed)
     }
 
     pub fn stats(&self, kept: Option<&Arc<Frozen>>) -> PoolStats {

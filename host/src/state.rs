@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub answer: Arc<Vec<u8>>,
     pub watchdog: Watchdog,
     pub host_calls: u64,
+    /// Calls of this turn to services that the session has not.
+    pub denied: u64,
     pub peak_memory_bytes: u64,
     /// Whether the guest was refused memory since this was last cleared.
     pub memory_refused: bool,
@@ -110,6 +112,7 @@ impl State {
             answer: Arc::default(),
             watchdog,
             host_calls: 0,
+            denied: 0,
             peak_memory_bytes: 0,
             memory_refused: false,
         }

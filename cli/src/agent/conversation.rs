@@ -46,7 +46,7 @@ pub fn hold(
     let is_terminal = std::io::stdin().is_terminal();
     signals::listen(move |signal| match signal {
         Signal::Interrupt if is_terminal || works.load(Ordering::SeqCst) => interrupter.interrupt(),
-        signal => std::process::exit(signal.exit_code()),
+        signal => crate::exit(signal.exit_code()),
     })
     .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
     let config = Config::builder()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{Granted, Lasting, Models, Sandbox, Talk};
+use super::{Granted, Lasting, Models, Sandbox, Talk, Telemetry};
 
 /// `agentkernel agent`.
 #[derive(Debug, Args)]
@@ -57,6 +57,8 @@ pub struct Agent {
     pub lasting: Lasting,
     #[command(flatten)]
     pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
 }
 
 /// Who approves changes to files.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Granted, Lasting, Models, Sandbox, Talk};
+use super::{Granted, Lasting, Models, Sandbox, Talk, Telemetry};
 use crate::units;
 
 /// `agentkernel mcp`.
@@ -30,6 +30,8 @@ impl McpAction {
 pub struct Serve {
     #[command(flatten)]
     pub sandbox: Sandbox,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
     #[command(flatten)]
     pub models: Models,
     #[command(flatten)]

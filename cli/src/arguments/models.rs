@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Lasting, Sandbox, Talk};
+use super::{Lasting, Sandbox, Talk, Telemetry};
 use crate::units::{self, Timeout};
 
 /// Which models may be asked, and how much of them.
@@ -101,6 +101,8 @@ pub struct Rlm {
 
     #[command(flatten)]
     pub talk: Talk,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
     #[command(flatten)]
     pub models: Models,
     #[command(flatten)]

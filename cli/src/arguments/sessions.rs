@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Lasting, Models, Sandbox, Talk};
+use super::{Lasting, Models, Sandbox, Talk, Telemetry};
 
 /// `agentkernel session`.
 #[derive(Debug, Subcommand)]
@@ -152,6 +152,8 @@ pub struct SessionRun {
     pub json: bool,
     #[command(flatten)]
     pub talk: Talk,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
     /// The script, `-` for standard input, and the program's arguments.
     #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
     pub rest: Vec<OsString>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agentkernel::task::TaskState;
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Configuration, Engine, Sandbox, Talk};
+use super::{Configuration, Engine, Sandbox, Talk, Telemetry};
 use crate::units::{self, Timeout};
 
 /// `--tasks` of commands that run programs.
@@ -192,6 +192,8 @@ pub struct Work {
     pub fuel: bool,
     #[command(flatten)]
     pub talk: Talk,
+    #[command(flatten)]
+    pub telemetry: Telemetry,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]

@@ -21,7 +21,7 @@ use crate::{hints, terminal};
 const TEXT_BYTES: usize = 64 << 10;
 
 pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
-    let SessionRun { name, code, transactional, json, talk, rest } = arguments;
+    let SessionRun { name, code, transactional, json, talk, rest, .. } = arguments;
     let is_code = code.is_some();
     let mut program = program(code, rest, "session run NAME")?;
     if is_code {

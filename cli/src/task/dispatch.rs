@@ -60,7 +60,7 @@ fn wait(tasks: &Tasks, id: &TaskId, settings: &Settings, talk: Talk, json: bool)
     let (stop, stopped) = mpsc::channel();
     let _ = signals::listen(move |signal| {
         if stop.send(signal).is_err() {
-            std::process::exit(signal.exit_code());
+            crate::exit(signal.exit_code());
         }
     });
     let worker = super::work::builder(tasks, &kernel, &settings.tasks).start()?;

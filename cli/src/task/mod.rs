@@ -67,6 +67,18 @@ fn store(named: Option<&Path>, config: &TasksConfig) -> Result<Tasks> {
     Ok(Tasks::open(file)?.limits(config.limits()))
 }
 
+/// Where tasks are, if there is a place, which need not be there.
+pub fn place(config: &TasksConfig) -> Option<PathBuf> {
+    let variable = std::env::var_os("AGENTKERNEL_TASK_STORE").filter(|file| !file.is_empty());
+    let own = || Some(files::data()?.join("tasks.db"));
+    variable.map(PathBuf::from).or_else(|| config.store.clone()).or_else(own)
+}
+
+/// How many tasks have not ended.
+pub fn unfinished(tasks: &Tasks) -> Result<u64> {
+    block_on(tasks.unfinished())
+}
+
 fn own() -> Result<PathBuf> {
     let directory = files::data().ok_or_else(|| {
         Failure::new("there is no place for tasks: neither HOME nor XDG_DATA_HOME is set")

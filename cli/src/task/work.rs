@@ -18,7 +18,7 @@ use crate::terminal;
 const LOOK: Duration = Duration::from_millis(50);
 
 pub fn run(work: Work) -> Result<i32> {
-    let Work { concurrency, lease, drain, tools, fuel, talk, place, engine } = work;
+    let Work { concurrency, lease, drain, tools, fuel, talk, place, engine, .. } = work;
     let fuel = fuel.then_some(1);
     let sandbox = Sandbox { tools, fuel, engine, configuration: place.configuration, ..Sandbox::default() };
     let settings = Settings::resolve(sandbox)?;
@@ -35,7 +35,7 @@ pub fn run(work: Work) -> Result<i32> {
     let _ = signals::listen(move |signal| {
         // The second one ends the process: its tasks are others' when their leases are over.
         if stop.send(signal).is_err() {
-            std::process::exit(signal.exit_code());
+            crate::exit(signal.exit_code());
         }
     });
     let worker = builder.start()?;

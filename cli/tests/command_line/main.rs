@@ -2,6 +2,7 @@
 
 mod agent;
 mod compose;
+mod config;
 mod grants;
 mod json;
 mod lasting;
@@ -16,6 +17,7 @@ mod settings;
 mod signals;
 mod streams;
 mod tasks;
+mod telemetry;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tools;
@@ -36,7 +38,7 @@ fn agentkernel(directory: &Path) -> Command {
     command.current_dir(directory).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        let ours = ["AGENTKERNEL_", "OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_"]
+        let ours = ["AGENTKERNEL_", "OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_", "OTEL_", "SANDBOX_TYPE"]
             .iter()
             .any(|prefix| name.starts_with(prefix));
         if ours && name != "AGENTKERNEL_GUEST" && name != "AGENTKERNEL_CACHE_DIR" {

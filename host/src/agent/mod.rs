@@ -48,6 +48,7 @@ mod prompt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
+use tracing::Instrument;
 
 pub use builder::AgentBuilder;
 #[cfg(feature = "providers")]
@@ -170,7 +171,7 @@ impl Agent {
         self.interrupted.send_replace(false);
         let conversation = Arc::clone(&self.conversation);
         let executing = async move { conversation.lock().await.execute(task).await };
-        let mut executing = AbortOnDrop(self.kernel.runtime().spawn(executing));
+        let mut executing = AbortOnDrop(self.kernel.runtime().spawn(executing.in_current_span()));
         let ended = (&mut executing.0).await;
         ended.map_err(|error| Error::new(ErrorKind::System, "the task failed").source(error))?
     }

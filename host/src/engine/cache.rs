@@ -8,12 +8,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::guest::hex;
 use crate::Result;
+use crate::telemetry::spans;
 
 const COMPILED: &str = "guest.cwasm";
 const IMAGE: &str = "guest.image";
@@ -77,6 +80,8 @@ struct Listed {
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     root: Option<PathBuf>,
+    /// What was found, and what was not.
+    used: Arc<[AtomicU64; 2]>,
 }
 
 /// One entry as `agentkernel cache info` shows it.
@@ -94,7 +99,7 @@ pub struct CacheEntry {
 impl Cache {
     /// A cache at `root`; with none, every start compiles.
     pub fn new(root: Option<PathBuf>) -> Self {
-        Cache { root }
+        Cache { root, used: Arc::default() }
     }
 
     /// `AGENTKERNEL_CACHE_DIR`, or the user's cache directory.
@@ -114,6 +119,12 @@ impl Cache {
         self.root.as_deref()
     }
 
+    /// How often something was found, and how often it was not.
+    pub fn used(&self) -> (u64, u64) {
+        let [hits, misses] = &*self.used;
+        (hits.load(Ordering::Relaxed), misses.load(Ordering::Relaxed))
+    }
+
     /// What `load` makes of the entry `key`, which is built if it is not there or cannot be loaded.
     /// `waiting` is called before another process is waited for that builds it.
     ///
@@ -127,6 +138,15 @@ impl Cache {
         build: impl FnOnce() -> Result<Built>,
         load: impl Fn(&Artefact) -> Result<T>,
     ) -> Result<T> {
+        let [hits, misses] = &*self.used;
+        let found = |loaded| {
+            hits.fetch_add(1, Ordering::Relaxed);
+            Ok(loaded)
+        };
+        let build = || {
+            misses.fetch_add(1, Ordering::Relaxed);
+            spans::artefact(key).in_scope(build)
+        };
         let Some(root) = &self.root else {
             return load(&Artefact::Fresh(build()?));
         };
@@ -137,13 +157,13 @@ impl Cache {
             load(&entry).map_err(|error| Problem::Useless(error.to_string()))
         };
         if let Ok(loaded) = stored() {
-            return Ok(loaded);
+            return found(loaded);
         }
         // One process builds, the others wait for it. Without a lock each builds its own.
         let _lock = lock(root, key, waiting)
             .inspect_err(|error| tracing::debug!("no lock in the compilation cache: {error}"));
         match stored() {
-            Ok(loaded) => return Ok(loaded),
+            Ok(loaded) => return found(loaded),
             Err(Problem::Absent) => {}
             Err(problem) => tracing::warn!("the cached interpreter is built anew: {problem}"),
         }

@@ -9,6 +9,7 @@ use super::Image;
 use crate::engine::{Kept, hex};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
+use crate::telemetry::spans;
 use crate::{Error, ErrorKind, Grants, Result, Turn};
 
 /// Changes when sessions that are started in the same way do.
@@ -79,6 +80,7 @@ impl ImageBuilder {
     /// [`ErrorKind::Image`] when a tool is not there, when the prelude fails or leaves a file open, and where the host does not own the
     /// guest's memory; errors of starting a session.
     pub fn build(self) -> Result<Image> {
+        let _span = spans::image().entered();
         let inner = self.kernel.inner();
         if !inner.engine.owns_memory() {
             return Err(super::no_memory(inner));

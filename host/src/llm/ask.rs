@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use tracing::Instrument;
+
+use super::told::Told;
 use super::{
     Amount, Budget, BudgetExceeded, Completion, Dollars, Llm, ModelRequest, OnText, Price, Provider,
     ProviderError, StopReason, Tokens,
@@ -100,6 +103,20 @@ impl Llm {
     /// Asks a model, and tells what was counted in the budget, if anything was. Nothing is put back into the
     /// answer.
     pub(crate) async fn ask_and_tell(
+        &self,
+        budget: &Budget,
+        prepared: &mut Prepared,
+        on_text: Option<OnText<'_>>,
+        counted: &mut Option<Amount>,
+    ) -> Result<Answer, AskError> {
+        let mut told = Told::start(self, prepared);
+        let asking = self.ask_metered(budget, prepared, on_text, counted);
+        let result = asking.instrument(told.span().clone()).await;
+        told.end(&result, counted.unwrap_or_default(), prepared.hidden());
+        result
+    }
+
+    async fn ask_metered(
         &self,
         budget: &Budget,
         prepared: &mut Prepared,

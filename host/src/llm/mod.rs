@@ -57,6 +57,7 @@ mod price;
 mod provider;
 mod script;
 mod service;
+mod told;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -89,6 +90,7 @@ pub use service::{CallEnd, CallStart, Watch};
 pub use usage::{LlmUsage, ModelUsage};
 
 use crate::privacy::{Prepared, Privacy, Scope};
+use crate::telemetry::{Metrics, ModelCounts};
 
 /// The most tokens of an answer where nobody says how many.
 const MAX_OUTPUT: u64 = 8192;
@@ -108,6 +110,9 @@ pub struct Llm {
     scope: Option<Arc<Scope>>,
     #[cfg(feature = "cache")]
     cache: Option<ResponseCache>,
+    /// What a kernel's models were asked; clones have the same.
+    counts: Arc<ModelCounts>,
+    trace_content: bool,
 }
 
 impl fmt::Debug for Llm {
@@ -138,6 +143,8 @@ impl Llm {
             scope: None,
             #[cfg(feature = "cache")]
             cache: None,
+            counts: Arc::default(),
+            trace_content: false,
         }
     }
 
@@ -193,6 +200,16 @@ impl Llm {
         self
     }
 
+    /// The same models, counted by themselves: those of one kernel.
+    pub(crate) fn counted(self, trace_content: bool) -> Self {
+        Llm { counts: Arc::default(), trace_content, ..self }
+    }
+
+    /// Adds what they were asked.
+    pub(crate) fn tell(&self, metrics: &mut Metrics) {
+        self.counts.tell(metrics);
+    }
+
     /// What is hidden from the models.
     pub(crate) fn hides(&self) -> Option<&Privacy> {
         self.privacy.as_ref()
@@ -235,6 +252,14 @@ impl Llm {
     /// A budget with the limits of a session.
     pub fn budget(&self) -> Budget {
         Budget::new(self.limits)
+    }
+
+    /// Whether answers are kept.
+    fn has_cache(&self) -> bool {
+        #[cfg(feature = "cache")]
+        return self.cache.is_some();
+        #[cfg(not(feature = "cache"))]
+        false
     }
 
     pub(crate) fn has_price(&self, model: &str) -> bool {

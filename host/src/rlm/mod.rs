@@ -48,6 +48,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::context::Context;
 use crate::llm::{Budget, LlmLimits, LlmUsage};
@@ -143,8 +144,8 @@ impl Rlm {
         let Rlm { builder, interrupted } = self;
         let runtime = builder.kernel.runtime();
         let question = question.to_owned();
-        let task =
-            AbortOnDrop(runtime.spawn(async move { builder.ask(question, interrupted.subscribe()).await }));
+        let asking = async move { builder.ask(question, interrupted.subscribe()).await };
+        let task = AbortOnDrop(runtime.spawn(asking.in_current_span()));
         let mut task = task;
         (&mut task.0).await.map_err(|error| Error::new(ErrorKind::System, "the run failed").source(error))?
     }

@@ -163,6 +163,8 @@ impl Node {
             interrupted = Some(audience.interrupted);
         }
         Steps::new(Setup {
+            kind: if interrupted.is_some() { "agent" } else { "rlm" },
+            depth: self.task.place.depth,
             at: Arc::clone(&self.at),
             teller: self.run.teller.clone(),
             limits: self.run.settings.steps,

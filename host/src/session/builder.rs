@@ -38,6 +38,8 @@ pub struct SessionBuilder {
     pub(super) recipe: Recipe,
     pub(super) stdin: Stdin,
     pub(super) output: Option<OutputHandler>,
+    /// Whether it is a fork of another session.
+    pub(super) is_fork: bool,
 }
 
 /// What a fork of a session is started with as well.
@@ -86,11 +88,17 @@ impl SessionBuilder {
             #[cfg(feature = "tasks")]
             tasks: None,
         };
-        SessionBuilder { kernel, recipe, stdin: Stdin::Empty, output: None }
+        SessionBuilder { kernel, recipe, stdin: Stdin::Empty, output: None, is_fork: false }
     }
 
     pub(super) fn again(kernel: &Arc<Inner>, recipe: Recipe) -> Self {
-        SessionBuilder { kernel: Arc::clone(kernel), recipe, stdin: Stdin::Empty, output: None }
+        SessionBuilder {
+            kernel: Arc::clone(kernel),
+            recipe,
+            stdin: Stdin::Empty,
+            output: None,
+            is_fork: true,
+        }
     }
 
     /// What the session starts from, in place of an interpreter that has run nothing. Default: none.

@@ -114,6 +114,7 @@ impl Live {
             Err(ending) => (ending, false),
         };
         let state = self.store.data_mut();
+        kernel.counters.services_denied(std::mem::take(&mut state.denied));
         if let Some(tape) = &mut state.tape {
             tape.end_turn(&ending, &state.console)?;
         }

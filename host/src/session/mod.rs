@@ -6,6 +6,7 @@ mod fork;
 mod keep;
 mod live;
 mod start;
+mod told;
 mod transaction;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use builder::SessionBuilder;
 pub use canceller::Canceller;
 use canceller::StopOnDrop;
 use keep::After;
+use told::Told;
 pub use transaction::Transaction;
 
 /// What a question beside the turns may take.
@@ -54,6 +56,7 @@ pub struct Session {
     budget: Option<Budget>,
     live: Option<Box<Live>>,
     recipe: builder::Recipe,
+    told: Told,
     /// How often it was forked.
     forks: u32,
     /// What the program held when the session ended, if that is why it could not go back.
@@ -102,7 +105,9 @@ impl Session {
         let stop = StopOnDrop(Some(Arc::clone(&self.interrupt)));
         let kernel = Arc::clone(&self.kernel);
         let interrupt = Arc::clone(&self.interrupt);
-        let task = self.kernel.runtime.handle().spawn_blocking(move || live.turn(&kernel, &interrupt, turn));
+        let span = self.told.turn(&turn);
+        let run = move || told::turn(live, &kernel, &interrupt, turn, &span);
+        let task = self.kernel.runtime.handle().spawn_blocking(run);
         let (outcome, after) = task
             .await
             .map_err(|error| Error::new(ErrorKind::System, "the turn's thread failed").source(error))
@@ -142,7 +147,9 @@ impl Session {
     /// As [`Session::run`].
     pub fn run_blocking(&mut self, turn: impl Into<Turn>) -> Result<Outcome> {
         let live = self.live.take().ok_or_else(|| self.ended())?;
-        let (outcome, after) = live.turn(&self.kernel, &self.interrupt, turn.into())?;
+        let turn = turn.into();
+        let span = self.told.turn(&turn);
+        let (outcome, after) = told::turn(live, &self.kernel, &self.interrupt, turn, &span)?;
         self.take_up(after);
         outcome
     }

@@ -6,6 +6,7 @@ use wasmtime::Store;
 
 use super::builder::Recipe;
 use super::keep::Point;
+use super::told::Told;
 use super::transaction::no_overlay;
 use super::{Live, Session, SessionBuilder};
 use crate::bindings::{Python, guest};
@@ -19,6 +20,7 @@ use crate::pool::{self, Ready};
 use crate::replay::Tape;
 use crate::skills::{self, SkillsService};
 use crate::state::{Shared, State};
+use crate::telemetry::{Start as From, spans};
 use crate::tool::{Instances, Package};
 use crate::workspace::{self, FilesystemCtx, FilesystemLimits, Preopen};
 use crate::{Error, ErrorKind, Grants, Image, Limits, Overlay, Result, Workspace, service};
@@ -31,7 +33,14 @@ const WORKSPACE: &str = "/workspace";
 
 impl Session {
     pub(super) fn start(builder: SessionBuilder) -> Result<Self> {
-        let SessionBuilder { kernel, mut recipe, stdin, output } = builder;
+        let SessionBuilder { kernel, mut recipe, stdin, output, is_fork } = builder;
+        let from = match &recipe.image {
+            _ if is_fork => From::Fork,
+            Some(_) => From::Image,
+            None => From::Base,
+        };
+        let span = spans::session(from);
+        let _starting = spans::start(&span).entered();
         let overlay = match recipe.transactional {
             true => Some(recipe.take_overlay()?),
             false => None,
@@ -176,6 +185,7 @@ impl Session {
         };
         let kernel_owns_memory = memory.is_owned();
         Ok(Session {
+            told: Told::new(&kernel, span, from),
             kernel,
             interrupt,
             budget: llm.as_ref().map(|llm| llm.budget().clone()),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use ask::Said;
 pub(crate) use ask::{failure, spent};
@@ -24,6 +25,7 @@ use reply::Final;
 use crate::console::OutputHandler;
 use crate::llm::{Answer, AskError, Budget, Llm, LlmLimits, StopReason};
 use crate::replay::Track;
+use crate::telemetry::spans;
 use crate::trajectory::{AnswerKind, Event, RunEnding, Teller};
 use crate::{Result, Session, Stream};
 
@@ -86,6 +88,9 @@ pub(crate) type Start = Box<dyn Fn(u64, OutputHandler) -> Result<Session> + Send
 
 /// What steps are made with.
 pub(crate) struct Setup {
+    /// What goes by these steps, as spans name it.
+    pub kind: &'static str,
+    pub depth: u32,
     pub at: Arc<At>,
     pub teller: Teller,
     pub limits: StepLimits,
@@ -172,6 +177,14 @@ impl Steps {
 
     /// Goes on until there is an answer or a limit is reached. `title` names the question when it is long past.
     pub async fn answer(&mut self, title: &str, question: &str) -> Result<Done> {
+        let Setup { kind, depth, at, model, .. } = &self.setup;
+        let span = spans::agent(kind, model, &at.name, *depth);
+        let done = self.answer_now(title, question).instrument(span.clone()).await?;
+        spans::agent_ended(&span, done.ending.name(), done.iterations);
+        Ok(done)
+    }
+
+    async fn answer_now(&mut self, title: &str, question: &str) -> Result<Done> {
         self.begin();
         self.history.asks(title, question);
         let mut reply = None;

@@ -192,6 +192,19 @@ pub enum News {
     },
 }
 
+impl News {
+    /// What came of an attempt, as it is counted.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            News::Ack { .. } => "succeeded",
+            News::Nak { .. } => "retried",
+            News::Term { .. } => "failed",
+            News::Cancelled => "cancelled",
+            _ => "released",
+        }
+    }
+}
+
 /// How a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {

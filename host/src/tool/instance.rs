@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::denials;
 use super::function::{self, Closure};
 use super::json;
 use super::live::{Callee, Fault, Host, Live, Used, failure};
 use super::pool::Pool;
+use super::told::Overlapped;
 use super::toolbox::{Body, Target, Toolbox};
 use crate::bindings::operations::Failure;
 use crate::console::Stream;
@@ -83,9 +86,11 @@ impl Instances {
         match &tool.body {
             Body::Functions(closures) => {
                 let Closure::Async(closure) = closures.get(function)? else { return None };
-                let running = closure(function::arguments(&tool.description, described, head, tail).ok()?);
+                let arguments = function::arguments(&tool.description, described, head, tail).ok()?;
+                let told = Overlapped::start(&toolbox, position, function, [head, tail]);
+                let running = told.span.in_scope(|| closure(arguments));
                 let held = held.clone();
-                Some(Box::pin(async move {
+                Some(overlapping(told, async move {
                     let given = running.await;
                     let tool = &toolbox.tools[position];
                     let described = tool.function(function).ok_or_else(|| unknown(number))?;
@@ -100,7 +105,9 @@ impl Instances {
                 let used = used(&mut self.slots, &toolbox, position, caller.filesystem).ok()?;
                 let slot = &mut self.slots[position];
                 let pool = slot.pool.get_or_insert_with(|| Pool::new(&toolbox, position, component, used));
-                Some(Box::pin(pool.start(function, [head, tail].concat(), &caller.host, held.clone())))
+                let told = Overlapped::start(&toolbox, position, function, [head, tail]);
+                let running = pool.start(function, [head, tail].concat(), &caller.host, held.clone());
+                Some(overlapping(told, running))
             }
             Body::Component(_) | Body::Python(_) => None,
         }
@@ -157,6 +164,24 @@ impl Instances {
         caller: &mut Caller<'_>,
     ) -> Result<Answer, Stopped> {
         let Some((position, target)) = toolbox.target(number) else { return Ok(Err(unknown(number))) };
+        let Target::Function(function) = target else {
+            return self.call_target(toolbox, number, (position, target), [head, tail], caller);
+        };
+        let span = toolbox.span(position, function, head, tail);
+        let call = || self.call_target(toolbox, number, (position, target), [head, tail], caller);
+        let result = span.in_scope(call);
+        toolbox.ended(&span, position, function, &result);
+        result
+    }
+
+    fn call_target(
+        &mut self,
+        toolbox: &Arc<Toolbox>,
+        number: u32,
+        (position, target): (usize, Target),
+        [head, tail]: [&[u8]; 2],
+        caller: &mut Caller<'_>,
+    ) -> Result<Answer, Stopped> {
         let tool = &toolbox.tools[position];
         if let Target::Function(function) = target
             && let Some(message) = tool.refusal(function, head, tail)
@@ -224,6 +249,12 @@ impl Instances {
             }
         }
     }
+}
+
+/// A call that goes on by itself, within its span.
+fn overlapping(told: Overlapped, running: impl Future<Output = Answer> + Send + 'static) -> Overlapping {
+    let span = told.span.clone();
+    Box::pin(async move { told.end(running.await) }.instrument(span))
 }
 
 /// What all instances of a tool share, and of those that it needs.

@@ -19,6 +19,7 @@ use super::state::ToolState;
 use super::toolbox::{Body, Loaded, Toolbox};
 use crate::console::Console;
 use crate::engine::{Stopped, Watchdog};
+use crate::telemetry::spans;
 use crate::{Error, ErrorKind, Result};
 
 /// Tools that may call each other in a row: each has native stack of its own, above that of its caller.
@@ -298,7 +299,10 @@ fn call_peer(
             tool.function(function).map(|function| function.parameters.as_slice()).unwrap_or_default();
         named.iter().zip(arguments).map(|((name, _), value)| (snake(name), json(value))).collect()
     });
+    let span = spans::tool(|| tool.function_name(function), "extension");
     if let Some(message) = refused {
+        tool.ended.add("denied");
+        spans::tool_ended(&span, "denied");
         state.denials.add(message);
         wasmtime::bail!("a call of another tool is not allowed");
     }
@@ -307,10 +311,18 @@ fn call_peer(
         None => Live::new(&callee, &host),
     };
     let called = live.as_mut().map_err(|fault| std::mem::replace(fault, Fault::Stopped)).and_then(|live| {
-        let told = live.call_dynamic(&callee, function, arguments, results, &host)?;
+        let told = span.in_scope(|| live.call_dynamic(&callee, function, arguments, results, &host))?;
         told.into_iter().for_each(|told| state.denials.add(told));
         Ok(())
     });
+    let outcome = match &called {
+        Ok(()) => "ok",
+        Err(Fault::Stopped) => "cancelled",
+        Err(Fault::Failed(failure) | Fault::Refused(failure)) if failure.kind == "denied" => "denied",
+        Err(Fault::Failed(_) | Fault::Refused(_)) => "failed",
+    };
+    tool.ended.add(outcome);
+    spans::tool_ended(&span, outcome);
     match called {
         Ok(()) => {
             peers.live[slot] = live.ok().filter(|_| !component.grants.per_call);

@@ -1,6 +1,7 @@
 //! One instance of a tool in a store of its own: made, called, and stopped at its limits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::runtime::Handle;
 use wasmtime::component::{Func, Val};
@@ -195,6 +196,7 @@ impl Live {
             self.denials.missed(missed);
         }
         if let Some(told) = self.denials.take() {
+            tool.denied.fetch_add(1, Ordering::Relaxed);
             self.tell(told, function, &mut bytes, tool, host);
         }
         Ok(bytes)

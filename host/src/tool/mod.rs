@@ -27,6 +27,7 @@ mod pool;
 pub(crate) mod python;
 mod read;
 mod state;
+mod told;
 pub(crate) mod toolbox;
 
 use std::future::Future;

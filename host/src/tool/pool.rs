@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tracing::Span;
 
 use super::component::Component;
 use super::live::{Callee, Fault, Host, Live, Used, failure};
@@ -49,8 +50,10 @@ impl Pool {
             let permit = Arc::clone(&pool.permits).acquire_owned().await;
             let stop = StopOnDrop(Interrupt::new());
             let interrupt = Arc::clone(&stop.0);
+            let span = Span::current();
             let thread = runtime.clone().spawn_blocking(move || {
-                let answer = pool.run(function, &arguments, &runtime, &watchdog, &interrupt, &console);
+                let run = || pool.run(function, &arguments, &runtime, &watchdog, &interrupt, &console);
+                let answer = span.in_scope(run);
                 drop((permit, arguments));
                 let answer = answer?;
                 match held.add(answer.len()) {

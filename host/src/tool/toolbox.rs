@@ -1,5 +1,6 @@
 //! The tools of a kernel: loaded, checked and described once.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use super::describe::{self, Description, Function, Type};
 use super::function::{self, Closure};
 use super::package::Package;
 use super::python::{self, Item};
+use super::told::{self, Ended};
 use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, json, link, names};
 use crate::engine::{Cache, Progress, ToolEngines, hex};
 use crate::{Error, ErrorKind, Result};
@@ -30,6 +32,8 @@ pub(crate) const INDEX: &str = "tools._index";
 pub(crate) struct Toolbox {
     pub tools: Vec<Loaded>,
     pub network: Arc<Network>,
+    /// Whether spans hold arguments and results.
+    pub trace_content: bool,
     marks: OnceLock<Arc<[ToolMark]>>,
 }
 
@@ -55,6 +59,10 @@ pub(crate) struct Loaded<C = Component> {
     first_function: u32,
     modules: OnceLock<Vec<(String, String)>>,
     function_names: OnceLock<Vec<String>>,
+    /// How its calls ended.
+    pub ended: Ended,
+    /// How often it was refused what it asked for, in calls that ended all the same.
+    pub denied: AtomicU64,
 }
 
 /// What does the work of a tool.
@@ -84,7 +92,13 @@ impl Toolbox {
             Component::load(name, &bytes, grants, &engines, cache, progress)
         })?;
         link::link(&mut tools)?;
-        Ok(Toolbox { tools, network: Arc::new(network), marks: OnceLock::new() })
+        Ok(Toolbox { tools, network: Arc::new(network), trace_content: false, marks: OnceLock::new() })
+    }
+
+    /// Whether spans hold arguments and results. Default: no.
+    pub fn trace_content(mut self, trace_content: bool) -> Self {
+        self.trace_content = trace_content;
+        self
     }
 
     /// A mark of each tool.
@@ -312,6 +326,8 @@ impl<C> Loaded<C> {
             first_function,
             modules: OnceLock::new(),
             function_names: OnceLock::new(),
+            ended: told::ended(),
+            denied: AtomicU64::new(0),
         };
         loaded.constrain(&allow)?;
         Ok(loaded)

@@ -325,6 +325,18 @@ pub enum RunEnding {
     Interrupted,
 }
 
+impl RunEnding {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            RunEnding::Answered => "answered",
+            RunEnding::Limit => "limit",
+            RunEnding::Failed => "failed",
+            RunEnding::Interrupted => "interrupted",
+        }
+    }
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }

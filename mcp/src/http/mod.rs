@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::routing::get;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -24,6 +25,9 @@ use crate::server::Server;
 use crate::sessions::Place;
 use connections::Bounded;
 use guard::Guard;
+
+/// The form in which metrics are written.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// How long connections may take to end after the server was told to.
 const LAST: Duration = Duration::from_secs(3);
@@ -166,6 +170,7 @@ impl HttpServer {
         // Answers can be fetched again for so long, and are kept for that.
         manager.session_config.completed_cache_ttl = CACHED;
         let (clients, seats) = (shared.limits.clients, Arc::new(AtomicUsize::new(0)));
+        let kernel = shared.kernel.clone();
         let shared = Arc::clone(shared);
         let client = move || match Place::take(&seats, clients) {
             Some(seat) => Ok(Client::over_http(&shared, seat)),
@@ -176,6 +181,7 @@ impl HttpServer {
         let router = Router::new()
             .route_service("/mcp", service)
             .route("/healthz", get(async || "ok\n"))
+            .route("/metrics", get(async move || ([(CONTENT_TYPE, PROMETHEUS)], kernel.metrics().prometheus())))
             .layer(middleware::from_fn_with_state(guard, guard::check));
         let listener = Bounded::new(self.listener, self.settings.connections);
         let mut shutdown = std::pin::pin!(shutdown);

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::task::store::{Delivery, Lease, News, Report, Standing};
 use crate::task::{TaskId, Tasks, attempt};
+use crate::telemetry::spans;
 use crate::{Canceller, Kernel, Stream};
 
 /// Tasks that may wait for others, and leave their places to them, at the same time. Each keeps its interpreter and
@@ -374,9 +375,16 @@ impl Shared {
     fn work(self: Arc<Self>) {
         while let Some((delivery, outbox)) = self.begin() {
             let began = Instant::now();
-            let attempt = AssertUnwindSafe(|| attempt::run(&self, &delivery, &outbox));
+            let counters = &self.kernel.inner().counters;
+            let span = spans::task(&delivery.lease.id, delivery.attempt);
+            counters.attempt_begun();
+            let run = || attempt::run(&self, &delivery, &outbox);
+            let attempt = AssertUnwindSafe(|| span.in_scope(run));
             // Otherwise the worker would keep the task for ever.
             let news = catch_unwind(attempt).unwrap_or(News::Lost { delay: attempt::PAUSE });
+            counters.attempt_ended(news.outcome());
+            spans::task_ended(&span, news.outcome());
+            drop(span);
             self.end(&delivery.lease, news, began.elapsed());
         }
     }
