@@ -82,6 +82,8 @@ pub use session::{Canceller, Session, SessionBuilder, Transaction};
 pub use skills::{Skill, Skills};
 #[cfg(feature = "state")]
 pub use state_store::{State, StateLimits};
+#[cfg(feature = "mcp")]
+pub use tool::McpServer;
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
     ToolItem, ToolKind, ToolLimits,
