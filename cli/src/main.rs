@@ -19,6 +19,7 @@ mod repl;
 mod report;
 mod rlm;
 mod run;
+mod servers;
 mod session;
 mod settings;
 mod signals;

@@ -133,7 +133,9 @@ impl Server for Good {
                 { "type": "image", "data": "no base64!", "mimeType": "image/png" },
             ] }),
             "nothing" => json!({ "content": [] }),
-            "fail" => json!({ "content": [{ "type": "text", "text": "it \u{1b}[31mfailed" }], "isError": true }),
+            "fail" => {
+                json!({ "content": [{ "type": "text", "text": "it \u{1b}[31mfailed" }], "isError": true })
+            }
             "refuse" => return Err(json!({ "code": -32602, "message": "never" })),
             "sleep" => {
                 std::thread::sleep(Duration::from_millis(number("ms") as u64));
@@ -148,7 +150,8 @@ impl Server for Good {
                 text(cancelled.len().to_string())
             }
             "environment" => {
-                let mut names: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+                let mut names: Vec<String> =
+                    std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
                 names.sort();
                 text(names.join("\n"))
             }
@@ -160,7 +163,8 @@ impl Server for Good {
             }
             "large" => text("x".repeat(number("n") as usize)),
             "child" => {
-                let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+                let child =
+                    Command::new("sleep").arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
                 text(child.unwrap().id().to_string())
             }
             "ask" => {

@@ -51,8 +51,13 @@ impl Server for Noise {
     }
 
     fn call(&self, id: &Value, _: &str, _: &Value) -> Result<Value, Value> {
-        println!("\u{0}\u{fffd}debug\n{}", json!({ "jsonrpc": "2.0", "id": 999_999, "result": text("not asked for") }));
-        send(&json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": 1, "progress": 1 } }));
+        println!(
+            "\u{0}\u{fffd}debug\n{}",
+            json!({ "jsonrpc": "2.0", "id": 999_999, "result": text("not asked for") })
+        );
+        send(
+            &json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": 1, "progress": 1 } }),
+        );
         send(&json!({ "jsonrpc": "2.0", "method": "notifications/unheard", "params": [1] }));
         send(&json!({ "jsonrpc": "2.0", "id": id, "result": text("first") }));
         // An answer for the second time.
@@ -85,8 +90,9 @@ impl Server for Schemas {
             ] });
             bombs.insert(format!("b{level}"), both);
         }
-        let bomb_parameters: serde_json::Map<_, _> =
-            (0..64).map(|level| (format!("p{level}"), json!({ "$ref": format!("#/$defs/b{level}") }))).collect();
+        let bomb_parameters: serde_json::Map<_, _> = (0..64)
+            .map(|level| (format!("p{level}"), json!({ "$ref": format!("#/$defs/b{level}") })))
+            .collect();
         let wide: serde_json::Map<_, _> =
             (0..5000).map(|number| (format!("p{number}"), json!({ "type": "string" }))).collect();
         let tools = json!([
@@ -237,7 +243,9 @@ fn deaf() {
                 "protocolVersion": "2025-06-18", "capabilities": { "tools": {} }, "serverInfo": { "name": "d", "version": "1" },
             }),
             Some("tools/list") => json!({ "tools": [simple("hello"), simple("number")] }),
-            Some("tools/call") if message["params"]["name"] == "number" => text(&std::process::id().to_string()),
+            Some("tools/call") if message["params"]["name"] == "number" => {
+                text(&std::process::id().to_string())
+            }
             Some("tools/call") => loop {
                 std::thread::sleep(Duration::from_secs(1000));
             },
@@ -260,7 +268,10 @@ impl Server for Huge {
             return Ok(text(&std::process::id().to_string()));
         }
         let mut out = std::io::stdout().lock();
-        let _ = write!(out, "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"content\":[{{\"type\":\"text\",\"text\":\"");
+        let _ = write!(
+            out,
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"content\":[{{\"type\":\"text\",\"text\":\""
+        );
         while out.write_all(&[b'x'; 1 << 16]).is_ok() {}
         std::process::exit(0);
     }

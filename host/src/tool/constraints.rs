@@ -117,7 +117,10 @@ impl Rules {
 
     /// As [`Rules::check`]; `argument` gives what a parameter was given.
     #[cfg(feature = "mcp")]
-    pub fn check_json<'a>(&self, argument: impl Fn(&str) -> Option<&'a Value>) -> std::result::Result<(), String> {
+    pub fn check_json<'a>(
+        &self,
+        argument: impl Fn(&str) -> Option<&'a Value>,
+    ) -> std::result::Result<(), String> {
         self.0.iter().try_for_each(|rule| {
             let value = argument(&rule.path[0]).unwrap_or(&Value::Null);
             rule.reach(value, 1).map_err(|message| format!("`{}` {message}", rule.path.join(".")))

@@ -364,7 +364,13 @@ impl<C> Loaded<C> {
         Ok(loaded)
     }
 
-    fn of(name: String, summary: String, description: Description, body: Body<C>, first_function: u32) -> Self {
+    fn of(
+        name: String,
+        summary: String,
+        description: Description,
+        body: Body<C>,
+        first_function: u32,
+    ) -> Self {
         Loaded {
             name,
             summary,

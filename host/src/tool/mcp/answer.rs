@@ -51,8 +51,9 @@ fn answer(listing: &Listing, function: &Function, result: CallToolResult) -> Res
                 let inner = value.get_mut("result").map(Value::take);
                 value = inner.ok_or("its structured output lacks `result`, which its schema promises")?;
             }
-            check::check(listing, &function.result, &value, "result")
-                .map_err(|message| format!("its structured output is not what its schema promises: {message}"))?;
+            check::check(listing, &function.result, &value, "result").map_err(|message| {
+                format!("its structured output is not what its schema promises: {message}")
+            })?;
             Ok(json!({ "failed": false, "value": value }))
         }
         (Some(value), false) => Ok(json!({ "failed": false, "value": value })),

@@ -37,7 +37,9 @@ pub fn check(listing: &Listing, ty: &Type, value: &Value, place: &str) -> Checke
         Type::Null => value.is_null(),
         Type::Bool => value.is_boolean(),
         // `1.0` is an integer in JSON Schema.
-        Type::Int => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        Type::Int => {
+            value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
+        }
         Type::Number => value.is_number(),
         Type::Str => value.is_string(),
         Type::Literal(values) => values.iter().any(|one| same(one, value)),
@@ -83,7 +85,9 @@ fn object(listing: &Listing, class: usize, members: &Map<String, Value>, place: 
     for field in &class.fields {
         match members.get(&field.name) {
             Some(value) => check(listing, &field.ty, value, &format!("{place}.{}", shown_name(&field.name)))?,
-            None if field.required => return Err(format!("`{place}.{}` is missing", shown_name(&field.name))),
+            None if field.required => {
+                return Err(format!("`{place}.{}` is missing", shown_name(&field.name)));
+            }
             None => {}
         }
     }
@@ -95,7 +99,10 @@ fn object(listing: &Listing, class: usize, members: &Map<String, Value>, place: 
 }
 
 fn has_parts(ty: &Type, value: &Value) -> bool {
-    matches!((ty, value), (Type::List(_), Value::Array(_)) | (Type::Dict(_) | Type::Class(_), Value::Object(_)))
+    matches!(
+        (ty, value),
+        (Type::List(_), Value::Array(_)) | (Type::Dict(_) | Type::Class(_), Value::Object(_))
+    )
 }
 
 fn same(one: &Value, other: &Value) -> bool {

@@ -66,7 +66,8 @@ impl Mcp {
             Ok((function.clone(), Rules::of_json(&format!("{tool}.{function}"), given)?))
         });
         let rules = rules.collect::<crate::Result<_>>()?;
-        let mut mcp = Mcp { tool: tool.to_owned(), server, grants, rules, first, shared: None, known: Arc::default() };
+        let mut mcp =
+            Mcp { tool: tool.to_owned(), server, grants, rules, first, shared: None, known: Arc::default() };
         mcp.shared = mcp.server.shared.then(|| Owned(Arc::new(Client::default())));
         Ok(mcp)
     }
@@ -185,7 +186,8 @@ impl Client {
         let name = format!("{}.{}", mcp.tool, function.python);
         check::arguments(listing, function, &arguments)
             .map_err(|message| failure("arguments", format!("{name}: {message}")))?;
-        mcp.refusal(listing, function, &arguments).map_or(Ok(()), |message| Err(failure("refused", message)))?;
+        mcp.refusal(listing, function, &arguments)
+            .map_or(Ok(()), |message| Err(failure("refused", message)))?;
         let limits = &mcp.grants.limits;
         self.used.take(mcp, length)?;
         let calls = self.calls.get_or_init(|| Arc::new(Semaphore::new(limits.concurrent_requests as usize)));
@@ -198,7 +200,9 @@ impl Client {
                 let said = serde_json::json!({ "failed": true, "value": error.message });
                 return Ok(said.to_string().into_bytes());
             }
-            Err(Failure { kind, message }) => return Err(Failure { kind, message: format!("{name} {message}") }),
+            Err(Failure { kind, message }) => {
+                return Err(Failure { kind, message: format!("{name} {message}") });
+            }
         };
         let answer = answer::encode(listing, function, result);
         let mut answer = answer.map_err(|message| failure("trap", format!("{name} failed: {message}")))?;
@@ -245,7 +249,10 @@ impl Client {
             Err(message) => {
                 // It may be of no use any more.
                 connection.end();
-                return Err(failure("trap", format!("the MCP server `{}` offers nothing: {message}", mcp.tool)));
+                return Err(failure(
+                    "trap",
+                    format!("the MCP server `{}` offers nothing: {message}", mcp.tool),
+                ));
             }
         };
         if listing.left_out > 0 {
@@ -284,7 +291,8 @@ impl Client {
         starts.in_vain += 1;
         let limit = mcp.server.start_timeout;
         let made = timeout(limit, Connection::make(&mcp.tool, &mcp.server, &mcp.grants, &self.stale)).await;
-        let made = made.unwrap_or_else(|_| Err(Unmade(format!("it did not start within {} s", limit.as_secs_f64()))));
+        let made = made
+            .unwrap_or_else(|_| Err(Unmade(format!("it did not start within {} s", limit.as_secs_f64()))));
         let connection = Arc::new(made.map_err(|Unmade(message)| {
             failure("trap", format!("the MCP server `{}` cannot be used: {message}", mcp.tool))
         })?);
@@ -323,8 +331,11 @@ impl Used {
         if self.requests.fetch_add(1, Ordering::Relaxed) >= u64::from(limits.requests) {
             return Err(mcp.exhausted(format!("was called {} times", limits.requests), "max-requests"));
         }
-        if self.sent.fetch_add(sent as u64, Ordering::Relaxed).saturating_add(sent as u64) > limits.sent_bytes {
-            return Err(mcp.exhausted(format!("was to be sent more than {} bytes", limits.sent_bytes), "max-sent"));
+        if self.sent.fetch_add(sent as u64, Ordering::Relaxed).saturating_add(sent as u64) > limits.sent_bytes
+        {
+            return Err(
+                mcp.exhausted(format!("was to be sent more than {} bytes", limits.sent_bytes), "max-sent")
+            );
         }
         Ok(())
     }
@@ -352,7 +363,10 @@ impl Mcp {
         for (name, rules) in &self.rules {
             let refused = |message: String, there: Vec<&str>| {
                 let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-                Err(failure("refused", format!("{message}; there are {there} (`allow` in [tool.{}])", self.tool)))
+                Err(failure(
+                    "refused",
+                    format!("{message}; there are {there} (`allow` in [tool.{}])", self.tool),
+                ))
             };
             let Some(function) = listing.functions.iter().find(|one| one.python == *name) else {
                 let there = listing.functions.iter().map(|one| one.python.as_str()).collect();
@@ -364,7 +378,10 @@ impl Mcp {
             let there = || function.parameters.iter().map(|one| one.python.as_str());
             if let Some(step) = rules.parameters().find(|step| there().all(|name| name != *step)) {
                 return refused(
-                    format!("the constraint on `{step}` of `{}.{name}` names nothing that is there", self.tool),
+                    format!(
+                        "the constraint on `{step}` of `{}.{name}` names nothing that is there",
+                        self.tool
+                    ),
                     there().collect(),
                 );
             }
@@ -373,12 +390,19 @@ impl Mcp {
     }
 
     /// Why a call with these arguments is not allowed, if it is not.
-    fn refusal(&self, listing: &Listing, function: &Function, arguments: &Map<String, Value>) -> Option<String> {
+    fn refusal(
+        &self,
+        listing: &Listing,
+        function: &Function,
+        arguments: &Map<String, Value>,
+    ) -> Option<String> {
         let (name, rules) = self.rules.iter().find(|(name, _)| *name == function.python)?;
         // Of what is not described nobody knows what it does.
         let stray = arguments.keys().find(|key| function.parameters.iter().all(|one| one.name != **key));
         let message = match stray {
-            Some(key) => format!("`{}` is no parameter of it that could be checked", super::text::line(key, 60)),
+            Some(key) => {
+                format!("`{}` is no parameter of it that could be checked", super::text::line(key, 60))
+            }
             None => {
                 let value = |name: &str| {
                     let parameter = function.parameters.iter().find(|one| one.python == name)?;

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ClientConfig, ClientRequest, ErrorData, Implementation,
-    JsonObject, PaginatedRequestParams, PingRequest, ProtocolVersion,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientConfig, ClientRequest, ErrorData,
+    Implementation, JsonObject, PaginatedRequestParams, PingRequest, ProtocolVersion,
 };
 use rmcp::service::{
-    ClientInitializeError, ClientLifecycleMode, NotificationContext, PeerRequestOptions, RequestContext, RunningService,
-    ServiceError, serve_client_with_lifecycle,
+    ClientInitializeError, ClientLifecycleMode, NotificationContext, PeerRequestOptions, RequestContext,
+    RunningService, ServiceError, serve_client_with_lifecycle,
 };
 use rmcp::{ClientHandler, RoleClient};
 use tokio::time::timeout;
@@ -89,7 +89,8 @@ impl Connection {
         match Self::attempt(tool, server, grants, stale, ClientLifecycleMode::Initialize).await {
             // A server of a later version has no such greeting.
             Err(Attempt::Greeting(first)) => {
-                let later = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+                let later =
+                    ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
                 Self::attempt(tool, server, grants, stale, later).await.map_err(|_| Unmade(first))
             }
             Err(Attempt::Failed(message)) => Err(Unmade(message)),
@@ -123,7 +124,8 @@ impl Connection {
             }
             Place::Url { url, headers } => {
                 let most_calls = grants.limits.concurrent_requests.max(1) as usize;
-                let transport = http::transport(url, headers, &grants.secrets, server.message_bytes, most_calls);
+                let transport =
+                    http::transport(url, headers, &grants.secrets, server.message_bytes, most_calls);
                 let (transport, covering) = transport.map_err(Attempt::Failed)?;
                 (process, mask) = (None, covering);
                 serving = serve_client_with_lifecycle(handler, transport, greeting).await;
@@ -172,7 +174,8 @@ impl Connection {
                 params
             });
             let page = self.running.list_tools(params).await;
-            let page = page.map_err(|error| covered(&self.mask, &text::line(&causes(&error), ERROR_LETTERS)))?;
+            let page =
+                page.map_err(|error| covered(&self.mask, &text::line(&causes(&error), ERROR_LETTERS)))?;
             let room = MOST_FUNCTIONS.saturating_sub(tools.len());
             beyond += page.tools.len().saturating_sub(room);
             tools.extend(page.tools.into_iter().take(room));
@@ -219,9 +222,10 @@ impl Connection {
                 self.has_answered.store(true, Ordering::Relaxed);
                 Ok(result)
             }
-            Ok(CallToolResponse::InputRequired(_)) => {
-                Err(failure("trap", "asks for something in return (a model, a user, a directory), which it is not given".into()))
-            }
+            Ok(CallToolResponse::InputRequired(_)) => Err(failure(
+                "trap",
+                "asks for something in return (a model, a user, a directory), which it is not given".into(),
+            )),
             Ok(_) => Err(failure("trap", "gave no result but a task, which are not supported".into())),
             Err(error) => Err(self.failed(error).await),
         }
@@ -229,9 +233,10 @@ impl Connection {
 
     async fn failed(&self, error: ServiceError) -> Failure {
         match error {
-            ServiceError::McpError(error) if error.code == TOO_LONG => {
-                failure("memory", format!("gave too much: {}; `max-message` of its server raises that", error.message))
-            }
+            ServiceError::McpError(error) if error.code == TOO_LONG => failure(
+                "memory",
+                format!("gave too much: {}; `max-message` of its server raises that", error.message),
+            ),
             // The server's own error, as a program may handle it.
             ServiceError::McpError(error) => {
                 self.has_answered.store(true, Ordering::Relaxed);
@@ -249,7 +254,10 @@ impl Connection {
             ServiceError::UnexpectedResponse => {
                 failure("trap", "failed: its server gave what is no result of a call".into())
             }
-            error => failure("trap", format!("failed: {}", self.covered(&text::line(&causes(&error), ERROR_LETTERS)))),
+            error => failure(
+                "trap",
+                format!("failed: {}", self.covered(&text::line(&causes(&error), ERROR_LETTERS))),
+            ),
         }
     }
 
@@ -260,7 +268,10 @@ impl Connection {
         }
         let connection = Arc::clone(self);
         tokio::spawn(async move {
-            let ping = ClientRequest::PingRequest(PingRequest { method: Default::default(), extensions: Default::default() });
+            let ping = ClientRequest::PingRequest(PingRequest {
+                method: Default::default(),
+                extensions: Default::default(),
+            });
             let options = PeerRequestOptions::with_timeout(PING);
             let sent = timeout(PING, connection.running.peer().send_request_with_option(ping, options));
             let answered = match sent.await {

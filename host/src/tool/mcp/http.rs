@@ -65,7 +65,8 @@ pub fn with_secrets(
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is no header"))?;
-        let value = HeaderValue::from_str(value).map_err(|_| format!("the header `{name}` cannot be sent"))?;
+        let value =
+            HeaderValue::from_str(value).map_err(|_| format!("the header `{name}` cannot be sent"))?;
         map.insert(name, value);
     }
     let used = put_in(secrets, &mut map, &target).map_err(|withheld| match withheld {
@@ -126,16 +127,24 @@ pub fn check_secrets(
         let placeholder = format!("{{{{{name}}}}}");
         if !headers.iter().any(|(_, value)| value.contains(&placeholder)) {
             return wrong(
-                format!("the secret `{name}` of the tool `{tool}` has no effect: no header has `{placeholder}`"),
-                format!("send it: `headers = {{ Authorization = \"Bearer {placeholder}\" }}`, or take it away"),
+                format!(
+                    "the secret `{name}` of the tool `{tool}` has no effect: no header has `{placeholder}`"
+                ),
+                format!(
+                    "send it: `headers = {{ Authorization = \"Bearer {placeholder}\" }}`, or take it away"
+                ),
             );
         }
     }
     for (header, value) in headers {
         let named = value.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
-        if let Some((name, _)) = named.into_iter().find(|(name, _)| is_name(name) && !secrets.contains_key(*name)) {
+        if let Some((name, _)) =
+            named.into_iter().find(|(name, _)| is_name(name) && !secrets.contains_key(*name))
+        {
             return wrong(
-                format!("the header `{header}` of the tool `{tool}` has the secret `{name}`, which is not granted"),
+                format!(
+                    "the header `{header}` of the tool `{tool}` has the secret `{name}`, which is not granted"
+                ),
                 format!("grant it: `secrets.{name} = {{ env = \"{name}\", hosts = [\"HOST\"] }}`"),
             );
         }

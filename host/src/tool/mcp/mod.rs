@@ -22,7 +22,6 @@ mod server;
 mod stdio;
 mod text;
 
-
 pub(crate) use answer::value as json_value;
 pub(crate) use client::{Act, Mcp, Owned};
 pub(crate) use python::{RUNTIME, items, stubs};

@@ -99,9 +99,7 @@ impl Listing {
             Type::List(element) => format!("list[{}]", self.annotation(element)),
             Type::Dict(value) => format!("dict[str, {}]", self.annotation(value)),
             Type::Class(index) => self.classes[*index].name.clone(),
-            Type::Union(types) => {
-                types.iter().map(|ty| self.annotation(ty)).collect::<Vec<_>>().join(" | ")
-            }
+            Type::Union(types) => types.iter().map(|ty| self.annotation(ty)).collect::<Vec<_>>().join(" | "),
         }
     }
 

@@ -9,7 +9,18 @@ const MOST_LETTERS: usize = 64;
 
 /// Names that generated modules have already, or that their annotations use.
 const TAKEN: &[&str] = &[
-    "Any", "Error", "Literal", "NotRequired", "TypedDict", "aio", "bool", "dict", "float", "int", "list", "str",
+    "Any",
+    "Error",
+    "Literal",
+    "NotRequired",
+    "TypedDict",
+    "aio",
+    "bool",
+    "dict",
+    "float",
+    "int",
+    "list",
+    "str",
 ];
 
 /// Names that are given once.

@@ -44,7 +44,8 @@ impl Process {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let process = Process { child: Mutex::new(Some(child)), status: OnceLock::new(), tail: Arc::default() };
+        let process =
+            Process { child: Mutex::new(Some(child)), status: OnceLock::new(), tail: Arc::default() };
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(io::Error::other("it has no standard streams"));
         };
@@ -55,7 +56,9 @@ impl Process {
 
     /// Ends it, if it has not ended, and all that it has started and that has not left its group. It may take [`GRACE`].
     pub fn end(&self) {
-        let Some(mut child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(mut child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         let group = Group::of(&child);
         group.terminate(&mut child);
         let begun = Instant::now();

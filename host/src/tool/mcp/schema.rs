@@ -266,7 +266,8 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, schema: &'a Value, words: &str, depth: usize) -> Type {
         let members = schema.get("properties").and_then(Value::as_object);
-        let Some(members) = members.filter(|members| !members.is_empty() && members.len() <= MOST_MEMBERS) else {
+        let Some(members) = members.filter(|members| !members.is_empty() && members.len() <= MOST_MEMBERS)
+        else {
             let value = match schema.get("additionalProperties") {
                 Some(value) if members.is_none() && schema.get("patternProperties").is_none() => {
                     self.read(value, words, depth + 1)

@@ -1,9 +1,9 @@
 //! Which server a tool is, and how it is reached.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -127,9 +127,23 @@ impl McpServer {
     }
 
     /// The program, where it is one.
-    pub fn program(&self) -> Option<&std::ffi::OsStr> {
+    pub fn program(&self) -> Option<&OsStr> {
+        self.started().map(|program| program.program.as_os_str())
+    }
+
+    /// What a program is given as arguments.
+    pub fn arguments(&self) -> impl Iterator<Item = &OsStr> {
+        self.started().into_iter().flat_map(|program| &program.arguments).map(OsString::as_os_str)
+    }
+
+    /// The directory that a program works in, if it was named.
+    pub fn working_directory(&self) -> Option<&Path> {
+        self.started()?.directory.as_deref()
+    }
+
+    fn started(&self) -> Option<&Program> {
         match &self.place {
-            Place::Program(program) => Some(&program.program),
+            Place::Program(program) => Some(program),
             Place::Url { .. } => None,
         }
     }
@@ -147,7 +161,9 @@ impl McpServer {
 
     /// Refuses what could not work, and grants without effect.
     pub(super) fn check(&self, tool: &str, grants: &ToolGrants) -> Result<()> {
-        let bad = |message: String| Error::new(ErrorKind::Tool, format!("the MCP server of the tool `{tool}` {message}"));
+        let bad = |message: String| {
+            Error::new(ErrorKind::Tool, format!("the MCP server of the tool `{tool}` {message}"))
+        };
         match &self.place {
             Place::Program(program) => {
                 if program.program.is_empty() {
@@ -166,8 +182,9 @@ impl McpServer {
                     .map_err(|error| bad(format!("has no URL: {error}")).hint("write `https://HOST/PATH`"))?;
                 let fits = parsed.scheme() == "https" || parsed.scheme() == "http" && is_here(&parsed);
                 if !fits || !parsed.has_host() {
-                    return Err(bad("is not at `https`, nor on this machine".into())
-                        .hint("write `https://HOST/PATH`; `http` is for `localhost` and loopback addresses"));
+                    return Err(bad("is not at `https`, nor on this machine".into()).hint(
+                        "write `https://HOST/PATH`; `http` is for `localhost` and loopback addresses",
+                    ));
                 }
                 if !parsed.username().is_empty() || parsed.password().is_some() {
                     return Err(bad("has a user or a password in its URL".into())
@@ -202,7 +219,11 @@ impl McpServer {
             (grants.clock != none.clock, "clock", "its clocks are its own"),
             (grants.per_call, "per-call", "each session has a server of its own unless it is `shared`"),
             (limits.memory_bytes != plain.memory_bytes, "memory", "limit it by the operating system's means"),
-            (limits.instances != plain.instances, "max-instances", "`max-concurrent-requests` limits calls at once"),
+            (
+                limits.instances != plain.instances,
+                "max-instances",
+                "`max-concurrent-requests` limits calls at once",
+            ),
             (limits.open_files != plain.open_files, "max-open-files", "its files are its own"),
             (limits.write_bytes != plain.write_bytes, "max-written", "its files are its own"),
             (limits.new_entries != plain.new_entries, "max-entries", "its files are its own"),

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::RoleClient;
 use rmcp::model::{
-    ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerNotification,
+    ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
+    ServerNotification,
 };
 use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -83,7 +84,10 @@ impl Streams {
 impl Transport<RoleClient> for Streams {
     type Error = io::Error;
 
-    fn send(&mut self, message: ClientJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
+    fn send(
+        &mut self,
+        message: ClientJsonRpcMessage,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let (stdin, unanswered) = (Arc::clone(&self.stdin), Arc::clone(&self.unanswered));
         async move {
             let mut line = serde_json::to_vec(&message)?;
@@ -93,7 +97,8 @@ impl Transport<RoleClient> for Streams {
             stdin.write_all(&line).await?;
             stdin.flush().await?;
             if matches!(message, JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)) {
-                let _ = unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+                let _ = unanswered
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
             }
             Ok(())
         }
@@ -126,7 +131,10 @@ struct Reading {
 enum Line {
     Whole(Vec<u8>),
     /// One that was too long: how it begins and ends, and its length.
-    Long { ends: [Vec<u8>; 2], length: usize },
+    Long {
+        ends: [Vec<u8>; 2],
+        length: usize,
+    },
 }
 
 /// How much of the beginning and the end of a long line is looked at for the number that it has.
@@ -190,7 +198,8 @@ impl Reading {
 
     fn too_much(&self) -> Option<Cow<'static, str>> {
         let most = self.most_bytes.saturating_mul(MOST_UNASKED);
-        (self.unasked > most).then(|| format!("it wrote more than {most} bytes that nobody had asked for").into())
+        (self.unasked > most)
+            .then(|| format!("it wrote more than {most} bytes that nobody had asked for").into())
     }
 
     /// The next line, without its end.
@@ -263,7 +272,10 @@ mod tests {
     fn the_number_of_a_long_message_is_found_where_servers_write_it() {
         let number = |first: &str, last: &str| number_of(&[first.into(), last.into()]);
         assert_eq!(number("{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"content\":[", "xxx\"}]}}"), Some(7));
-        assert_eq!(number("{\"result\":{\"content\":[{\"id\":3,", "x\"}]},\"jsonrpc\":\"2.0\",\"id\": 12}"), Some(12));
+        assert_eq!(
+            number("{\"result\":{\"content\":[{\"id\":3,", "x\"}]},\"jsonrpc\":\"2.0\",\"id\": 12}"),
+            Some(12)
+        );
         assert_eq!(number("{\"result\":{", "xxx\"}]}}"), None);
         assert_eq!(number("{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"result\":", "x"), None);
         assert_eq!(number("", ""), None);

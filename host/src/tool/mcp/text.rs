@@ -19,7 +19,11 @@ pub fn line(text: &str, most: usize) -> String {
 /// The same as a quotation: each line of it begins with `>`, so that none can pass for ours.
 pub fn quoted(text: &str, most: usize) -> String {
     let lines = clean(text, most);
-    lines.lines().map(|line| format!("> {}", line.trim_end()).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    lines
+        .lines()
+        .map(|line| format!("> {}", line.trim_end()).trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Bytes that may be anything, for a message: control characters are written out.
