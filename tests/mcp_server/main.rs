@@ -100,7 +100,8 @@ fn early() {
                 "resultType": "complete",
                 "supportedVersions": ["2026-07-28"],
                 "capabilities": { "tools": {} },
-                "_meta": {},
+                "ttlMs": 0,
+                "cacheScope": "private",
             }),
             Some("tools/list") => json!({
                 "resultType": "complete",

@@ -94,7 +94,7 @@ fn answer(stream: TcpStream, mode: Mode, seen: &Requests) -> std::io::Result<()>
                 whole(socket, "200 OK", json, &result(json!({ "tools": tools })))?;
             }
             Some("tools/call") => {
-                let said = format!("hello {} {secret} {:?}", message["params"]["arguments"]["n"], secret);
+                let said = format!("hello {} {secret}", message["params"]["arguments"]["n"]);
                 let text = result(json!({ "content": [{ "type": "text", "text": said }] }));
                 let events =
                     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
@@ -163,7 +163,7 @@ fn answers_come_as_json_or_as_events() {
     for mode in [Mode::Plain, Mode::Events, Mode::Forgetful] {
         let (address, requests) = serve(mode);
         let mut session = session(&kernel(at(address), limited()));
-        assert_eq!(repr(&mut session, "from tools.x import hello\nhello(n=3)"), "'hello 3  \"\"'");
+        assert_eq!(repr(&mut session, "from tools.x import hello\nhello(n=3)"), "'hello 3 '");
         assert_eq!(
             repr(&mut session, "import asyncio\nfrom tools.x import aio\nasyncio.run(aio.hello(n=4))[:7]"),
             "'hello 4'"

@@ -90,7 +90,9 @@ fn one_that_dies_says_so_and_is_started_again() {
     let code = "
 import asyncio
 from tools.x import aio
-asyncio.run(asyncio.wait_for(asyncio.gather(aio.sleep(10_000), aio.crash(), return_exceptions=True), 8))";
+async def both():
+    return await asyncio.wait_for(asyncio.gather(aio.sleep(10_000), aio.crash(), return_exceptions=True), 8)
+asyncio.run(both())";
     let found = repr(&mut session, code);
     assert_eq!(found.matches("ToolTrapped").count(), 2, "{found}");
 }

@@ -96,7 +96,12 @@ impl Toolbox {
         let mark = |tool: &Loaded| ToolMark {
             name: tool.name.clone(),
             first_function: tool.first_function,
-            description: hex(&Sha256::digest(serde_json::to_vec(&tool.description).unwrap_or_default())),
+            description: hex(&Sha256::digest(match &tool.body {
+                // Their functions are called by their names, so it may offer others.
+                #[cfg(feature = "mcp")]
+                Body::Mcp(server) => server.mark().into_bytes(),
+                _ => serde_json::to_vec(&tool.description).unwrap_or_default(),
+            })),
         };
         Arc::clone(self.marks.get_or_init(|| self.tools.iter().map(mark).collect()))
     }
@@ -112,6 +117,11 @@ impl Toolbox {
             #[cfg(feature = "mcp")]
             Body::Mcp(_) => true,
         })
+    }
+
+    /// Whether there are tools that are MCP servers.
+    pub fn has_servers(&self) -> bool {
+        !servers(&self.tools).is_empty()
     }
 
     /// The MCP server that function number `number` is of, and what that function does.

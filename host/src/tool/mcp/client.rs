@@ -77,6 +77,11 @@ impl Mcp {
         self.server.summary()
     }
 
+    /// What images know it by.
+    pub fn mark(&self) -> String {
+        self.server.mark()
+    }
+
     /// The module of the tool by its name below it, which may be none.
     pub fn module(&self, below: Option<&str>) -> Option<(String, bool)> {
         match below {

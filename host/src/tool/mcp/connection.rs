@@ -12,6 +12,7 @@ use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, NotificationContext, PeerRequestOptions, RequestContext,
     RunningService, ServiceError, serve_client_with_lifecycle,
 };
+use rmcp::transport::streamable_http_client::StreamableHttpError;
 use rmcp::{ClientHandler, RoleClient};
 use tokio::time::timeout;
 
@@ -91,7 +92,11 @@ impl Connection {
             Err(Attempt::Greeting(first)) => {
                 let later =
                     ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
-                Self::attempt(tool, server, grants, stale, later).await.map_err(|_| Unmade(first))
+                let second = Self::attempt(tool, server, grants, stale, later).await;
+                second.map_err(|attempt| {
+                    let (Attempt::Greeting(second) | Attempt::Failed(second)) = attempt;
+                    Unmade(format!("{first}; greeted as one of a later version: {second}"))
+                })
             }
             Err(Attempt::Failed(message)) => Err(Unmade(message)),
             Ok(connection) => Ok(connection),
@@ -340,15 +345,29 @@ async fn ended(process: Arc<Process>) -> String {
 }
 
 /// An error with what has caused it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text += &format!(": {said}");
-        }
-        source = cause.source();
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    // What the transport says is told; how it was called is not.
+    if let Some(ClientInitializeError::TransportError { error, .. }) = error.downcast_ref() {
+        return causes(error.error.as_ref());
     }
-    text
+    if let Some(ServiceError::TransportSend(error)) = error.downcast_ref() {
+        return causes(error.error.as_ref());
+    }
+    if let Some(StreamableHttpError::Client(error)) =
+        error.downcast_ref::<StreamableHttpError<reqwest::Error>>()
+    {
+        return causes(error);
+    }
+    // Of its URL programs need not know.
+    let said = match error.is::<reqwest::Error>() {
+        true => "the request could not be sent, or its answer not be read".to_owned(),
+        false => error.to_string(),
+    };
+    let Some(cause) = error.source() else { return said };
+    let (whole, plain) = (causes(cause), cause.to_string());
+    // Some say what their cause says.
+    match said.contains(&plain) {
+        true => said.replace(&plain, &whole),
+        false => format!("{said}: {whole}"),
+    }
 }

@@ -42,7 +42,7 @@ pub fn source(tool: &str, listing: &Listing, first: u32, is_async: bool) -> Stri
                 let fields = class
                     .fields
                     .iter()
-                    .map(|field| format!("{}: {}", literal(&field.name), literal(&member(listing, field))));
+                    .map(|field| format!("{}: {}", literal(&field.name), member(listing, field, literal)));
                 let name = &class.name;
                 let fields = fields.collect::<Vec<_>>().join(", ");
                 let _ = writeln!(out, "{name} = TypedDict(\"{name}\", {{{fields}}})");
@@ -136,9 +136,9 @@ fn parameters(listing: &Listing, function: &Function, quote: impl Fn(&str) -> St
     parts.join(", ")
 }
 
-/// The type of a member of an object.
-fn member(listing: &Listing, field: &Field) -> String {
-    let ty = listing.annotation(&field.ty);
+/// The type of a member of an object; `quote` is done to annotations.
+fn member(listing: &Listing, field: &Field, quote: impl Fn(&str) -> String) -> String {
+    let ty = quote(&listing.annotation(&field.ty));
     if field.required { ty } else { format!("NotRequired[{ty}]") }
 }
 
@@ -225,7 +225,7 @@ fn class_stub(listing: &Listing, class: &Class) -> String {
     if class.fields.iter().all(|field| super::names::is_plain(&field.name)) {
         let mut text = format!("class {name}(TypedDict):\n");
         for field in &class.fields {
-            let _ = writeln!(text, "    {}: {}", field.name, member(listing, field));
+            let _ = writeln!(text, "    {}: {}", field.name, member(listing, field, str::to_owned));
             if !field.docs.is_empty() {
                 text.push_str(&docstring(&field.docs, 1));
             }
@@ -235,6 +235,6 @@ fn class_stub(listing: &Listing, class: &Class) -> String {
     let fields = class
         .fields
         .iter()
-        .map(|field| format!("    {}: {},\n", literal(&field.name), member(listing, field)));
+        .map(|field| format!("    {}: {},\n", literal(&field.name), member(listing, field, str::to_owned)));
     format!("{name} = TypedDict(\"{name}\", {{\n{}}})\n", fields.collect::<String>())
 }

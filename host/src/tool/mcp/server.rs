@@ -159,6 +159,14 @@ impl McpServer {
         }
     }
 
+    /// Which it is, without what may be secret.
+    pub(super) fn mark(&self) -> String {
+        match &self.place {
+            Place::Program(program) => format!("mcp program {}", program.program.to_string_lossy()),
+            Place::Url { url, .. } => format!("mcp url {}", url.split(['?', '#']).next().unwrap_or_default()),
+        }
+    }
+
     /// Refuses what could not work, and grants without effect.
     pub(super) fn check(&self, tool: &str, grants: &ToolGrants) -> Result<()> {
         let bad = |message: String| {

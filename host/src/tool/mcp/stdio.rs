@@ -66,7 +66,7 @@ impl Streams {
     pub fn new(stdin: ChildStdin, stdout: ChildStdout, most_bytes: usize, closed: Arc<Closed>) -> Self {
         let (sender, messages) = mpsc::channel(8);
         let unanswered = Arc::<AtomicUsize>::default();
-        let reading = Reading {
+        let mut reading = Reading {
             stdout: BufReader::with_capacity(64 << 10, stdout),
             most_bytes,
             unasked: 0,
@@ -76,6 +76,8 @@ impl Streams {
         tokio::spawn(async move {
             let why = reading.run().await;
             closed.set(why);
+            // Who waits for messages learns only now that there are no more.
+            drop(reading);
         });
         Streams { stdin: Arc::new(tokio::sync::Mutex::new(Some(stdin))), messages, unanswered }
     }
@@ -142,7 +144,7 @@ const END_BYTES: usize = 128;
 
 impl Reading {
     /// Passes messages on until there are no more, and says why that is.
-    async fn run(mut self) -> Cow<'static, str> {
+    async fn run(&mut self) -> Cow<'static, str> {
         loop {
             let message = match self.line().await {
                 Ok(None) => return "it closed its standard output".into(),

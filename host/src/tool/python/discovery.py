@@ -161,8 +161,9 @@ def items():
 
 _items = None
 
-# What MCP servers offer, by their names, of those that were asked.
+# What MCP servers offer, by their names, of those that were asked; and what is said of each of them before.
 _of_servers = {}
+_summaries = {}
 
 
 def _ask_servers(name):
@@ -176,11 +177,12 @@ def _ask_servers(name):
 
     for server, found in _mcp.items(asked).items():
         own = next(item for item in items() if item.name == server)
+        summary = _summaries.setdefault(server, own.docs)
         if isinstance(found, str):
-            own.docs = f"{own.docs.partition(chr(10))[0]}\n\n{found}"
+            own.docs = f"{summary} ({found})"
             _of_servers.pop(server, None)
         else:
-            own.docs = f"{own.docs.partition(chr(10))[0]}\n\n{found['about']}"
+            own.docs = f"{summary}\n\n{found['about']}"
             _of_servers[server] = [Item(*parts) for parts in found["items"]]
 
 
