@@ -9,6 +9,8 @@ mod machine;
 mod repl;
 mod rlm;
 mod running;
+#[cfg(unix)]
+mod servers;
 mod sessions;
 mod settings;
 mod signals;
