@@ -101,7 +101,7 @@ assert x.read_graph()["relations"] == []
     },
     Case {
         name: "time",
-        program: "venv/bin/mcp-server-time",
+        program: "mcp-server-time/bin/mcp-server-time",
         arguments: &["--local-timezone", "UTC"],
         environment: &[],
         code: r#"
@@ -117,7 +117,7 @@ else: assert False
     },
     Case {
         name: "git",
-        program: "venv/bin/mcp-server-git",
+        program: "mcp-server-git/bin/mcp-server-git",
         arguments: &["--repository", "{}"],
         environment: &[("HOME", "{}")],
         code: r#"
@@ -130,7 +130,7 @@ assert "+text" in x.git_diff_staged("{}")
     },
     Case {
         name: "calculator",
-        program: "venv/bin/mcp-server-calculator",
+        program: "mcp-server-calculator/bin/mcp-server-calculator",
         arguments: &[],
         environment: &[],
         code: r#"
