@@ -105,6 +105,10 @@ struct Replay;
 #[doc = include_str!("../../docs/tasks.md")]
 struct TasksPage;
 
+#[cfg(all(doctest, feature = "mcp"))]
+#[doc = include_str!("../../docs/mcp-tools.md")]
+struct McpToolsPage;
+
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/overlays.md")]
 struct Overlays;
