@@ -58,5 +58,5 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Whether there is such a process; one that is dead and that nobody has waited for is one.
 fn exists(number: &str) -> bool {
-    std::path::Path::new(&format!("/proc/{number}")).exists()
+    std::process::Command::new("ps").args(["-p", number]).output().unwrap().status.success()
 }

@@ -232,6 +232,9 @@ fn what_could_not_work_is_refused_at_the_start() {
     fails(McpServer::command("", none), "has no program");
     fails(McpServer::command("a", none).env("A=B", "c"), "a variable that cannot be one");
     fails(McpServer::command("a", none).start_timeout(Duration::ZERO), "has a limit of 0");
+    fails(McpServer::command("a", none).header("a", "b"), "has a header, and is not sent requests");
+    fails(McpServer::url("https://a.test").env("a", "b"), "has variables, and is not started here");
+    fails(McpServer::url("https://a.test").directory("a"), "has a directory, and is not started here");
     fails(McpServer::url("no url"), "has no URL");
     fails(McpServer::url("ftp://a.test/"), "not at `https`");
     fails(McpServer::url("http://a.test/"), "not at `https`");

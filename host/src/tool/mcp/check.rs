@@ -4,6 +4,9 @@ use serde_json::{Map, Value};
 
 use super::model::{Function, Listing, Type};
 
+/// Up to here floating point has all integers.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// What is wrong with a value, and where.
 type Checked = Result<(), String>;
 
@@ -36,9 +39,10 @@ pub fn check(listing: &Listing, ty: &Type, value: &Value, place: &str) -> Checke
         Type::Any => true,
         Type::Null => value.is_null(),
         Type::Bool => value.is_boolean(),
-        // `1.0` is an integer in JSON Schema.
+        // `1.0` is an integer in JSON Schema. One that is beyond 64 bits was rounded when it was read.
         Type::Int => {
-            value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
+            let whole = |number: f64| number.fract() == 0.0 && number.abs() <= LARGEST_EXACT;
+            value.is_i64() || value.is_u64() || value.as_f64().is_some_and(whole)
         }
         Type::Number => value.is_number(),
         Type::Str => value.is_string(),

@@ -21,6 +21,9 @@ use crate::tool::live::failure;
 /// How long the second start in a row without success waits, which doubles with each.
 const BACKOFF: Duration = Duration::from_millis(500);
 
+/// Bytes of the arguments of a call: JSON takes a multiple of it in memory.
+const REQUEST_BYTES: usize = 8 << 20;
+
 /// How long any start waits at most.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 
@@ -157,6 +160,10 @@ impl Client {
             python::source(&mcp.tool, listing, mcp.first, is_async).into_bytes()
         };
         match act {
+            Act::Call if request.len() > REQUEST_BYTES => Err(failure(
+                "arguments",
+                format!("the arguments have {} bytes, and {REQUEST_BYTES} are allowed", request.len()),
+            )),
             Act::Call => {
                 let (name, arguments): (String, Map<String, Value>) = serde_json::from_slice(request)
                     .map_err(|error| failure("arguments", format!("the arguments are not JSON: {error}")))?;

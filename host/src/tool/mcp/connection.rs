@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::model::Listing;
 use super::process::Process;
-use super::schema::{self, MOST_FUNCTIONS};
+use super::schema::Reading;
 use super::server::{McpServer, Place, Program};
 use super::stdio::{Closed, Streams, TOO_LONG};
 use super::{http, text};
@@ -170,7 +170,7 @@ impl Connection {
     pub async fn list(&self) -> Result<Listing, String> {
         let info = self.running.peer().peer_info();
         let instructions = info.as_ref().and_then(|info| info.instructions.clone()).unwrap_or_default();
-        let (mut tools, mut beyond) = (Vec::new(), 0);
+        let mut reading = Reading::new(&instructions);
         let mut cursor = None;
         for _ in 0..MOST_PAGES {
             let params = cursor.take().map(|cursor| {
@@ -179,19 +179,15 @@ impl Connection {
                 params
             });
             let page = self.running.list_tools(params).await;
-            let page =
-                page.map_err(|error| covered(&self.mask, &text::line(&causes(&error), ERROR_LETTERS)))?;
-            let room = MOST_FUNCTIONS.saturating_sub(tools.len());
-            beyond += page.tools.len().saturating_sub(room);
-            tools.extend(page.tools.into_iter().take(room));
+            let page = page.map_err(|error| self.covered(&text::line(&causes(&error), ERROR_LETTERS)))?;
+            reading.add(&page.tools);
             cursor = page.next_cursor;
-            if cursor.is_none() {
+            if cursor.is_none() || reading.is_full() {
                 break;
             }
         }
-        beyond += usize::from(cursor.is_some());
         self.has_answered.store(true, Ordering::Relaxed);
-        Ok(schema::read(&tools, &instructions, beyond))
+        Ok(reading.end(cursor.is_some()))
     }
 
     /// Calls a function by the server's name for it. Dropping the call tells the server that it was given up.
@@ -256,8 +252,17 @@ impl Connection {
                 let why = self.closed.why().unwrap_or("it is gone".into());
                 failure("trap", format!("failed, as its server ended: {why}{words}"))
             }
+            ServiceError::TransportClosed => failure(
+                "trap",
+                "failed, as the connection to its server ended: it broke it off, or sent an event longer than `max-message` of \
+                 its server allows"
+                    .into(),
+            ),
             ServiceError::UnexpectedResponse => {
                 failure("trap", "failed: its server gave what is no result of a call".into())
+            }
+            error if is_too_large(&error) => {
+                failure("memory", "gave too much; `max-message` of its server raises that".into())
             }
             error => failure(
                 "trap",
@@ -342,6 +347,13 @@ async fn ended(process: Arc<Process>) -> String {
         process.last_words()
     });
     words.await.unwrap_or_default()
+}
+
+/// Whether an answer over HTTP was longer than it may be.
+fn is_too_large(error: &ServiceError) -> bool {
+    let ServiceError::TransportSend(error) = error else { return false };
+    let error = error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>();
+    matches!(error, Some(StreamableHttpError::ResponseBodyTooLarge { .. }))
 }
 
 /// An error with what has caused it.

@@ -116,7 +116,24 @@ impl Listing {
     }
 }
 
+impl Field {
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        64 + self.name.len() + self.docs.len() + self.ty.size()
+    }
+}
+
 impl Type {
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        16 + match self {
+            Type::Literal(values) => values.iter().map(|value| 16 + value.as_str().map_or(0, str::len)).sum(),
+            Type::List(inner) | Type::Dict(inner) => inner.size(),
+            Type::Union(types) => types.iter().map(Type::size).sum(),
+            _ => 0,
+        }
+    }
+
     /// One of several types; the same twice is once.
     pub fn union(types: impl IntoIterator<Item = Type>) -> Self {
         let mut members = Vec::new();

@@ -34,37 +34,61 @@ const MOST_MEMBERS: usize = 128;
 /// Letters of a string that is a value of an enumeration, or a default.
 const CONSTANT_LETTERS: usize = 200;
 
-/// Bytes of names and words of one server, all together.
+/// Bytes of names, words and values of one server, all together.
 const LISTING_BYTES: usize = 1 << 20;
 
-/// Reads what a server says that it offers.
-pub fn read(tools: &[Tool], instructions: &str, beyond: usize) -> Listing {
-    let mut listing = Listing {
-        instructions: text::quoted(instructions, INSTRUCTIONS_LETTERS),
-        left_out: beyond,
-        ..Listing::default()
-    };
-    let mut names = Names::of_module();
-    let (mut nodes, mut bytes) = (LISTING_NODES, LISTING_BYTES);
-    for tool in tools {
-        let is_double = listing.function(&tool.name).is_some();
-        let is_named = !tool.name.is_empty() && tool.name.chars().count() <= NAME_LETTERS;
-        if !is_named || is_double || listing.functions.len() == MOST_FUNCTIONS || bytes == 0 {
-            listing.left_out += 1;
-            continue;
-        }
-        let allowed = nodes.min(FUNCTION_NODES);
-        let (function, left) = function(tool, &mut listing.classes, &mut names, allowed);
-        nodes -= allowed - left;
-        bytes = bytes.saturating_sub(size(&function));
-        listing.functions.push(function);
-    }
-    listing
+/// What a server says that it offers, read page by page.
+pub struct Reading {
+    listing: Listing,
+    names: Names,
+    /// Schemas, and bytes, that may still be read.
+    nodes: usize,
+    bytes: usize,
 }
 
-fn size(function: &Function) -> usize {
-    let parameters = function.parameters.iter().map(|one| one.name.len() + one.docs.len() + 64);
-    function.name.len() + function.docs.len() + parameters.sum::<usize>()
+impl Reading {
+    pub fn new(instructions: &str) -> Self {
+        Reading {
+            listing: Listing {
+                instructions: text::quoted(instructions, INSTRUCTIONS_LETTERS),
+                ..Listing::default()
+            },
+            names: Names::of_module(),
+            nodes: LISTING_NODES,
+            bytes: LISTING_BYTES,
+        }
+    }
+
+    /// Whether no more functions have room.
+    pub fn is_full(&self) -> bool {
+        self.listing.functions.len() == MOST_FUNCTIONS || self.bytes == 0
+    }
+
+    pub fn add(&mut self, tools: &[Tool]) {
+        for tool in tools {
+            let is_double = self.listing.function(&tool.name).is_some();
+            let is_named = !tool.name.is_empty() && tool.name.chars().count() <= NAME_LETTERS;
+            if !is_named || is_double || self.is_full() {
+                self.listing.left_out += 1;
+                continue;
+            }
+            let allowed = self.nodes.min(FUNCTION_NODES);
+            let classes = self.listing.classes.len();
+            let (function, left) = function(tool, &mut self.listing.classes, &mut self.names, allowed);
+            self.nodes -= allowed - left;
+            let fields = self.listing.classes[classes..].iter().flat_map(|class| &class.fields);
+            let fields = fields.chain(&function.parameters).map(Field::size).sum::<usize>();
+            let size = function.name.len() + function.docs.len() + function.result.size() + fields;
+            self.bytes = self.bytes.saturating_sub(size);
+            self.listing.functions.push(function);
+        }
+    }
+
+    /// What was read; `is_cut` says that there is more.
+    pub fn end(mut self, is_cut: bool) -> Listing {
+        self.listing.left_out += usize::from(is_cut);
+        self.listing
+    }
 }
 
 /// A function, and how many nodes are left.
@@ -197,8 +221,12 @@ impl<'a> Reader<'a> {
             Type::Literal(vec![value.clone()])
         } else if let Some(values) = list("enum") {
             match !values.is_empty() && values.len() <= MOST_MEMBERS && values.iter().all(is_scalar) {
-                true => Type::Literal(values.clone()),
-                false => Type::Any,
+                // Each takes room, as a schema does.
+                true if values.len() <= self.nodes => {
+                    self.nodes -= values.len();
+                    Type::Literal(values.clone())
+                }
+                _ => Type::Any,
             }
         } else {
             match map.get("type") {

@@ -36,6 +36,8 @@ pub struct McpServer {
     pub(super) shared: bool,
     pub(super) start_timeout: Duration,
     pub(super) message_bytes: usize,
+    /// What was given and has no effect.
+    misplaced: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -62,7 +64,13 @@ impl fmt::Debug for McpServer {
 
 impl McpServer {
     fn of(place: Place) -> Self {
-        McpServer { place, shared: false, start_timeout: Duration::from_secs(60), message_bytes: 16 << 20 }
+        McpServer {
+            place,
+            shared: false,
+            start_timeout: Duration::from_secs(60),
+            message_bytes: 8 << 20,
+            misplaced: None,
+        }
     }
 
     /// A program that speaks the protocol on its standard streams. A name without a slash is looked for in `PATH`.
@@ -85,24 +93,27 @@ impl McpServer {
 
     /// A variable of the environment of a program, beside those that the tool's grants name.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        if let Place::Program(program) = &mut self.place {
-            program.environment.insert(name.into(), value.into());
+        match &mut self.place {
+            Place::Program(program) => drop(program.environment.insert(name.into(), value.into())),
+            Place::Url { .. } => self.misplaced = Some("variables, and is not started here"),
         }
         self
     }
 
     /// The directory that a program works in. Default: that of this process.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        if let Place::Program(program) = &mut self.place {
-            program.directory = Some(directory.into());
+        match &mut self.place {
+            Place::Program(program) => program.directory = Some(directory.into()),
+            Place::Url { .. } => self.misplaced = Some("a directory, and is not started here"),
         }
         self
     }
 
     /// A header of each request to a URL. `{{NAME}}` in its value stands for the secret of that name among the tool's grants.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        if let Place::Url { headers, .. } = &mut self.place {
-            headers.push((name.into(), value.into()));
+        match &mut self.place {
+            Place::Url { headers, .. } => headers.push((name.into(), value.into())),
+            Place::Program(_) => self.misplaced = Some("a header, and is not sent requests"),
         }
         self
     }
@@ -120,7 +131,7 @@ impl McpServer {
         self
     }
 
-    /// The longest message that it may send, in bytes: of an answer, or of a page of what it offers. Default: 16 MiB.
+    /// The longest message that it may send, in bytes: of an answer, or of a page of what it offers. Default: 8 MiB.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.message_bytes = bytes;
         self
@@ -172,6 +183,9 @@ impl McpServer {
         let bad = |message: String| {
             Error::new(ErrorKind::Tool, format!("the MCP server of the tool `{tool}` {message}"))
         };
+        if let Some(what) = self.misplaced {
+            return Err(bad(format!("has {what}")).hint("take it away; it has no effect"));
+        }
         match &self.place {
             Place::Program(program) => {
                 if program.program.is_empty() {

@@ -7,7 +7,8 @@ use rmcp::model::Tool;
 use serde_json::{Value, json};
 
 use super::model::Listing;
-use super::{check, python, schema};
+use super::schema::Reading;
+use super::{check, python};
 use crate::tool::names::is_identifier;
 
 /// A listing with one function, whose parameter `v` has a schema.
@@ -17,7 +18,13 @@ fn listing(of: Value) -> Listing {
 
 fn listing_of(input: Value) -> Listing {
     let Value::Object(input) = input else { panic!("{input} is no object") };
-    schema::read(&[Tool::new_with_raw("f", None, Arc::new(input))], "", 0)
+    read(Tool::new_with_raw("f", None, Arc::new(input)))
+}
+
+fn read(tool: Tool) -> Listing {
+    let mut reading = Reading::new("");
+    reading.add(&[tool]);
+    reading.end(false)
 }
 
 /// What is wrong with a value of the parameter.
@@ -69,7 +76,7 @@ fn values_are_checked_as_far_as_types_tell() {
         (
             json!({ "type": "integer" }),
             vec![json!(1), json!(-1), json!(1.0), json!(u64::MAX)],
-            vec![json!(1.5), json!("1"), json!(true), json!(null)],
+            vec![json!(1.5), json!(1e30), json!("1"), json!(true), json!(null)],
         ),
         (json!({ "type": "number" }), vec![json!(1), json!(1.5)], vec![json!("1"), json!(false)]),
         (json!({ "type": "boolean" }), vec![json!(true)], vec![json!(0), json!("true")]),
@@ -154,7 +161,7 @@ proptest! {
         let object = |value: Value| Arc::new(value.as_object().cloned().unwrap_or_default());
         let tool = Tool::new_with_raw("f", None, object(json!({ "type": "object", "properties": { "v": input, "w": output.clone() } })))
             .with_raw_output_schema(object(output));
-        let listing = schema::read(&[tool], "", 0);
+        let listing = read(tool);
         let function = &listing.functions[0];
         prop_assert!(function.parameters.iter().all(|field| is_identifier(&field.python)));
         let _ = wrong(&listing, value);
