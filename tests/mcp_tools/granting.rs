@@ -9,7 +9,10 @@ use agentkernel_tests::{builder, repr};
 
 use super::{error, kernel, server, session};
 
-fn allowing(rules: &[(&str, &str, &dyn Fn(&mut Constraint))]) -> ToolGrants {
+/// A function, a parameter or a path in it, and what must hold there.
+type Rule<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Constraint));
+
+fn allowing(rules: &[Rule<'_>]) -> ToolGrants {
     let mut grants = ToolGrants::default();
     for (function, path, set) in rules {
         let constraint =

@@ -90,7 +90,7 @@ fn answer(stream: TcpStream, mode: Mode, seen: &Requests) -> std::io::Result<()>
                 whole(socket, "200 OK", json, &result)?;
             }
             Some("tools/list") => {
-                let tools = json!([{ "name": "hello", "inputSchema": { "type": "object", "properties": { "n": { "type": "integer" } } } }]);
+                let tools = json!([{ "name": "hello", "description": format!("Says {secret}."), "inputSchema": { "type": "object", "properties": { "n": { "type": "integer" } } } }]);
                 whole(socket, "200 OK", json, &result(json!({ "tools": tools })))?;
             }
             Some("tools/call") => {
@@ -255,11 +255,12 @@ fn secrets_are_sent_and_do_not_come_back() {
         let server = at(address).header("Authorization", "Bearer {{KEY}}");
         let kernel = with_secret(server, &format!("http://{address}")).unwrap();
         let mut session = session(&kernel);
-        let code = "from tools.x import hello\ntry: r = hello(n=1)\nexcept Exception as e: r = str(e)\nr";
+        let code = "from tools.x import hello\ntry: r = hello(n=1)\nexcept Exception as e: r = str(e)\nr, hello.__doc__";
         let found = repr(&mut session, code);
         assert!(!found.contains("s3cr3t") && !found.contains("k\\") && found.len() < 500, "{found}");
         assert!(mode == Mode::Failing || found.contains("Bearer ***********"), "{found}");
-        assert!(!found.contains('\u{1b}'), "{found}");
+        assert!(!found.contains('\u{1b}') && found.contains("> Says Bearer ****"), "{found}");
+        assert!(!format!("{:?}{:?}", kernel.tools(), kernel.tool_stubs()).contains("s3cr3t"));
         assert!(
             requests
                 .lock()

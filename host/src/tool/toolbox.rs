@@ -66,7 +66,7 @@ pub(crate) enum Body<C = Component> {
     Functions(Vec<Closure>),
     Python(Package),
     #[cfg(feature = "mcp")]
-    Mcp(Mcp),
+    Mcp(Box<Mcp>),
 }
 
 /// What a number stands for.
@@ -314,7 +314,7 @@ impl<C> Loaded<C> {
         let allow = grants.allow.clone();
         #[cfg(feature = "mcp")]
         if let Kind::Mcp(server) = kind {
-            let server = Mcp::new(&name, server, grants, first_function)?;
+            let server = Box::new(Mcp::new(&name, server, grants, first_function)?);
             let summary = summary.unwrap_or_else(|| server.summary());
             return Ok(Loaded::of(name, summary, Description::default(), Body::Mcp(server), first_function));
         }

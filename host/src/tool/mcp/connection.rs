@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientConfig, ClientRequest, ErrorData,
-    Implementation, JsonObject, PaginatedRequestParams, PingRequest, ProtocolVersion,
+    Implementation, JsonObject, PaginatedRequestParams, PingRequest, ProtocolVersion, Tool,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, NotificationContext, PeerRequestOptions, RequestContext,
@@ -170,7 +170,7 @@ impl Connection {
     pub async fn list(&self) -> Result<Listing, String> {
         let info = self.running.peer().peer_info();
         let instructions = info.as_ref().and_then(|info| info.instructions.clone()).unwrap_or_default();
-        let mut reading = Reading::new(&instructions);
+        let mut reading = Reading::new(&self.covered(&instructions));
         let mut cursor = None;
         for _ in 0..MOST_PAGES {
             let params = cursor.take().map(|cursor| {
@@ -180,7 +180,7 @@ impl Connection {
             });
             let page = self.running.list_tools(params).await;
             let page = page.map_err(|error| self.covered(&text::line(&causes(&error), ERROR_LETTERS)))?;
-            reading.add(&page.tools);
+            reading.add(&self.without_secrets(page.tools)?);
             cursor = page.next_cursor;
             if cursor.is_none() || reading.is_full() {
                 break;
@@ -301,6 +301,16 @@ impl Connection {
         if let Some(process) = &self.process {
             process.end();
         }
+    }
+
+    /// What a server says that it offers, without secrets that it was sent.
+    fn without_secrets(&self, tools: Vec<Tool>) -> Result<Vec<Tool>, String> {
+        if self.mask.is_none() {
+            return Ok(tools);
+        }
+        let mut text = serde_json::to_vec(&tools).map_err(|error| error.to_string())?;
+        self.cover(&mut text);
+        serde_json::from_slice(&text).map_err(|error| error.to_string())
     }
 
     /// Covers the secrets that were sent, where they are in an answer.

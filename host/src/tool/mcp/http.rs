@@ -46,7 +46,7 @@ pub fn transport(
     // In JSON some are written in another way.
     let written = used.iter().map(|secret| {
         let text = serde_json::Value::from(String::from_utf8_lossy(secret)).to_string();
-        text[1..text.len() - 1].as_bytes().to_vec()
+        text.as_bytes()[1..text.len() - 1].to_vec()
     });
     let covered = written.chain(used.clone()).collect();
     Ok((StreamableHttpClientTransport::with_client(client, config), Mask::new(covered)))
