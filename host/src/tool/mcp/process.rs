@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,15 @@ const GRACE: Duration = Duration::from_millis(100);
 pub struct Process {
     child: Mutex<Option<Child>>,
     status: OnceLock<ExitStatus>,
-    tail: Arc<Mutex<Vec<u8>>>,
+    tail: Arc<Tail>,
+}
+
+/// The end of what it writes to standard error.
+#[derive(Default)]
+struct Tail {
+    bytes: Mutex<Vec<u8>>,
+    /// Whether nothing more comes.
+    is_whole: AtomicBool,
 }
 
 impl Process {
@@ -56,9 +65,9 @@ impl Process {
 
     /// Ends it, if it has not ended, and all that it has started and that has not left its group. It may take [`GRACE`].
     pub fn end(&self) {
-        let Some(mut child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return;
-        };
+        // Held until it has ended: who comes second waits for that.
+        let mut place = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut child) = place.take() else { return };
         let group = Group::of(&child);
         group.terminate(&mut child);
         let begun = Instant::now();
@@ -74,8 +83,12 @@ impl Process {
 
     /// How it ended, and the last that it wrote to standard error, for a message.
     pub fn last_words(&self) -> String {
+        let begun = Instant::now();
+        while !self.tail.is_whole.load(Ordering::Acquire) && begun.elapsed() < GRACE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let status = self.status.get().map_or_else(String::new, |status| format!(" ({status})"));
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = self.tail.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let tail = text::escaped(&tail);
         match tail.trim() {
             "" => format!("{status}; it wrote nothing to standard error"),
@@ -146,7 +159,7 @@ impl Group {
 }
 
 /// Keeps the end of what comes, and logs it.
-async fn keep_tail(tool: String, mut stderr: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {
+async fn keep_tail(tool: String, mut stderr: ChildStderr, tail: Arc<Tail>) {
     let mut buffer = vec![0; TAIL_BYTES];
     let mut logged = 0;
     while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
@@ -155,9 +168,10 @@ async fn keep_tail(tool: String, mut stderr: ChildStderr, tail: Arc<Mutex<Vec<u8
             logged += count;
             tracing::debug!(tool, "the MCP server writes: {}", text::escaped(came).trim_end());
         }
-        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend_from_slice(came);
-        let beyond = tail.len().saturating_sub(TAIL_BYTES);
-        tail.drain(..beyond);
+        let mut bytes = tail.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.extend_from_slice(came);
+        let beyond = bytes.len().saturating_sub(TAIL_BYTES);
+        bytes.drain(..beyond);
     }
+    tail.is_whole.store(true, Ordering::Release);
 }
