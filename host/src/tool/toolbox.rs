@@ -54,7 +54,7 @@ pub(crate) struct Loaded<C = Component> {
     /// What calls of a function must be like, by its position.
     rules: Vec<Option<Rules>>,
     /// The number of its first function; then come those that close resources.
-    first_function: u32,
+    pub(super) first_function: u32,
     modules: OnceLock<Vec<(String, String)>>,
     function_names: OnceLock<Vec<String>>,
 }
@@ -122,22 +122,6 @@ impl Toolbox {
     /// Whether there are tools that are MCP servers.
     pub fn has_servers(&self) -> bool {
         !servers(&self.tools).is_empty()
-    }
-
-    /// The MCP server that function number `number` is of, and what that function does.
-    #[cfg(feature = "mcp")]
-    pub fn act(&self, number: u32) -> Option<(usize, Act)> {
-        let position = self.tools.iter().rposition(|tool| tool.first_function <= number)?;
-        let tool = &self.tools[position];
-        tool.mcp()?;
-        Some((position, Act::of(number - tool.first_function)?))
-    }
-
-    /// The MCP server that programs call as `name`.
-    #[cfg(feature = "mcp")]
-    pub fn server(&self, name: &str) -> Option<(usize, &Mcp)> {
-        let position = self.tools.iter().position(|tool| tool.name == name)?;
-        Some((position, self.tools[position].mcp()?))
     }
 
     /// The source of a module, and whether it has submodules.
@@ -416,15 +400,6 @@ impl<C> Loaded<C> {
             self.rules[position] = Some(Rules::compile(&self.description, described, &name, constraints)?);
         }
         Ok(())
-    }
-
-    /// The MCP server that it is, if it is one.
-    #[cfg(feature = "mcp")]
-    pub fn mcp(&self) -> Option<&Mcp> {
-        match &self.body {
-            Body::Mcp(server) => Some(server),
-            _ => None,
-        }
     }
 
     /// How many numbers its functions take, with those that close resources.

@@ -13,6 +13,7 @@ mod ask;
 mod check;
 mod client;
 mod connection;
+mod found;
 mod http;
 mod model;
 mod names;
