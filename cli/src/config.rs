@@ -12,6 +12,7 @@ use crate::failure::{Failure, Result};
 use crate::grants::{Clock, Random, Secrets};
 use crate::llm::LlmConfig;
 use crate::schema;
+use crate::servers::McpConfig;
 use crate::task::TasksConfig;
 use crate::units::{self, Timeout};
 
@@ -209,6 +210,9 @@ pub struct ToolConfig {
     /// A directory with a Python package, in place of a component. Default: none.
     #[schemars(with = "Option<schema::PathText>", example = &"helpers")]
     pub python: Option<PathBuf>,
+    /// A server of the Model Context Protocol, in place of a component. Default: none.
+    #[schemars(example = &"{ command = \"npx\", args = [\"-y\", \"@modelcontextprotocol/server-memory\"] }")]
+    pub mcp: Option<McpConfig>,
     /// One line about what it is for. Default: the first line of its documentation.
     #[schemars(example = &"Search and split text.")]
     pub summary: Option<String>,
@@ -317,7 +321,7 @@ impl ToolConfig {
             let mount = table.mounts.iter().flatten().find(elsewhere);
             let network = !table.http.is_empty() || !table.secrets.is_empty();
             let ambient = table.random.is_some() || table.clock.is_some();
-            let source = table.component.is_some() || table.python.is_some();
+            let source = table.component.is_some() || table.python.is_some() || table.mcp.is_some();
             if mount.is_some() || !table.env.is_empty() || network || ambient || source {
                 return Err(Failure::new(format!(
                     "`{}` grants the tool `{name}` more than the workspace",
@@ -331,10 +335,12 @@ impl ToolConfig {
 
     /// These settings, and those of `defaults` where nothing is said.
     pub fn over(&self, defaults: &Self) -> Self {
-        let ToolConfig { component, python, summary, mounts, env, http, secrets, allow, .. } = self.clone();
+        let ToolConfig { component, python, mcp, summary, mounts, env, http, secrets, allow, .. } =
+            self.clone();
         ToolConfig {
             component,
             python,
+            mcp,
             summary: summary.or_else(|| defaults.summary.clone()),
             mounts: mounts.or_else(|| defaults.mounts.clone()),
             env,

@@ -173,7 +173,7 @@ fn rules(texts: &[String]) -> Result<Vec<HttpRule>> {
 
 /// Refuses limits of something that is not granted.
 pub fn check_effect(tool: &str, table: &ToolConfig) -> Result<()> {
-    if !table.http.is_empty() {
+    if !table.http.is_empty() || table.mcp.is_some() {
         return Ok(());
     }
     let given = [

@@ -25,6 +25,7 @@ mod rlm;
 mod run;
 mod sandbox;
 mod schema;
+mod servers;
 mod session;
 mod settings;
 mod signals;

@@ -198,15 +198,19 @@ pub fn tools(config: &Config, named: &[PathBuf]) -> Result<Vec<Tool>> {
         grants::check_effect(name, &config.tool[name])?;
         let exists = tools.iter().any(|tool| tool.name() == name);
         let table = &config.tool[name];
-        if table.component.is_some() && table.python.is_some() {
-            return Err(Failure::new(format!("`[tool.{name}]` has both a `component` and `python`"))
-                .hint("keep one of them; give the other a table of its own"));
+        let sources = [
+            table.component.as_ref().map(|component| Ok(Tool::new(name, base.join(component)))),
+            table.python.as_ref().map(|directory| Ok(Tool::python(name, base.join(directory)))),
+            table.mcp.as_ref().map(|server| Ok(Tool::mcp(name, server.server(name, base)?))),
+        ];
+        let mut sources: Vec<Result<Tool>> = sources.into_iter().flatten().collect();
+        if sources.len() > 1 {
+            return Err(Failure::new(format!(
+                "`[tool.{name}]` has more than one of `component`, `python` and `mcp`"
+            ))
+            .hint("keep one of them; give the others tables of their own"));
         }
-        let own = match (&table.component, &table.python) {
-            (Some(component), _) => Some(Tool::new(name, base.join(component))),
-            (None, Some(directory)) => Some(Tool::python(name, base.join(directory))),
-            (None, None) => None,
-        };
+        let own = sources.pop().transpose()?;
         match own {
             None if !exists => {
                 return Err(Failure::new(format!(

@@ -22,6 +22,7 @@ pub fn run(action: ToolAction) -> Result<i32> {
         ToolAction::Describe { name, detail, json, sandbox } => {
             let kernel = kernel(&Settings::resolve(sandbox)?)?;
             if json {
+                ask_servers(&kernel);
                 return describe_json(&kernel, &name);
             }
             let detail = match detail {
@@ -42,7 +43,11 @@ pub fn run(action: ToolAction) -> Result<i32> {
         }
         ToolAction::Call { name, arguments, sandbox } => call(&name, arguments, sandbox),
         ToolAction::Check { files, engine } => check(&files, &engine),
-        ToolAction::Stubs { out, sandbox } => stubs(&kernel(&Settings::resolve(sandbox)?)?, &out),
+        ToolAction::Stubs { out, sandbox } => {
+            let kernel = kernel(&Settings::resolve(sandbox)?)?;
+            ask_servers(&kernel);
+            stubs(&kernel, &out)
+        }
         ToolAction::Document { file, wit, out } => {
             let bytes = fs::read(&file).map_err(|error| {
                 Failure::new(format!("cannot read the component `{}`: {error}", file.display()))
@@ -59,6 +64,13 @@ fn kernel(settings: &Settings) -> Result<Kernel> {
             .hint("name a component with `--tools FILE`, or in agentkernel.toml: `[tool.NAME]`"));
     }
     Ok(settings.kernel().on_progress(terminal::progress(Talk::default())).build()?)
+}
+
+/// Asks MCP servers what they offer; those that do not say are told of.
+fn ask_servers(kernel: &Kernel) {
+    for (name, error) in kernel.ask_servers() {
+        terminal::remark(&format!("the tool `{name}` is left out: {}", plain(&error.to_string())));
+    }
 }
 
 fn list(kernel: &Kernel, json: bool) -> Result<i32> {

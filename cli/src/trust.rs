@@ -9,6 +9,7 @@ use agentkernel::{Access, CompilationCache, ToolGrants, Workspace};
 
 use crate::failure::{Failure, Result};
 use crate::files;
+use crate::servers;
 use crate::settings::Settings;
 
 /// Links that are followed on one way, as Linux counts them.
@@ -26,6 +27,16 @@ pub fn check(settings: &Settings) -> Result<()> {
         .tools
         .iter()
         .filter_map(|tool| Some(("tool", Some(tool.file()?), "and name it from elsewhere")));
+    for server in settings.tools.iter().filter_map(|tool| tool.server()) {
+        for path in servers::paths(server) {
+            outside(
+                settings,
+                "MCP server",
+                &path,
+                "and name it from elsewhere: it runs outside of the sandbox",
+            )?;
+        }
+    }
     // It has the flags of sessions.
     let sessions = files::sessions().filter(|sessions| sessions.is_dir());
     // An overlay does what it says.

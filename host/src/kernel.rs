@@ -173,8 +173,17 @@ impl Kernel {
         self.0.tools.as_ref().map(|tools| tools.info()).unwrap_or_default()
     }
 
+    /// Asks the MCP servers among the tools what they offer, each within its time to start, so that [`Kernel::tools`] and
+    /// [`Kernel::tool_stubs`] tell it. Those that are not shared are started for this alone. Blocks until all have answered, and
+    /// gives the names of those that did not with the reason.
+    #[cfg(feature = "mcp")]
+    pub fn ask_servers(&self) -> Vec<(String, Error)> {
+        let Some(tools) = self.0.tools.clone() else { return Vec::new() };
+        crate::tool::ask_servers(&tools, &self.runtime())
+    }
+
     /// Stub files (PEP 561) of the tools for type checkers: paths and contents. They say nothing of
-    /// tools that are Python packages.
+    /// tools that are Python packages, and of MCP servers what they were last known to offer.
     pub fn tool_stubs(&self) -> Vec<(String, String)> {
         self.0.tools.as_ref().map(|tools| tools.stubs()).unwrap_or_default()
     }

@@ -92,6 +92,8 @@ pub use skills::{Skill, Skills};
 #[cfg(feature = "state")]
 pub use state_store::{State, StateLimits};
 pub use telemetry::{Histogram, Metrics, ModelMetrics};
+#[cfg(feature = "mcp")]
+pub use tool::McpServer;
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
     ToolItem, ToolKind, ToolLimits,
@@ -114,9 +116,15 @@ struct Replay;
 #[doc = include_str!("../../docs/tasks.md")]
 struct TasksPage;
 
+#[cfg(all(doctest, feature = "mcp"))]
+#[doc = include_str!("../../docs/mcp-tools.md")]
+struct McpToolsPage;
+
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/agent.md")]
 struct Agents;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/telemetry.md")]
 struct TelemetryPage;
 

@@ -12,6 +12,8 @@ mod mcp;
 mod repl;
 mod rlm;
 mod running;
+#[cfg(unix)]
+mod servers;
 mod sessions;
 mod settings;
 mod signals;

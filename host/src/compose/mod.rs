@@ -155,6 +155,14 @@ fn load(tools: Vec<Tool>) -> Result<Vec<Loaded<Vec<u8>>>> {
         )
         .hint("leave it out, or give a component that does the same"));
     }
+    #[cfg(feature = "mcp")]
+    if let Some(tool) = tools.iter().find(|tool| tool.server().is_some()) {
+        return Err(Error::new(
+            ErrorKind::Tool,
+            format!("the tool `{}` is an MCP server, which cannot be composed", tool.name),
+        )
+        .hint("leave it out, or give a component that does the same"));
+    }
     toolbox::load(tools, |name, bytes, _| Ok((Description::read(&bytes, name)?, bytes)))
 }
 

@@ -92,7 +92,8 @@ impl ImageBuilder {
                 Error::new(ErrorKind::Image, message).hint("give the kernel the tool, or correct the name")
             );
         }
-        if self.grants.is_some() {
+        // What a server offers may be something else the next time.
+        if self.grants.is_some() || inner.tools.as_ref().is_some_and(|tools| tools.has_servers()) {
             let image = self.make()?;
             image.0.memory.map().map_err(unmapped)?;
             return Ok(image);

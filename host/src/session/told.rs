@@ -52,14 +52,14 @@ pub(super) fn turn(
     interrupt: &Arc<Interrupt>,
     turn: Turn,
     span: &Span,
-) -> Result<(Outcome, After)> {
+) -> Result<(Result<Outcome>, After)> {
     let result = span.in_scope(|| live.turn(kernel, interrupt, turn));
     match &result {
-        Ok((outcome, _)) => {
+        Ok((Ok(outcome), _)) => {
             kernel.counters.turn(outcome.ending.name(), outcome.usage.wall, outcome.rolled_back);
             spans::turn_ended(span, outcome, kernel.trace_content);
         }
-        Err(_) => spans::failed(span, "host"),
+        Ok((Err(_), _)) | Err(_) => spans::failed(span, "host"),
     }
     result
 }

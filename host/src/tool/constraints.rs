@@ -50,6 +50,8 @@ struct Rule {
     path: Vec<String>,
     pattern: Option<Regex>,
     is_bytes: bool,
+    /// Whether values are JSON of which no type is known, and not what a type of WIT has become.
+    is_json: bool,
     constraint: Constraint,
 }
 
@@ -78,16 +80,51 @@ impl Rules {
             check_applies(described, &ty, constraint).map_err(|message| {
                 bad(message).hint("docs/tools.md says which constraints there are, and of what")
             })?;
-            let pattern = constraint.pattern.as_ref().map(|pattern| {
-                Regex::new(&format!("\\A(?:{pattern})\\z")).map_err(|error| {
-                    bad(format!("is no regular expression: {error}"))
-                        .hint("correct `pattern`; it has no look-around and no back-references")
-                })
-            });
+            let pattern = compiled(constraint, bad)?;
             let is_bytes = matches!(&ty, Type::List(element) if **element == Type::U8);
-            Ok(Rule { path: steps, pattern: pattern.transpose()?, is_bytes, constraint: constraint.clone() })
+            Ok(Rule { path: steps, pattern, is_bytes, is_json: false, constraint: constraint.clone() })
         });
         rules.collect::<Result<_>>().map(Rules)
+    }
+
+    /// Constraints on arguments in JSON, of which no type is known yet: what is not of a kind that a constraint is about is
+    /// refused, and so is what is not there.
+    #[cfg(feature = "mcp")]
+    pub fn of_json(name: &str, given: &Constraints) -> Result<Self> {
+        let rules = given.iter().map(|(path, constraint)| {
+            let bad = |message: String| {
+                Error::new(ErrorKind::Grant, format!("the constraint on `{path}` of `{name}` {message}"))
+            };
+            if says_nothing(constraint) {
+                return Err(bad(NOTHING.into()).hint("docs/tools.md says which constraints there are"));
+            }
+            Ok(Rule {
+                path: path.split('.').map(str::to_owned).collect(),
+                pattern: compiled(constraint, bad)?,
+                is_bytes: false,
+                is_json: true,
+                constraint: constraint.clone(),
+            })
+        });
+        rules.collect::<Result<_>>().map(Rules)
+    }
+
+    /// The parameters that constraints are about.
+    #[cfg(feature = "mcp")]
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|rule| rule.path.first().map(String::as_str))
+    }
+
+    /// As [`Rules::check`]; `argument` gives what a parameter was given.
+    #[cfg(feature = "mcp")]
+    pub fn check_json<'a>(
+        &self,
+        argument: impl Fn(&str) -> Option<&'a Value>,
+    ) -> std::result::Result<(), String> {
+        self.0.iter().try_for_each(|rule| {
+            let value = argument(&rule.path[0]).unwrap_or(&Value::Null);
+            rule.reach(value, 1).map_err(|message| format!("`{}` {message}", rule.path.join(".")))
+        })
     }
 
     /// Checks the arguments of a call; says what is not allowed.
@@ -97,6 +134,23 @@ impl Rules {
             rule.reach(value, 1).map_err(|message| format!("`{}` {message}", rule.path.join(".")))
         })
     }
+}
+
+/// The expression of a pattern.
+fn compiled(constraint: &Constraint, bad: impl Fn(String) -> Error) -> Result<Option<Regex>> {
+    let pattern = constraint.pattern.as_ref().map(|pattern| {
+        Regex::new(&format!("\\A(?:{pattern})\\z")).map_err(|error| {
+            bad(format!("is no regular expression: {error}"))
+                .hint("correct `pattern`; it has no look-around and no back-references")
+        })
+    });
+    pattern.transpose()
+}
+
+const NOTHING: &str = "says nothing; give `pattern`, `min`, `max`, `one-of` or `max-length`";
+
+fn says_nothing(constraint: &Constraint) -> bool {
+    *constraint == (Constraint { or_none: constraint.or_none, ..Constraint::default() })
 }
 
 /// The type at the end of a path, without options and lists around it; or what there is where the
@@ -204,8 +258,8 @@ fn check_applies(
     if constraint.max_length.is_some() && !(text || matches!(ty, Type::List(_) | Type::Map(..))) {
         return Err("has a length, which strings and lists can have".into());
     }
-    if *constraint == (Constraint { or_none: constraint.or_none, ..Constraint::default() }) {
-        return Err("says nothing; give `pattern`, `min`, `max`, `one-of` or `max-length`".into());
+    if says_nothing(constraint) {
+        return Err(NOTHING.into());
     }
     Ok(())
 }
@@ -221,9 +275,10 @@ impl Rule {
             // A variant that has another case carries nothing to check.
             Value::Object(fields) => match fields.get(&self.path[step]) {
                 Some(inner) => self.reach(inner, step + 1),
+                None if self.is_json => self.reach(&Value::Null, step + 1),
                 None => Ok(()),
             },
-            Value::String(_) => Ok(()),
+            Value::String(_) if !self.is_json => Ok(()),
             _ => Err("is not what the constraint is about".into()),
         }
     }
@@ -239,6 +294,7 @@ impl Rule {
                 Value::String(text) => text.chars().count() as u64,
                 Value::Array(items) => items.len() as u64,
                 Value::Object(fields) => fields.len() as u64,
+                _ if self.is_json => return Err("has no length, and is limited in it".into()),
                 _ => 0,
             };
             if length > limit {
@@ -255,7 +311,7 @@ impl Rule {
     fn one(&self, value: &Value) -> std::result::Result<(), String> {
         let constraint = &self.constraint;
         let value = match value {
-            Value::Object(fields) => {
+            Value::Object(fields) if !self.is_json => {
                 fields.keys().next().map_or(Value::Null, |case| Value::String(case.clone()))
             }
             value => value.clone(),

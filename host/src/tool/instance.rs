@@ -8,6 +8,8 @@ use super::denials;
 use super::function::{self, Closure};
 use super::json;
 use super::live::{Callee, Fault, Host, Live, Used, failure};
+#[cfg(feature = "mcp")]
+use super::mcp::{self, Owned};
 use super::pool::Pool;
 use super::told::Overlapped;
 use super::toolbox::{Body, Target, Toolbox};
@@ -32,6 +34,9 @@ struct Slot {
     used: Option<Arc<Used>>,
     /// Instances for calls that overlap.
     pool: Option<Arc<Pool>>,
+    /// An MCP server that is the session's own.
+    #[cfg(feature = "mcp")]
+    server: Option<Owned>,
 }
 
 /// What a call needs of the session.
@@ -62,6 +67,10 @@ impl Instances {
     ) -> Result<Answer, Stopped> {
         match self.toolbox.clone() {
             Some(toolbox) if number == BY_NAME => self.call_by_name(&toolbox, head, caller),
+            #[cfg(feature = "mcp")]
+            Some(toolbox) if let Some(acting) = self.acting(&toolbox, number, [head, tail]) => {
+                caller.host.interrupt.block_on(caller.host.runtime, acting)
+            }
             Some(toolbox) => self.call_in(&toolbox, number, head, tail, caller),
             None => Ok(Err(unknown(number))),
         }
@@ -76,6 +85,17 @@ impl Instances {
         held: &Held,
     ) -> Option<Overlapping> {
         let toolbox = self.toolbox.clone()?;
+        #[cfg(feature = "mcp")]
+        if let Some(acting) = self.acting(&toolbox, number, [head, tail]) {
+            let held = held.clone();
+            return Some(Box::pin(async move {
+                let bytes = acting.await?;
+                match held.add(bytes.len()) {
+                    true => Ok(bytes),
+                    false => Err(failure("memory", TOO_MUCH_HELD.into())),
+                }
+            }));
+        }
         let (position, Target::Function(function)) = toolbox.target(number)? else { return None };
         let tool = &toolbox.tools[position];
         let described = tool.function(function)?;
@@ -109,8 +129,44 @@ impl Instances {
                 let running = pool.start(function, [head, tail].concat(), &caller.host, held.clone());
                 Some(overlapping(told, running))
             }
-            Body::Component(_) | Body::Python(_) => None,
+            _ => None,
         }
+    }
+
+    /// What function number `number` of an MCP server does, if it is of one.
+    #[cfg(feature = "mcp")]
+    fn acting(&mut self, toolbox: &Arc<Toolbox>, number: u32, request: [&[u8]; 2]) -> Option<Overlapping> {
+        let (position, act) = toolbox.act(number)?;
+        let client = toolbox.tools[position].mcp()?.client(&mut self.slots[position].server);
+        let (toolbox, request) = (Arc::clone(toolbox), request.concat());
+        Some(Box::pin(async move {
+            match toolbox.tools[position].mcp() {
+                Some(server) => client.act(server, act, &request).await,
+                None => Err(unknown(number)),
+            }
+        }))
+    }
+
+    /// Calls a function of an MCP server by its name, if it is of one.
+    #[cfg(feature = "mcp")]
+    fn call_server(
+        &mut self,
+        toolbox: &Arc<Toolbox>,
+        request: &mut ByName,
+        caller: &Caller<'_>,
+    ) -> Option<Result<Answer, Stopped>> {
+        let (tool, function) = request.function.split_once('.')?;
+        let (position, server) = toolbox.server(tool)?;
+        let client = server.client(&mut self.slots[position].server);
+        let called = client.call_by_name(server, function, request.arguments.take());
+        Some(caller.host.interrupt.block_on(caller.host.runtime, called).map(|answer| {
+            let given = mcp::json_value(&answer?).map_err(|message| failure("trap", message))?;
+            let (key, value) = match given {
+                Ok(value) => ("ok", value),
+                Err(value) => ("err", value),
+            };
+            Ok(serde_json::json!({ key: value }).to_string().into_bytes())
+        }))
     }
 
     /// Calls a function with JSON: `{"function": NAME, "arguments": …}`; gives `{"ok": …}` or `{"err": …}`.
@@ -124,10 +180,15 @@ impl Instances {
         if request.len() > BY_NAME_BYTES {
             return refused(format!("more than {BY_NAME_BYTES} bytes of JSON; call the function itself"));
         }
-        let request: ByName = match serde_json::from_slice(request) {
+        #[cfg_attr(not(feature = "mcp"), expect(unused_mut))]
+        let mut request: ByName = match serde_json::from_slice(request) {
             Ok(request) => request,
             Err(error) => return refused(format!("this is no call: {error}")),
         };
+        #[cfg(feature = "mcp")]
+        if let Some(answer) = self.call_server(toolbox, &mut request, caller) {
+            return answer;
+        }
         let name = &request.function;
         let number = toolbox.number(name);
         let Some((number, (position, Target::Function(function)))) =
@@ -206,7 +267,7 @@ impl Instances {
                 };
                 return Ok(function::answer(&tool.description, described, given));
             }
-            Body::Python(_) => return Ok(Err(unknown(number))),
+            _ => return Ok(Err(unknown(number))),
         };
         let used = used(&mut self.slots, toolbox, position, caller.filesystem);
         let slot = &mut self.slots[position];

@@ -49,7 +49,7 @@ pub(super) fn link(tools: &mut [Loaded]) -> Result<()> {
     for tool in tools.iter() {
         all.push(match &tool.body {
             Body::Component(component) => needs(tools, tool, component)?,
-            Body::Functions(_) | Body::Python(_) => Vec::new(),
+            _ => Vec::new(),
         });
     }
     let mut lengths = vec![None; tools.len()];

@@ -3,8 +3,8 @@
 //! A tool need not know AgentKernel: any component that exports functions is one. Its own WIT is
 //! read ([`read`]) into a description ([`describe`]), Python modules are made of that ([`python`]), and
 //! each session that calls it gets an instance in a store of its own, with its own directories,
-//! environment and limits ([`instance`]). Functions of the embedding program ([`function`]) and Python
-//! packages ([`package`]) are tools as well.
+//! environment and limits ([`instance`]). Functions of the embedding program ([`function`]), Python
+//! packages ([`package`]) and servers of the Model Context Protocol ([`mcp`]) are tools as well.
 
 mod ambient;
 mod circles;
@@ -21,6 +21,8 @@ pub(crate) mod json;
 mod lifts;
 mod link;
 mod live;
+#[cfg(feature = "mcp")]
+mod mcp;
 pub(crate) mod names;
 mod package;
 mod pool;
@@ -40,12 +42,16 @@ pub use ambient::{ClockSource, RandomSource};
 pub use constraints::{Constraint, Constraints};
 use function::Closure;
 pub use grants::{ToolGrants, ToolLimits};
-#[cfg(feature = "providers")]
+#[cfg(any(feature = "mcp", feature = "providers"))]
 pub(crate) use http::client_config;
 pub use http::{HttpRule, Secret};
 pub(crate) use http::{Network, Resolve};
 pub(crate) use instance::{Caller, Instances};
 pub(crate) use live::Host;
+#[cfg(feature = "mcp")]
+pub use mcp::McpServer;
+#[cfg(feature = "mcp")]
+pub(crate) use mcp::ask_servers;
 pub(crate) use package::Package;
 #[cfg(feature = "compose")]
 pub(crate) use read::without_docs;
@@ -81,6 +87,8 @@ pub(crate) enum Kind {
     /// WIT, and a closure for each of its functions.
     Functions(String, Vec<(String, Closure)>),
     Python(PathBuf),
+    #[cfg(feature = "mcp")]
+    Mcp(McpServer),
 }
 
 impl Tool {
@@ -102,6 +110,13 @@ impl Tool {
     /// runs in the interpreter, with the rights of the program, so grants have no effect on it.
     pub fn python(name: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
         Self::of(name, Kind::Python(directory.into()))
+    }
+
+    /// The functions of a server that speaks the Model Context Protocol. It is started, or reached, when a program first
+    /// imports the tool, looks for functions with `tools.search`, or calls one.
+    #[cfg(feature = "mcp")]
+    pub fn mcp(name: impl Into<String>, server: McpServer) -> Self {
+        Self::of(name, Kind::Mcp(server))
     }
 
     /// Functions of this program. `wit` says what they take and give, as an interface of WIT does
@@ -238,7 +253,16 @@ impl Tool {
     pub fn file(&self) -> Option<&Path> {
         match &self.kind {
             Kind::File(file) => Some(file),
-            Kind::Bytes(_) | Kind::Functions(..) | Kind::Python(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The server that it is, if it is one.
+    #[cfg(feature = "mcp")]
+    pub fn server(&self) -> Option<&McpServer> {
+        match &self.kind {
+            Kind::Mcp(server) => Some(server),
+            _ => None,
         }
     }
 
@@ -275,7 +299,8 @@ pub struct ToolInfo {
     pub summary: String,
     /// What kind of tool it is.
     pub kind: ToolKind,
-    /// What it offers, itself first; of a Python package that is only the package.
+    /// What it offers, itself first; of a Python package that is only the package, and of an MCP server too until it was asked
+    /// ([`Kernel::ask_servers`](crate::Kernel::ask_servers)).
     pub items: Vec<ToolItem>,
     /// The interfaces that a component imports.
     pub imports: Vec<String>,
@@ -291,6 +316,8 @@ pub enum ToolKind {
     Functions,
     /// A Python package.
     Python,
+    /// A server that speaks the Model Context Protocol.
+    Mcp,
 }
 
 /// A function, class or module of a tool.

@@ -11,6 +11,8 @@ use super::component::Component;
 use super::constraints::Rules;
 use super::describe::{self, Description, Function, Type};
 use super::function::{self, Closure};
+#[cfg(feature = "mcp")]
+use super::mcp::{self, Act, Mcp};
 use super::package::Package;
 use super::python::{self, Item};
 use super::told::{self, Ended};
@@ -56,7 +58,7 @@ pub(crate) struct Loaded<C = Component> {
     /// What calls of a function must be like, by its position.
     rules: Vec<Option<Rules>>,
     /// The number of its first function; then come those that close resources.
-    first_function: u32,
+    pub(super) first_function: u32,
     modules: OnceLock<Vec<(String, String)>>,
     function_names: OnceLock<Vec<String>>,
     /// How its calls ended.
@@ -71,6 +73,8 @@ pub(crate) enum Body<C = Component> {
     /// A closure for each function.
     Functions(Vec<Closure>),
     Python(Package),
+    #[cfg(feature = "mcp")]
+    Mcp(Box<Mcp>),
 }
 
 /// What a number stands for.
@@ -106,7 +110,12 @@ impl Toolbox {
         let mark = |tool: &Loaded| ToolMark {
             name: tool.name.clone(),
             first_function: tool.first_function,
-            description: hex(&Sha256::digest(serde_json::to_vec(&tool.description).unwrap_or_default())),
+            description: hex(&Sha256::digest(match &tool.body {
+                // Their functions are called by their names, so it may offer others.
+                #[cfg(feature = "mcp")]
+                Body::Mcp(server) => server.mark().into_bytes(),
+                _ => serde_json::to_vec(&tool.description).unwrap_or_default(),
+            })),
         };
         Arc::clone(self.marks.get_or_init(|| self.tools.iter().map(mark).collect()))
     }
@@ -118,7 +127,15 @@ impl Toolbox {
             // What they await may be of the network too.
             Body::Functions(closures) => closures.iter().any(|one| matches!(one, Closure::Async(_))),
             Body::Python(_) => false,
+            // A process is talked to in the same way.
+            #[cfg(feature = "mcp")]
+            Body::Mcp(_) => true,
         })
+    }
+
+    /// Whether there are tools that are MCP servers.
+    pub fn has_servers(&self) -> bool {
+        !servers(&self.tools).is_empty()
     }
 
     /// The source of a module, and whether it has submodules.
@@ -155,7 +172,13 @@ impl Toolbox {
     /// Stub files of all tools but Python packages: paths and contents.
     pub fn stubs(&self) -> Vec<(String, String)> {
         let tools = self.tools.iter().filter(|tool| !matches!(tool.body, Body::Python(_)));
-        let stubs = tools.flat_map(|tool| python::stubs(&tool.name, &tool.description));
+        let stubs = tools.flat_map(|tool| match &tool.body {
+            #[cfg(feature = "mcp")]
+            Body::Mcp(server) => {
+                server.known().map(|listing| mcp::stubs(&tool.name, &listing)).unwrap_or_default()
+            }
+            _ => python::stubs(&tool.name, &tool.description),
+        });
         let shared = [("__init__.pyi", python::PACKAGE_STUB), ("_runtime.pyi", python::RUNTIME_STUB)];
         let shared = shared.map(|(path, text)| (path.to_owned(), text.to_owned()));
         shared.into_iter().chain(stubs).map(|(path, text)| (format!("tools/{path}"), text)).collect()
@@ -169,10 +192,13 @@ impl Toolbox {
                 Body::Component(_) => ToolKind::Component,
                 Body::Functions(_) => ToolKind::Functions,
                 Body::Python(_) => ToolKind::Python,
+                #[cfg(feature = "mcp")]
+                Body::Mcp(_) => ToolKind::Mcp,
             },
             items: tool
                 .items()
                 .into_iter()
+                .chain(tool.listed_items())
                 .map(|Item { name, signature, docs, .. }| ToolItem { name, signature, docs })
                 .collect(),
             imports: match &tool.body {
@@ -222,6 +248,8 @@ pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool
         }
         "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
         "tools._discovery" => return Some((python::DISCOVERY.to_owned(), false)),
+        #[cfg(feature = "mcp")]
+        "tools._mcp" => return Some((mcp::RUNTIME.to_owned(), false)),
         INDEX => return Some((index(tools, |name| names::literal(&Package::place(name))), false)),
         _ => {}
     }
@@ -230,6 +258,10 @@ pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool
     if let Body::Python(package) = &tool.body {
         // Its submodules are found in its directory.
         return (name.len() == "tools.".len() + tool.name.len()).then(|| (package.module(&tool.name), true));
+    }
+    #[cfg(feature = "mcp")]
+    if let Body::Mcp(server) = &tool.body {
+        return server.module(name.strip_prefix("tools.")?.split_once('.').map(|(_, below)| below));
     }
     let modules = tool.modules();
     let position = modules.iter().position(|(module, _)| module == name)?;
@@ -241,7 +273,17 @@ pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool
 pub(crate) fn index<C>(tools: &[Loaded<C>], place: impl Fn(&str) -> String) -> String {
     let items: Vec<Item> = tools.iter().flat_map(Loaded::items).collect();
     let packages: Vec<(&str, String)> = packages(tools).map(|(name, _)| (name, place(name))).collect();
-    python::index(&items, &packages)
+    python::index(&items, &packages, &servers(tools))
+}
+
+/// The names of MCP servers and the numbers of their first functions.
+fn servers<C>(tools: &[Loaded<C>]) -> Vec<(&str, u32)> {
+    let is_server = |tool: &&Loaded<C>| match tool.body {
+        #[cfg(feature = "mcp")]
+        Body::Mcp(_) => true,
+        _ => false,
+    };
+    tools.iter().filter(is_server).map(|tool| (tool.name.as_str(), tool.first_function)).collect()
 }
 
 /// The names that [`module`] knows, but for [`INDEX`] and those of Python packages.
@@ -268,6 +310,12 @@ impl<C> Loaded<C> {
     ) -> Result<Self> {
         let Tool { name, kind, summary, grants } = tool;
         let allow = grants.allow.clone();
+        #[cfg(feature = "mcp")]
+        if let Kind::Mcp(server) = kind {
+            let server = Box::new(Mcp::new(&name, server, grants, first_function)?);
+            let summary = summary.unwrap_or_else(|| server.summary());
+            return Ok(Loaded::of(name, summary, Description::default(), Body::Mcp(server), first_function));
+        }
         let plain = ToolGrants { allow: allow.clone(), ..Default::default() };
         let has_grants = grants != plain;
         let ungranted = || match has_grants {
@@ -312,12 +360,26 @@ impl<C> Loaded<C> {
                 ungranted()?;
                 (Description::default(), Body::Python(Package::open(&name, &directory)?))
             }
+            #[cfg(feature = "mcp")]
+            Kind::Mcp(_) => unreachable!("it was read before"),
         };
         let summary = summary.unwrap_or_else(|| match &body {
             Body::Python(package) => package.summary.clone(),
             _ => description.summary(),
         });
-        let mut loaded = Loaded {
+        let mut loaded = Loaded::of(name, summary, description, body, first_function);
+        loaded.constrain(&allow)?;
+        Ok(loaded)
+    }
+
+    fn of(
+        name: String,
+        summary: String,
+        description: Description,
+        body: Body<C>,
+        first_function: u32,
+    ) -> Self {
+        Loaded {
             name,
             summary,
             description,
@@ -328,9 +390,7 @@ impl<C> Loaded<C> {
             function_names: OnceLock::new(),
             ended: told::ended(),
             denied: AtomicU64::new(0),
-        };
-        loaded.constrain(&allow)?;
-        Ok(loaded)
+        }
     }
 
     /// Compiles what the arguments of its functions must be like.
@@ -360,6 +420,10 @@ impl<C> Loaded<C> {
 
     /// How many numbers its functions take, with those that close resources.
     fn numbers(&self) -> u32 {
+        #[cfg(feature = "mcp")]
+        if let Body::Mcp(_) = self.body {
+            return Act::COUNT;
+        }
         self.description.function_count() + self.description.types.len() as u32
     }
 
@@ -369,6 +433,17 @@ impl<C> Loaded<C> {
 
     fn items(&self) -> Vec<Item> {
         python::items(&self.name, &self.description, &self.summary)
+    }
+
+    /// What an MCP server was known to offer when it was last asked.
+    fn listed_items(&self) -> Vec<Item> {
+        match &self.body {
+            #[cfg(feature = "mcp")]
+            Body::Mcp(server) => {
+                server.known().map(|listing| mcp::items(&self.name, &listing)).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Its functions as programs call them, below the tool's name.

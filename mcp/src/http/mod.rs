@@ -181,7 +181,10 @@ impl HttpServer {
         let router = Router::new()
             .route_service("/mcp", service)
             .route("/healthz", get(async || "ok\n"))
-            .route("/metrics", get(async move || ([(CONTENT_TYPE, PROMETHEUS)], kernel.metrics().prometheus())))
+            .route(
+                "/metrics",
+                get(async move || ([(CONTENT_TYPE, PROMETHEUS)], kernel.metrics().prometheus())),
+            )
             .layer(middleware::from_fn_with_state(guard, guard::check));
         let listener = Bounded::new(self.listener, self.settings.connections);
         let mut shutdown = std::pin::pin!(shutdown);

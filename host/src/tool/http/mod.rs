@@ -17,19 +17,20 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
-#[cfg(feature = "providers")]
+#[cfg(any(feature = "mcp", feature = "providers"))]
 pub(crate) use connection::client_config;
 pub(crate) use connection::{Network, Resolve};
 pub use rule::HttpRule;
+pub(super) use rule::Target;
 pub use secret::Secret;
+pub(super) use secret::{Mask, Withheld, is_name, put_in};
 
 use super::denials::Denials;
 use super::names::literal;
 use super::{ToolGrants, ToolLimits};
 use crate::ErrorKind;
 use connection::{Lease, Pool};
-use rule::{Reach, Target};
-use secret::{Mask, Withheld};
+use rule::Reach;
 
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -162,7 +163,7 @@ impl Outgoing {
         let host = HeaderValue::try_from(target.authority()).map_err(|_| Error::HttpRequestUriInvalid)?;
         let headers = request.headers_mut();
         headers.insert(header::HOST, host);
-        let secrets = secret::put_in(&self.grants.secrets, headers, &target).map_err(|withheld| match withheld {
+        let secrets = put_in(&self.grants.secrets, headers, &target).map_err(|withheld| match withheld {
             Withheld::Elsewhere(name) => {
                 self.denials.add(format!(
                     "the secret `{name}` may not be sent to `{target}`; to send it there, name the host in `hosts` \
@@ -329,7 +330,7 @@ fn is_io(error: &hyper::Error) -> bool {
 pub(super) fn check(grants: &ToolGrants) -> crate::Result<()> {
     let wrong = |message: String, hint: String| Err(crate::Error::new(ErrorKind::Grant, message).hint(hint));
     for (name, secret) in &grants.secrets {
-        if !secret::is_name(name) {
+        if !is_name(name) {
             return wrong(
                 format!("`{name}` cannot be the name of a secret"),
                 "name it with letters, digits and `_`; requests say `{{NAME}}`".into(),

@@ -88,14 +88,14 @@ pub(crate) fn is_name(name: &str) -> bool {
 const HEADER_BYTES: usize = 64 << 10;
 
 /// Why a secret was not put in.
-pub(super) enum Withheld {
+pub(in crate::tool) enum Withheld {
     /// This secret may not be sent there.
     Elsewhere(String),
     TooLong,
 }
 
 /// Puts secrets where headers have their placeholders. Gives those that were.
-pub(super) fn put_in(
+pub(in crate::tool) fn put_in(
     secrets: &BTreeMap<String, Secret>,
     headers: &mut HeaderMap,
     target: &Target,
@@ -151,7 +151,7 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 /// Replaces secrets in what passes through by as many asterisks.
-pub(super) struct Mask {
+pub(in crate::tool) struct Mask {
     secrets: Vec<Vec<u8>>,
     /// The end of what came, if a secret may begin in it.
     held: Vec<u8>,
@@ -172,6 +172,21 @@ impl Mask {
                 *value = covered;
             }
         }
+    }
+
+    /// Covers the secrets in bytes that are whole.
+    #[cfg(feature = "mcp")]
+    pub fn hide_bytes(&self, text: &mut [u8]) {
+        self.cover(text);
+    }
+
+    /// Covers the secrets in a text that is whole.
+    #[cfg(feature = "mcp")]
+    pub fn hide(&self, text: &mut String) {
+        let mut bytes = std::mem::take(text).into_bytes();
+        self.cover(&mut bytes);
+        // Secrets are ASCII, so what is left is as whole as before.
+        *text = String::from_utf8(bytes).unwrap_or_default();
     }
 
     /// Covers the secrets in `text`; says whether there were any.

@@ -72,6 +72,9 @@ def _stem(word):
 def _bags():
     bags = []
     for item in items():
+        # What a server's functions take and give is found by them: its names say little, and there are many.
+        if item.signature.startswith("class ") and item.name.partition(".")[0] in _of_servers:
+            continue
         bag = {}
         for text, weight in ((item.docs, 1), (item.signature, 1), (item.summary, 2), (item.name, 5)):
             for word in {_stem(word) for word in _words(text)}:
@@ -83,6 +86,7 @@ def _bags():
 def search(words, limit=10, detail="summary"):
     """Find what does something: the best `limit` matches of `words`, the best first."""
     _check(detail)
+    _ask_servers(None)
     wanted = {_stem(word) for word in _words(words)} - _COMMON
     bags = _bags()
     rarity = {}
@@ -110,11 +114,12 @@ def _alike(word, known):
 
 def describe(name=None, detail=None):
     """What a tool or a part of it is: without a name all tools, each with a line."""
-    everything = items()
     if name is None:
         _check(detail := detail or "summary")
-        return _joined([item for item in everything if "." not in item.name], detail)
+        return _joined([item for item in items() if "." not in item.name], detail)
     name = name.removeprefix("tools.")
+    _ask_servers(name.partition(".")[0])
+    everything = items()
     exact = [item for item in everything if item.name == name]
     inside = [item for item in everything if item.name.startswith(name + ".")]
     if not exact:
@@ -154,10 +159,34 @@ def items():
         _items = [*_index.ITEMS]
         for name, place in _index.PACKAGES.items():
             _items += _of_package(name, place)
-    return _items
+    return [*_items, *(item for found in _of_servers.values() for item in found)]
 
 
 _items = None
+
+# What MCP servers offer, by their names, of those that were asked; and what is said of each of them before.
+_of_servers = {}
+_summaries = {}
+
+
+def _ask_servers(name):
+    """Ask the MCP server `name` what it offers, or all of them. One that cannot say so is asked again the next time."""
+    from tools import _index
+
+    asked = [(server, first) for server, first in _index.SERVERS.items() if name in (None, server)]
+    if not asked:
+        return
+    from tools import _mcp
+
+    for server, found in _mcp.items(asked).items():
+        own = next(item for item in items() if item.name == server)
+        summary = _summaries.setdefault(server, own.docs)
+        if isinstance(found, str):
+            own.docs = f"{summary} ({found})"
+            _of_servers.pop(server, None)
+        else:
+            own.docs = f"{summary}\n\n{found['about']}"
+            _of_servers[server] = [Item(*parts) for parts in found["items"]]
 
 
 def _of_package(name, place):

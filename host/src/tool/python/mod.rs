@@ -7,6 +7,9 @@ mod decode;
 mod encode;
 mod stubs;
 
+#[cfg(feature = "mcp")]
+pub(crate) use stubs::docstring;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
@@ -64,8 +67,8 @@ pub(crate) fn function_names(tool: &str, described: &Description) -> Vec<String>
 }
 
 /// The module that discovery reads: all items of all tools, and for the Python packages where they are,
-/// as an expression.
-pub(crate) fn index(items: &[Item], packages: &[(&str, String)]) -> String {
+/// as an expression. MCP servers are named with their first numbers: what they offer is asked for when it is needed.
+pub(crate) fn index(items: &[Item], packages: &[(&str, String)], servers: &[(&str, u32)]) -> String {
     let mut source = "from tools._discovery import Item as _Item\n\nITEMS = (\n".to_owned();
     for item in items {
         let uses: String = item.uses.iter().map(|name| literal(name) + ", ").collect();
@@ -75,6 +78,10 @@ pub(crate) fn index(items: &[Item], packages: &[(&str, String)]) -> String {
     source.push_str(")\nPACKAGES = {\n");
     for (name, place) in packages {
         let _ = writeln!(source, "    {}: {place},", literal(name));
+    }
+    source.push_str("}\nSERVERS = {\n");
+    for (name, first) in servers {
+        let _ = writeln!(source, "    {}: {first},", literal(name));
     }
     source + "}\n"
 }

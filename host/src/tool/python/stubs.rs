@@ -383,7 +383,7 @@ fn trailing_options(fields: &[Member<Type>]) -> bool {
 }
 
 /// A docstring on lines of its own, indented.
-fn docstring(docs: &str, depth: usize) -> String {
+pub(crate) fn docstring(docs: &str, depth: usize) -> String {
     let indent = "    ".repeat(depth);
     // What a tool says of itself cannot end its docstring.
     let safe = docs.trim().replace('\\', "\\\\").replace("\"\"\"", "\\\"\\\"\\\"");
