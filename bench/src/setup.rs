@@ -45,6 +45,7 @@ pub enum Part {
     Context,
     Models,
     Sessions,
+    Peers,
     Tasks,
 }
 
@@ -60,6 +61,7 @@ impl Part {
             Part::Context => "contexts",
             Part::Models => "models",
             Part::Sessions => "sessions",
+            Part::Peers => "peers",
             Part::Tasks => "tasks",
         }
     }
