@@ -21,11 +21,14 @@ class Peer:
     def ready(self):
         raise rounds.Missing("a start always takes a process that waits, and makes one where there is none")
 
+    def kept_turns(self):
+        raise rounds.Missing("a turn cannot be taken back, but by what was saved before it")
+
     @contextmanager
     def room(self, sessions, ready):
         """A pool for so many sessions at once."""
         with Monty(min_processes=sessions if ready else 1, max_processes=sessions) as pool:
-            rounds.settle(0.2)
+            rounds.settle(0.1)
             yield Peer(pool).start
 
     @contextmanager

@@ -20,6 +20,9 @@ class Peer:
         sandbox = eryx.Sandbox()
         return lambda: sandbox
 
+    def kept_turns(self):
+        raise rounds.Missing("only a journalled call that halts is taken back, and of the state what can be pickled")
+
     @contextmanager
     def room(self, sessions, ready):
         if ready:

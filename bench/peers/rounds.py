@@ -163,6 +163,7 @@ def main(peer):
     row("start", "seconds", lambda: starts(peer, plan["starts"], peer.start))
     row("ready", "seconds", lambda: starts(peer, plan["starts"], peer.ready(), pause=0.01))
     row("turn", "seconds", lambda: turns(peer, plan["turns"]))
+    row("kept_turn", "seconds", peer.kept_turns)
     row("burst", "seconds", lambda: bursts(peer, plan["bursts"], plan["burst"], False))
     row("burst_ready", "seconds", lambda: bursts(peer, plan["bursts"], plan["burst"], True))
     row("idle", "bytes", lambda: idle(peer, plan["burst"]))

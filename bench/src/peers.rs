@@ -130,7 +130,8 @@ fn rows() -> Vec<(String, String)> {
     let mut rows = vec![
         row("start", "start to result".to_owned()),
         row("ready", "start to result, from what was made ready".to_owned()),
-        row("turn", "a turn after others".to_owned()),
+        row("turn", "a turn after others, without a way back".to_owned()),
+        row("kept_turn", "a turn after others, with the state before it kept".to_owned()),
         row("burst", format!("{BURST} starts to their results, all kept")),
         row("burst_ready", format!("{BURST} starts, all made ready")),
         row("idle", "private memory of an idle session".to_owned()),
@@ -148,7 +149,7 @@ fn agentkernel(setup: &Setup, rounds: &Rounds) -> Result<BTreeMap<String, Found>
     let mut found = BTreeMap::new();
     let mut row = |name: &str, value: Found| found.insert(name.to_owned(), value);
     row("start", Found::Time(sessions::starts(&kernel, None, 0, rounds.starts)?));
-    row("turn", Found::Time(sessions::turns(kernel.session().start()?, rounds.turns)?));
+    row("turn", Found::Time(sessions::turns(kernel.session().rollback(false).start()?, rounds.turns)?));
     row("burst", Found::Time(sessions::bursts(&kernel, None, 0, rounds.bursts)?));
     row(
         "idle",
@@ -163,6 +164,7 @@ fn agentkernel(setup: &Setup, rounds: &Rounds) -> Result<BTreeMap<String, Found>
         }
         return Ok(found);
     }
+    row("kept_turn", Found::Time(sessions::turns(kernel.session().start()?, rounds.turns)?));
     kernel.keep_ready(None, BURST)?;
     row("ready", Found::Time(sessions::starts(&kernel, None, BURST, rounds.starts)?));
     row("burst_ready", Found::Time(sessions::bursts(&kernel, None, BURST, rounds.bursts)?));
@@ -352,9 +354,13 @@ mod tests {
         let side = printed(missing())?;
         let agentkernel = rows().into_iter().map(|(name, _)| (name, Found::Bytes(1024.0))).collect();
         let text = Peers { agentkernel, peers: vec![Peer { name: "other", side }] }.to_string();
-        let line = text.lines().find(|line| line.contains("a turn after others")).unwrap_or_default();
+        let line =
+            text.lines().find(|line| line.contains("a turn after others, without")).unwrap_or_default();
         assert!(line.contains("1 KiB") && line.contains("not there"), "{text}");
-        assert!(text.contains("not there, other, a turn after others: it has no such thing"), "{text}");
+        assert!(
+            text.contains("not there, other, a turn after others, without a way back: it has no such thing"),
+            "{text}"
+        );
         Ok(())
     }
 
