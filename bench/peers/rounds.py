@@ -1,4 +1,4 @@
-"""The rounds that every peer goes through, as AgentKernel does in `bench/src/peers.rs`."""
+"""The rounds that every peer goes through, as AgentKernel does in `bench/src/peers/own.rs`."""
 
 import gc
 import json
