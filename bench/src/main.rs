@@ -11,6 +11,7 @@ mod measure;
 mod memory;
 mod models;
 mod output;
+mod peers;
 mod process;
 mod serving;
 mod sessions;
@@ -51,6 +52,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<sessions::Sessions>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    peers: Option<peers::Peers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tasks: Option<tasks::Tasks>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mcp: Option<serving::Serving>,
@@ -85,6 +88,7 @@ fn main() -> Result<()> {
         context: part(&setup, Part::Context, context::measure)?,
         models: part(&setup, Part::Models, models::measure)?,
         sessions: part(&setup, Part::Sessions, sessions::measure)?,
+        peers: part(&setup, Part::Peers, peers::measure)?,
         tasks: part(&setup, Part::Tasks, tasks::measure)?,
         mcp: part(&setup, Part::Mcp, serving::measure)?,
     };

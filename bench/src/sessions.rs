@@ -16,7 +16,7 @@ use crate::table::{Table, ratio};
 const WARM_UP: usize = 10;
 
 /// Sessions of a burst.
-const BURST: usize = 64;
+pub const BURST: usize = 64;
 
 /// Files that are read through an overlay and without one.
 const FILES: usize = 1000;
@@ -103,7 +103,8 @@ pub fn measure(setup: &Setup) -> Result<Sessions> {
     Ok(Sessions { kept_turn, plain_turn, started, burst, states, read_plain, read_overlay })
 }
 
-fn turns(mut session: Session, rounds: usize) -> Result<Summary> {
+/// A turn after others in one session.
+pub fn turns(mut session: Session, rounds: usize) -> Result<Summary> {
     let mut times = Times::default();
     for round in 0..WARM_UP + rounds {
         if round == WARM_UP {
@@ -130,7 +131,8 @@ fn started(kernel: &Kernel, image: Option<&Image>) -> Result<Session> {
     Ok(builder.start()?)
 }
 
-fn starts(kernel: &Kernel, image: Option<&Image>, pooled: usize, rounds: usize) -> Result<Summary> {
+/// From the start of a session to its first result; with `pooled`, from a pool that is full before.
+pub fn starts(kernel: &Kernel, image: Option<&Image>, pooled: usize, rounds: usize) -> Result<Summary> {
     let mut times = Times::default();
     for round in 0..WARM_UP + rounds {
         if round == WARM_UP {
@@ -147,7 +149,8 @@ fn starts(kernel: &Kernel, image: Option<&Image>, pooled: usize, rounds: usize) 
     Ok(times.summary())
 }
 
-fn bursts(kernel: &Kernel, image: Option<&Image>, pooled: usize, rounds: usize) -> Result<Summary> {
+/// That many sessions one after the other, until all have a result.
+pub fn bursts(kernel: &Kernel, image: Option<&Image>, pooled: usize, rounds: usize) -> Result<Summary> {
     let mut times = Times::default();
     for _ in 0..rounds {
         settle(kernel, image, pooled);

@@ -45,6 +45,7 @@ pub enum Part {
     Context,
     Models,
     Sessions,
+    Peers,
     Tasks,
     Mcp,
 }
@@ -61,6 +62,7 @@ impl Part {
             Part::Context => "contexts",
             Part::Models => "models",
             Part::Sessions => "sessions",
+            Part::Peers => "peers",
             Part::Tasks => "tasks",
             Part::Mcp => "the MCP server",
         }
