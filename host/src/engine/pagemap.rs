@@ -12,6 +12,10 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
+    fn end(&self) -> usize {
+        self.offset + self.bytes
+    }
+
     /// The numbers of the pages.
     pub fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
         (self.offset / 4096) as u32..((self.offset + self.bytes) / 4096) as u32
@@ -146,11 +150,77 @@ pub(super) fn protect(start: *const u8, bytes: usize) -> bool {
 }
 
 fn ioctl(scan: &mut Scan) -> Option<usize> {
-    static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
-    let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()?;
+    // It stays that of the process that opened it: one that was forked off is told nothing.
+    static PAGEMAP: OnceLock<(u32, Option<File>)> = OnceLock::new();
+    let open = || (std::process::id(), File::open("/proc/self/pagemap").ok());
+    let (process, pagemap) = PAGEMAP.get_or_init(open);
+    let pagemap = pagemap.as_ref().filter(|_| *process == std::process::id())?;
     // SAFETY: the argument has the size it states and points to `regions_len` writable regions;
     // the call reads page tables, and of watched memory it protects pages whose next write the kernel
     // notes and lets pass. A kernel without it fails with ENOTTY.
     let filled = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, std::ptr::from_mut(scan)) };
     usize::try_from(filled).ok()
+}
+
+/// The pages of both; runs that meet at `border` stay apart. Each of the two is in ascending order.
+pub(super) fn union(one: &[Pages], other: &[Pages], border: usize) -> Vec<Pages> {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    let mut all: Vec<Pages> = Vec::new();
+    loop {
+        let run = match (one.peek(), other.peek()) {
+            (Some(first), Some(second)) if first.offset <= second.offset => one.next(),
+            (Some(_), None) => one.next(),
+            _ => other.next(),
+        };
+        let Some(run) = run.filter(|run| run.bytes > 0) else {
+            if one.peek().is_none() && other.peek().is_none() {
+                return all;
+            }
+            continue;
+        };
+        match all.last_mut() {
+            Some(last) if run.offset < last.end() || (run.offset == last.end() && run.offset != border) => {
+                last.bytes = last.bytes.max(run.end() - last.offset);
+            }
+            _ => all.push(*run),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_union_has_all_pages_once() {
+        let runs = |pages: &[(usize, usize)]| -> Vec<Pages> {
+            pages.iter().map(|&(offset, bytes)| Pages { offset, bytes }).collect()
+        };
+        let one = runs(&[(0, 2), (5, 1), (8, 2), (10, 1), (20, 4)]);
+        let other = runs(&[(1, 2), (6, 1), (10, 3), (20, 0), (21, 2)]);
+        assert_eq!(union(&one, &other, 10), runs(&[(0, 3), (5, 2), (8, 2), (10, 3), (20, 4)]));
+        assert_eq!(union(&other, &one, 10), union(&one, &other, 10));
+        assert_eq!(union(&one, &[], 0), one);
+        assert_eq!(union(&[], &[], 0), []);
+    }
+
+    /// What it has open tells of its parent.
+    #[test]
+    fn a_process_that_was_forked_off_is_told_nothing() {
+        let page = Box::new([0u8; 8192]);
+        let start = (page.as_ptr() as usize).next_multiple_of(4096) as *const u8;
+        let _ = private_pages(start, 4096);
+        // SAFETY: the child makes system calls alone and ends; the parent waits for it.
+        let status = unsafe {
+            match libc::fork() {
+                0 => libc::_exit(i32::from(private_pages(start, 4096).is_some())),
+                child => {
+                    let mut status = -1;
+                    assert_eq!(libc::waitpid(child, &mut status, 0), child);
+                    status
+                }
+            }
+        };
+        assert_eq!(status, 0);
+    }
 }

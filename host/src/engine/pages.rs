@@ -42,10 +42,13 @@ impl Drop for Spare {
 
 /// Lets pages wait that nobody else has, as far as there is room.
 pub(super) fn give(pages: impl Iterator<Item = Arc<[u8]>>) {
-    let own = pages.filter_map(|mut page| Arc::get_mut(&mut page).is_some().then_some(page));
+    let mut own = pages.filter_map(|mut page| Arc::get_mut(&mut page).is_some().then_some(page));
+    let mut some: Vec<_> = own.by_ref().take(MOST_SPARE).collect();
+    // The rest is freed while nobody waits.
+    own.for_each(drop);
     let mut waiting = waiting();
-    let room = MOST_SPARE.saturating_sub(waiting.len());
-    waiting.extend(own.take(room));
+    some.truncate(MOST_SPARE.saturating_sub(waiting.len()));
+    waiting.append(&mut some);
 }
 
 fn waiting() -> MutexGuard<'static, Vec<Arc<[u8]>>> {

@@ -209,6 +209,8 @@ pub(super) struct Slot {
     is_watched: bool,
     /// Whether it is noted of these and of what was grown as well, since something was kept.
     is_protected: bool,
+    /// Pages that had been written before that.
+    kept: Vec<Pages>,
     /// Bytes that were laid in for the instance.
     laid: usize,
     /// Bytes that were put back by copying.
@@ -235,6 +237,7 @@ impl Slot {
             accessible: 0,
             is_watched: false,
             is_protected: false,
+            kept: Vec::new(),
             laid: 0,
             resident: 0,
         })
@@ -291,39 +294,41 @@ impl Slot {
     /// asked for and known.
     pub(super) fn written(&mut self, size: usize, since_last: bool) -> Written {
         let since_last = since_last && self.is_protected;
-        let found = match self.is_watched {
-            true => {
-                let (image, grown) = match (since_last, self.is_protected) {
-                    (true, _) => (Find::Written, Find::PrivateWritten),
-                    (false, false) => (Find::Written, Find::Private),
-                    (false, true) => (Find::Private, Find::Private),
-                };
-                self.find(size, image, grown, true)
-            }
-            false => {
-                let found = self.find(size, Find::Private, Find::Private, false);
-                self.is_watched = self.watch(size);
-                found
-            }
-        };
+        let image_bytes = self.image_bytes();
+        let in_image = self.find_in_image(self.is_watched);
+        self.is_watched = self.is_watched || self.watch(image_bytes);
+        let grown = self.find_grown(size, self.is_watched);
         self.is_protected = self.is_watched;
-        match found {
-            Some(pages) => Written { since_last, pages },
-            None => Written { since_last: false, pages: vec![Pages { offset: 0, bytes: size }] },
-        }
+        let everything = [
+            Pages { offset: 0, bytes: image_bytes },
+            Pages { offset: image_bytes, bytes: size - image_bytes },
+        ];
+        let (since_last, found) = match (in_image, grown) {
+            (Some(in_image), Some(grown)) => (since_last, [in_image, grown].concat()),
+            _ => (false, everything.into()),
+        };
+        self.kept = pagemap::union(&self.kept, &found, image_bytes);
+        Written { since_last, pages: if since_last { found } else { self.kept.clone() } }
     }
 
-    /// Pages of the first `size` bytes: in the image's part, and in what was grown.
-    fn find(&self, size: usize, image: Find, grown: Find, protect: bool) -> Option<Vec<Pages>> {
-        let image_bytes = self.image.as_ref().map_or(0, |image| image.bytes).min(size);
-        let start = self.memory.start.as_ptr();
-        let mut found = pagemap::find(start, image_bytes, image, protect)?;
-        if size > image_bytes {
-            let beyond = self.memory.at(image_bytes, size - image_bytes).cast::<u8>();
-            let beyond = pagemap::find(beyond, size - image_bytes, grown, protect)?;
-            found.extend(beyond.iter().map(|run| Pages { offset: run.offset + image_bytes, ..*run }));
-        }
-        Some(found)
+    /// Bytes at the start of the memory that are the image's.
+    fn image_bytes(&self) -> usize {
+        self.image.as_ref().map_or(0, |image| image.bytes)
+    }
+
+    /// Pages of the image's part that were written, but for those that were written before something was kept.
+    fn find_in_image(&self, protect: bool) -> Option<Vec<Pages>> {
+        let find = if self.is_watched { Find::Written } else { Find::Private };
+        pagemap::find(self.memory.start.as_ptr(), self.image_bytes(), find, protect)
+    }
+
+    /// The same of what was grown, up to `size` bytes of the memory.
+    fn find_grown(&self, size: usize, protect: bool) -> Option<Vec<Pages>> {
+        let image_bytes = self.image_bytes();
+        let find = if self.is_protected { Find::PrivateWritten } else { Find::Private };
+        let start = self.memory.at(image_bytes, size - image_bytes).cast::<u8>();
+        let found = pagemap::find(start, size - image_bytes, find, protect)?;
+        Some(found.iter().map(|run| Pages { offset: run.offset + image_bytes, ..*run }).collect())
     }
 
     /// Has it noted what is written to the memory, of which the first `bytes` count as not written now.
@@ -341,11 +346,14 @@ impl Slot {
             // SAFETY: the word lies in the page that was just made accessible, and no instance uses it.
             unsafe { self.safepoint.at(word, 4).cast::<u32>().write(0) };
         }
-        let in_image = if self.is_watched && !self.is_protected { Find::Written } else { Find::Private };
-        let changed = self.find(self.accessible, in_image, Find::Private, false);
+        let in_image = self.find_in_image(false);
+        let changed = in_image
+            .zip(self.find_grown(self.accessible, false))
+            .map(|(in_image, grown)| pagemap::union(&self.kept, &[in_image, grown].concat(), image.bytes));
         // From the first time on: what pages there are is known then, and reading others takes longer.
         self.is_watched = self.is_watched || self.watch(image.bytes);
         (self.is_protected, self.laid, self.resident) = (false, 0, 0);
+        self.kept.clear();
         match changed {
             Some(changed) => self.put_back(&image, &changed, most)?,
             None => {

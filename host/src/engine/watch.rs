@@ -45,10 +45,11 @@ const fn request(number: u64, bytes: usize) -> u64 {
 const UFFDIO_API: u64 = request(0x3f, size_of::<Api>());
 const UFFDIO_REGISTER: u64 = request(0, size_of::<Register>());
 
-/// The process's own, if it may have one.
+/// The process's own, if it may have one; one that was forked off has its parent's, which is of no use to it.
 fn userfaultfd() -> Option<&'static OwnedFd> {
-    static OPENED: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    OPENED.get_or_init(open).as_ref()
+    static OPENED: OnceLock<(u32, Option<OwnedFd>)> = OnceLock::new();
+    let (process, opened) = OPENED.get_or_init(|| (std::process::id(), open()));
+    opened.as_ref().filter(|_| *process == std::process::id())
 }
 
 fn open() -> Option<OwnedFd> {
