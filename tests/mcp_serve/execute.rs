@@ -70,16 +70,18 @@ async fn what_a_program_does_wrong_is_a_result_and_no_error_of_the_protocol() {
 
 #[tokio::test]
 async fn a_turn_that_is_stopped_leaves_the_session_as_it_was() {
-    let client =
-        connect(&with_limits(|limits| limits.timeout = Some(Duration::from_millis(500))).build().unwrap())
-            .await;
+    let limited = with_limits(|limits| {
+        limits.timeout = Some(Duration::from_millis(500));
+        limits.memory_bytes = 128 << 20;
+    });
+    let client = connect(&limited.build().unwrap()).await;
     client.execute("x = 1").await;
     let outcome = client.execute("x = 2\nwhile True: pass").await;
     assert_eq!((&outcome["outcome"], &outcome["exit_code"]), (&json!("timed-out"), &json!(124)));
     assert!(outcome["error"]["message"].as_str().unwrap().contains("500ms"), "{outcome}");
     assert_eq!((&outcome["kept"], &outcome["rolled_back"]), (&json!(false), &json!(true)));
     assert_eq!(client.execute("x").await["value"], 1);
-    let outcome = client.execute("x = 3\nblocks = []\nwhile True: blocks.append(bytearray(1 << 24))").await;
+    let outcome = client.execute("x = 3\nblocks = []\nwhile True: blocks.append(bytearray(1 << 20))").await;
     // Where Python could still raise it, it is an exception.
     assert!(["out-of-memory", "raised"].contains(&outcome["outcome"].as_str().unwrap()), "{outcome}");
 }
