@@ -79,6 +79,7 @@ async fn a_turn_that_is_stopped_leaves_the_session_as_it_was() {
     assert!(outcome["error"]["message"].as_str().unwrap().contains("500ms"), "{outcome}");
     assert_eq!((&outcome["kept"], &outcome["rolled_back"]), (&json!(false), &json!(true)));
     assert_eq!(client.execute("x").await["value"], 1);
+    let client = super::client().await;
     let outcome = client.execute("x = 3\nblocks = []\nwhile True: blocks.append(bytearray(1 << 24))").await;
     // Where Python could still raise it, it is an exception.
     assert!(["out-of-memory", "raised"].contains(&outcome["outcome"].as_str().unwrap()), "{outcome}");

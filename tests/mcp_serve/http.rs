@@ -233,7 +233,7 @@ async fn what_is_too_much_or_nothing_at_all_is_refused() {
         let status = serving.status(&format!("{host}{headers}"), &list).await;
         assert!((400..500).contains(&status), "{headers}: {status}");
     }
-    let unknown = serving.raw("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let unknown = serving.raw("GET /unknown HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
     assert_eq!(serving.connect(None).await.unwrap().execute("1").await["value"], 1);
     serving.end().await;
