@@ -86,7 +86,7 @@ pub(crate) struct Dispatch {
     pub after: Vec<String>,
     /// Tasks with a higher one run first: -100 to 100 [default: 0].
     pub priority: Option<i32>,
-    /// How often it is tried again when it fails [default: 0].
+    /// How often it is tried again when it fails: at most 100 times [default: 0].
     pub retries: Option<u32>,
     /// The time in seconds that it may take [default: the server's limit, which is also the most].
     pub timeout_seconds: Option<f64>,

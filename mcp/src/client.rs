@@ -19,7 +19,7 @@ use crate::arguments::{
     ResetSession, SearchTools, WaitForTask,
 };
 use crate::refusal::Refusal;
-use crate::resources::Resources;
+use crate::resources::{self, Resources};
 use crate::search::Found;
 use crate::server::Shared;
 use crate::sessions::{Narrowed, Place, SessionInfo, Table};
@@ -95,9 +95,7 @@ impl Client {
         arguments: Option<JsonObject>,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, Refusal> {
-        let _call = Place::take(&self.calls, CALLS).ok_or_else(|| {
-            Refusal::new(format!("{CALLS} calls are not answered yet")).hint("wait for some of them")
-        })?;
+        let _call = self.enter()?;
         let (shared, table) = (&self.shared, &self.table);
         match name {
             "execute" => {
@@ -176,8 +174,16 @@ impl Client {
         }
     }
 
-    fn resources(&self) -> Resources<'_> {
-        Resources { shared: &self.shared, table: &self.table }
+    /// A place for one more call.
+    fn enter(&self) -> Result<Place, Refusal> {
+        Place::take(&self.calls, CALLS).ok_or_else(|| {
+            Refusal::new(format!("{CALLS} calls are not answered yet")).hint("wait for some of them")
+        })
+    }
+
+    fn resources(&self) -> Result<Resources<'_>, ErrorData> {
+        let call = self.enter().map_err(resources::internal)?;
+        Ok(Resources { shared: &self.shared, table: &self.table, call })
     }
 }
 
@@ -245,7 +251,7 @@ impl ServerHandler for Client {
         request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        self.resources().list(request.and_then(|request| request.cursor)).await
+        self.resources()?.list(request.and_then(|request| request.cursor)).await
     }
 
     async fn list_resource_templates(
@@ -261,6 +267,6 @@ impl ServerHandler for Client {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        Ok(self.resources().read(&request.uri).await?.into())
+        Ok(self.resources()?.read(&request.uri).await?.into())
     }
 }

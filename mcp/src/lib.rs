@@ -26,7 +26,6 @@
 struct Page;
 
 mod arguments;
-mod base64;
 mod catalog;
 mod client;
 mod error;

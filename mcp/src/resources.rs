@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use agentkernel::{ErrorKind, Files};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rmcp::model::{
     ErrorData, ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate,
 };
 
 use crate::refusal::{Refusal, blocking};
 use crate::server::Shared;
-use crate::sessions::{DEFAULT, Table};
-use crate::{base64, uri};
+use crate::sessions::{DEFAULT, Place, Table};
+use crate::uri;
 
 /// What a client sees of files.
 pub(crate) struct Resources<'a> {
     pub shared: &'a Arc<Shared>,
     pub table: &'a Table,
+    /// One of the client's calls.
+    pub call: Place,
 }
 
 impl Resources<'_> {
@@ -29,13 +33,13 @@ impl Resources<'_> {
     }
 
     /// Files in the order of their addresses, those after the one that the cursor names.
-    pub async fn list(&self, cursor: Option<String>) -> Result<ListResourcesResult, ErrorData> {
+    pub async fn list(self, cursor: Option<String>) -> Result<ListResourcesResult, ErrorData> {
         let after = cursor.as_deref().map(uri::parse).transpose();
         let after =
             after.map_err(|_| ErrorData::invalid_params("the cursor was not given by this server", None))?;
         let places = self.places();
         let most = self.shared.limits.listed;
-        let listed = blocking(move || {
+        let listed = self.look(move || {
             let (mut resources, mut next) = (Vec::new(), None);
             for (session, files) in places {
                 let from = match &after {
@@ -62,18 +66,18 @@ impl Resources<'_> {
             }
             Ok(ListResourcesResult::with_all_items(resources))
         });
-        listed.await.map_err(internal)?.map_err(|error: agentkernel::Error| internal(error.into()))
+        listed.await?.map_err(|error: agentkernel::Error| internal(error.into()))
     }
 
     /// The content of a file.
-    pub async fn read(&self, address: &str) -> Result<ReadResourceResult, ErrorData> {
+    pub async fn read(self, address: &str) -> Result<ReadResourceResult, ErrorData> {
         let absent = |refusal: Refusal| ErrorData::resource_not_found(refusal.text(), None);
         let (session, path) = uri::parse(address).map_err(absent)?;
         let files = self.files(&session).map_err(absent)?;
         let most = self.shared.limits.resource_bytes;
         let read = {
             let path = path.clone();
-            blocking(move || files.read(&path, most)).await.map_err(internal)?
+            self.look(move || files.read(&path, most)).await?
         };
         let bytes = read.map_err(|error| match error.kind() {
             ErrorKind::System => internal(error.into()),
@@ -83,10 +87,27 @@ impl Resources<'_> {
             Ok(text) => {
                 ResourceContents::text(text, address).with_mime_type(kind(&path).unwrap_or("text/plain"))
             }
-            Err(error) => ResourceContents::blob(base64::encode(error.as_bytes()), address)
+            Err(error) => ResourceContents::blob(STANDARD.encode(error.as_bytes()), address)
                 .with_mime_type(kind(&path).unwrap_or("application/octet-stream")),
         };
         Ok(ReadResourceResult::new(vec![contents]))
+    }
+
+    /// Looks at files where that holds up nobody, and at so many at the same time as all clients together may. The work
+    /// has its places until it is done, whether anybody still waits for it or not.
+    async fn look<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ErrorData> {
+        let place = Arc::clone(&self.shared.looks).acquire_owned().await;
+        let place = place.map_err(|error| internal(Refusal::new(error.to_string())))?;
+        let places = (self.call, place);
+        let done = blocking(move || {
+            let done = work();
+            drop(places);
+            done
+        });
+        done.await.map_err(internal)
     }
 
     /// Whose files are listed, by the names in their addresses. Where all sessions have the same directory it is
@@ -118,7 +139,7 @@ impl Resources<'_> {
     }
 }
 
-fn internal(refusal: Refusal) -> ErrorData {
+pub(crate) fn internal(refusal: Refusal) -> ErrorData {
     ErrorData::internal_error(refusal.text(), None)
 }
 

@@ -14,6 +14,7 @@ use rmcp::service::ServerInitializeError;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::io::stdio_pipes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 
 use crate::catalog;
 use crate::client::Client;
@@ -27,6 +28,9 @@ use crate::settings::{ServerBuilder, ServerLimits};
 
 /// How long sessions may take to end with their connection.
 const LAST: Duration = Duration::from_secs(3);
+
+/// Listings and readings of files at the same time, of all clients together: each takes a thread and open directories.
+const LOOKS: usize = 8;
 
 /// An MCP server over a kernel. Cheap to clone; the clones are the same server.
 ///
@@ -70,6 +74,8 @@ pub(crate) struct Shared {
     places: Arc<AtomicUsize>,
     /// The files of the directory that all sessions have, if they have one.
     pub common_files: Option<Files>,
+    /// Places of those who look at files.
+    pub looks: Arc<Semaphore>,
     pub librarian: Librarian,
     pub tools: Vec<Tool>,
 }
@@ -115,6 +121,7 @@ impl Server {
             tables: Mutex::default(),
             places: Arc::default(),
             common_files: None,
+            looks: Arc::new(Semaphore::new(LOOKS)),
             librarian: Librarian::default(),
         };
         // What cannot work is told before anybody connects.
@@ -314,17 +321,17 @@ impl Shared {
 /// Refuses a directory of sessions that programs may write to: they could make one another's state.
 fn check_outside(grants: &Grants, directory: &Path) -> Result<()> {
     let workspace = match &grants.workspace {
-        Workspace::Temporary => None,
         Workspace::Directory(directory) => Some(directory.as_path()),
-        Workspace::Overlay(overlay) => Some(overlay.directory()),
+        _ => None,
     };
     let mounts = grants.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
     let mut writable = workspace.into_iter().chain(mounts.map(|mount| mount.host.as_path()));
-    match writable.find(|path| path.canonicalize().is_ok_and(|path| directory.starts_with(path))) {
+    let meets = |path: &Path| directory.starts_with(path) || path.starts_with(directory);
+    match writable.find(|path| path.canonicalize().is_ok_and(|path| meets(&path))) {
         None => Ok(()),
         Some(path) => Err(Error::setting(
             format!(
-                "the directory of sessions `{}` lies in `{}`, which programs may write to",
+                "the directory of sessions `{}` and `{}`, which programs may write to, lie in one another",
                 directory.display(),
                 path.display()
             ),

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agentkernel::Stream;
 use agentkernel::task::{LogChunk, Task, TaskFilter, TaskId, TaskState, TaskStatus, Tasks};
+use agentkernel::{Stream, Workspace};
 use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, JsonObject};
 use rmcp::service::RequestContext;
@@ -26,13 +26,16 @@ const PREFIX: &str = "mcp-";
 
 /// How long is waited where no time is given, and at the most.
 const WAIT: Duration = Duration::from_secs(60);
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// How often a client hears of a task that it waits for.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Bytes of each stream's end that are passed on.
 const LOG_BYTES: usize = 16 << 10;
+
+/// How often a task may be tried again, as for those that programs dispatch.
+const MOST_RETRIES: u32 = 100;
 
 /// The most tasks of a store that are gone through for one list.
 const SEEN: usize = 10_000;
@@ -44,6 +47,14 @@ pub(crate) async fn dispatch(shared: &Shared, wanted: Dispatch) -> Result<CallTo
     if let Some(seconds) = timeout_seconds {
         grants.limits.timeout = Some(narrower_timeout(seconds, grants.limits.timeout)?);
     }
+    if let Workspace::Overlay(_) = grants.workspace {
+        // The changes are this process's; a worker anywhere could not see them.
+        grants.workspace = Workspace::Temporary;
+    }
+    let retries = retries.unwrap_or(0);
+    if retries > MOST_RETRIES {
+        return Err(Refusal::new(format!("a task is tried again at most {MOST_RETRIES} times")));
+    }
     let after = after.iter().map(|id| own(id)).collect::<Result<Vec<_>, _>>()?;
     let id: TaskId = format!("{PREFIX}{}", TaskId::new().as_str()).parse()?;
     let task = Task::new(code)
@@ -53,7 +64,7 @@ pub(crate) async fn dispatch(shared: &Shared, wanted: Dispatch) -> Result<CallTo
         .grants(grants)
         .after(after)
         .priority(priority.unwrap_or(0))
-        .retries(retries.unwrap_or(0));
+        .retries(retries);
     let unfinished = tasks.unfinished().await?;
     if unfinished >= shared.limits.unfinished_tasks {
         return Err(Refusal::new(format!("there are {unfinished} tasks that have not ended"))
@@ -177,22 +188,21 @@ async fn told(shared: &Shared, tasks: &Tasks, status: TaskStatus) -> Result<Call
     }
     let mut described = described(&status);
     let mut text = line(&status);
+    let part = |text: &str| cut(text, shared.limits.text_bytes / 4);
     for (name, bytes) in [("stdout", stdout), ("stderr", stderr)] {
         let written = lossy(bytes);
         if !written.is_empty() {
-            text += &format!("\n[{name}]\n{}", cut(&written, shared.limits.text_bytes / 4));
+            text += &format!("\n[{name}]\n{}", part(&written));
         }
         described[name] = Value::String(written);
     }
     let of = |key: &str| described.get(key).filter(|value| !value.is_null());
     match (of("result"), of("repr"), of("failure")) {
-        (Some(result), _, _) => {
-            text += &format!("\n[result]\n{}", cut(&result.to_string(), shared.limits.text_bytes / 4))
-        }
-        (None, Some(Value::String(repr)), _) => text += &format!("\n[result]\n{repr}"),
+        (Some(result), _, _) => text += &format!("\n[result]\n{}", part(&result.to_string())),
+        (None, Some(Value::String(repr)), _) => text += &format!("\n[result]\n{}", part(repr)),
         (_, _, Some(failure)) => {
             let told = failure["traceback"].as_str().or(failure["message"].as_str()).unwrap_or_default();
-            text += &format!("\n{told}");
+            text += &format!("\n{}", part(told));
         }
         _ => {}
     }

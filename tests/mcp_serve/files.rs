@@ -2,7 +2,9 @@
 
 use agentkernel::{Grants, Overlay, Workspace};
 use agentkernel_mcp::ServerLimits;
-use rmcp::model::{PaginatedRequestParams, ReadResourceRequestParams, ResourceContents};
+use rmcp::model::{
+    ClientRequest, ListResourcesRequest, PaginatedRequestParams, ReadResourceRequestParams, ResourceContents,
+};
 
 use super::{Client, builder, client, connect};
 
@@ -165,6 +167,30 @@ async fn what_an_overlay_changes_is_seen_and_not_in_the_directory() {
     assert_eq!(list(&client).await, ["workspace:///new", "workspace:///old"]);
     assert_eq!(text(&client, "workspace:///old").await, "old and new");
     assert_eq!(std::fs::read_to_string(directory.path().join("old")).unwrap(), "old");
+}
+
+#[tokio::test]
+async fn a_flood_of_lists_takes_nothing_from_others() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..500 {
+        std::fs::write(directory.path().join(format!("f{number:03}")), "x").unwrap();
+    }
+    let grants = Grants { workspace: Workspace::Directory(directory.path().into()), ..Grants::default() };
+    let server = builder().grants(grants).build().unwrap();
+    let (one, other) = (connect(&server).await, connect(&server).await);
+    for _ in 0..200 {
+        let list = ClientRequest::ListResourcesRequest(ListResourcesRequest::default());
+        // Nobody waits for what it gives.
+        drop(
+            one.running
+                .send_cancellable_request(list, rmcp::service::PeerRequestOptions::no_options())
+                .await
+                .unwrap(),
+        );
+    }
+    assert_eq!(list(&other).await.len(), 500);
+    assert_eq!(text(&other, "workspace:///f499").await, "x");
+    super::until(async || one.running.list_resources(None).await.is_ok()).await;
 }
 
 #[tokio::test]

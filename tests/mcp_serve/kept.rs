@@ -136,6 +136,12 @@ async fn one_server_at_a_time_keeps_sessions_in_a_directory_of_its_own() {
     let inside =
         builder().grants(grants).keep_sessions(directory.path().join("sessions")).build().err().unwrap();
     assert!(inside.to_string().contains("programs may write to"), "{inside}");
+    let workspace = directory.path().join("sessions/default/workspace");
+    std::fs::create_dir_all(&workspace).unwrap();
+    let grants = Grants { workspace: Workspace::Directory(workspace), ..Grants::default() };
+    let around =
+        builder().grants(grants).keep_sessions(directory.path().join("sessions")).build().err().unwrap();
+    assert!(around.to_string().contains("programs may write to"), "{around}");
 }
 
 #[tokio::test]
@@ -190,6 +196,75 @@ async fn what_is_left_of_a_session_that_was_being_removed_is_nobodys() {
     assert_eq!(client.execute_in("made", look).await["value"], json!([]));
     client.ok("session_fork", json!({ "name": "fork" })).await;
     assert_eq!(client.execute_in("fork", look).await["value"], json!([]));
+}
+
+#[tokio::test]
+async fn names_of_one_file_are_names_of_one_in_a_fork_too() {
+    let directory = tempfile::tempdir().unwrap();
+    if !can_keep(directory.path()) {
+        return;
+    }
+    let client = connect(&server(directory.path())).await;
+    let code = "import os\nopen('first', 'w').write('text')\nos.link('first', 'second')";
+    assert_eq!(client.execute(code).await["outcome"], "completed");
+    client.ok("session_fork", json!({ "name": "fork" })).await;
+    let copy = std::fs::metadata(directory.path().join("fork/workspace/second")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&copy), 2);
+    let look = "os.path.samefile('first', 'second'), open('second').read()";
+    assert_eq!(client.execute_in("fork", look).await["value"], json!([true, "text"]));
+}
+
+#[tokio::test]
+async fn a_session_that_is_being_closed_is_not_taken_up_again() {
+    let directory = tempfile::tempdir().unwrap();
+    if !can_keep(directory.path()) {
+        return;
+    }
+    let client = connect(&server(directory.path())).await;
+    client.execute("x = 1").await;
+    let runs = client.begin("execute", json!({ "code": "print('begun')\nwhile True: pass" })).await;
+    super::until(async || !client.listener.heard().is_empty()).await;
+    let mut calls = Vec::new();
+    for (tool, arguments) in [
+        ("session_close", json!({ "session": "default" })),
+        ("session_close", json!({ "session": "default" })),
+        ("execute", json!({ "code": "x" })),
+        ("session_create", json!({ "name": "default" })),
+    ] {
+        calls.push(client.begin(tool, arguments).await);
+    }
+    let mut refused = Vec::new();
+    for call in calls {
+        let rmcp::model::ServerResult::CallToolResult(result) = call.await_response().await.unwrap() else {
+            panic!()
+        };
+        refused.push(result.is_error == Some(true));
+    }
+    assert_eq!(refused, [false, true, true, true]);
+    runs.await_response().await.unwrap();
+    assert!(!directory.path().join("default").exists());
+    assert_eq!(value(&client, "'x' in globals()").await, false);
+}
+
+#[tokio::test]
+async fn what_is_not_on_disk_does_not_end_as_idle() {
+    let directory = tempfile::tempdir().unwrap();
+    if !can_keep(directory.path()) {
+        return;
+    }
+    let mut limits = ServerLimits::default();
+    limits.idle = Some(std::time::Duration::from_millis(100));
+    let client = connect(&builder().keep_sessions(directory.path()).limits(limits).build().unwrap()).await;
+    assert_eq!(client.execute("x = 1\nheld = open('f', 'w')").await["saved"], false);
+    client.ok("session_create", json!({ "name": "other" })).await;
+    // One that is on disk alone is idle for no time that is known.
+    super::until(async || {
+        let listed = client.ok("session_list", json!({})).await;
+        listed["sessions"][1]["idle_seconds"] == 0.0
+    })
+    .await;
+    let outcome = client.execute("held.close()\nx").await;
+    assert_eq!((&outcome["value"], &outcome["saved"]), (&json!(1), &json!(true)));
 }
 
 #[tokio::test]

@@ -116,6 +116,27 @@ async fn a_reset_begins_anew_and_stops_what_runs() {
 }
 
 #[tokio::test]
+async fn a_reset_does_not_wait_for_those_who_wait_and_is_not_lost_before_the_first_turn() {
+    let client = client().await;
+    let mut calls = Vec::new();
+    for _ in 0..6 {
+        calls.push(client.begin("execute", json!({ "code": "while True: pass" })).await);
+    }
+    // The session is still being started: there is no turn yet.
+    client.ok("session_reset", json!({})).await;
+    for call in calls {
+        let rmcp::model::ServerResult::CallToolResult(ended) = call.await_response().await.unwrap() else {
+            panic!()
+        };
+        match &ended.structured_content {
+            None => assert!(super::text(&ended).contains("was reset or closed"), "{ended:?}"),
+            Some(outcome) => assert_eq!(outcome["outcome"], "cancelled"),
+        }
+    }
+    assert_eq!(client.execute("1 + 1").await["value"], 2);
+}
+
+#[tokio::test]
 async fn closing_a_session_stops_its_turn() {
     let client = client().await;
     client.ok("session_create", json!({ "name": "busy" })).await;
@@ -167,6 +188,12 @@ async fn calls_that_wait_are_bounded() {
     }
     let said = client.refused("session_list", json!({})).await;
     assert!(said.contains("not answered yet"), "{said}");
+    // Who looks at files calls as well.
+    let listed = client.running.list_resources(None).await.unwrap_err().to_string();
+    assert!(listed.contains("not answered yet"), "{listed}");
+    let uri = rmcp::model::ReadResourceRequestParams::new("workspace:///f");
+    let read = client.running.read_resource(uri).await.unwrap_err().to_string();
+    assert!(read.contains("not answered yet"), "{read}");
     runs.cancel(None).await.unwrap();
     for call in waiting {
         call.await_response().await.unwrap();

@@ -1,6 +1,7 @@
 //! Tasks of clients.
 
 use agentkernel::task::{Task, Tasks, Worker};
+use agentkernel::{Grants, Overlay, Workspace};
 use agentkernel_mcp::{Server, ServerLimits};
 use agentkernel_tests::kernel;
 use serde_json::{Value, json};
@@ -131,6 +132,7 @@ async fn what_tasks_may_be_is_bounded() {
         json!({ "code": "1".repeat(2 << 20) }),
         json!({ "code": "1", "name": "a\nb" }),
         json!({ "code": "\0" }),
+        json!({ "code": "1", "retries": 101 }),
         json!({ "code": "1", "after": ["mcp-absent"] }),
     ] {
         client.refused("task_dispatch", wrong).await;
@@ -147,4 +149,31 @@ async fn what_tasks_may_be_is_bounded() {
     assert_eq!((rest["tasks"].as_array().unwrap().len(), &rest["has_more"]), (1, &json!(false)));
     let said = client.refused("task_list", json!({ "states": ["odd"] })).await;
     assert!(said.contains("waiting, ready, running"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_an_overlay_tasks_have_directories_of_their_own() {
+    let place = Place::new();
+    let _worker = place.work();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("old"), "old").unwrap();
+    let workspace = Workspace::Overlay(Overlay::over(directory.path()).unwrap());
+    let grants = Grants { workspace, limits: agentkernel_tests::limits(), ..Grants::default() };
+    let client = connect(&builder().grants(grants).tasks(place.tasks.clone()).build().unwrap()).await;
+    let id = dispatch(&client, json!({ "code": "import os\nos.listdir()" })).await;
+    assert_eq!(client.ok("task_wait", json!({ "id": id })).await["result"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_text_of_a_task_is_cut() {
+    let place = Place::new();
+    let _worker = place.work();
+    let mut limits = ServerLimits::default();
+    limits.text_bytes = 4000;
+    let client = connect(&builder().tasks(place.tasks.clone()).limits(limits).build().unwrap()).await;
+    for code in ["{'x' * 10_000}", "raise ValueError('x' * 10_000)"] {
+        let id = dispatch(&client, json!({ "code": code })).await;
+        let ended = super::text(&client.call("task_wait", json!({ "id": id })).await);
+        assert!(ended.contains("bytes are left out here") && ended.len() < 2500, "{ended}");
+    }
 }

@@ -23,6 +23,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::server::Server;
 use crate::sessions::Place;
+use crate::tasks::LONGEST_WAIT;
 use connections::Bounded;
 use guard::Guard;
 
@@ -35,8 +36,12 @@ const LAST: Duration = Duration::from_secs(3);
 /// How long an answer is kept for a client whose connection broke.
 const CACHED: Duration = Duration::from_secs(10);
 
-/// What a client is kept for beyond the longest turn, in which nothing may be heard of it.
+/// What a client is kept for beyond the longest turn or wait, in which nothing may be heard of it.
 const SPARE: Duration = Duration::from_secs(60);
+
+/// The longest turn, and the time that nobody uses a session, where these have no limit: who has gone without a word must
+/// not have a seat for ever.
+const UNLIMITED: Duration = Duration::from_secs(3600);
 
 /// Where a server listens, and whom it lets in.
 #[derive(Clone, Debug)]
@@ -165,8 +170,8 @@ impl HttpServer {
         config.sse_keep_alive = Some(connections::SIGN_OF_LIFE);
         let stop = config.cancellation_token.clone();
         let mut manager = LocalSessionManager::default();
-        let longest = shared.grants.limits.timeout.map_or(SPARE, |timeout| timeout.saturating_add(SPARE));
-        manager.session_config.keep_alive = shared.limits.idle.map(|idle| idle.max(longest));
+        let kept = keep_alive(shared.limits.idle, shared.grants.limits.timeout);
+        manager.session_config.keep_alive = Some(kept);
         // Answers can be fetched again for so long, and are kept for that.
         manager.session_config.completed_cache_ttl = CACHED;
         let (clients, seats) = (shared.limits.clients, Arc::new(AtomicUsize::new(0)));
@@ -203,5 +208,30 @@ impl HttpServer {
         };
         stop.cancel();
         served.map_err(Error::system("cannot accept connections"))
+    }
+}
+
+/// How long a client is kept of which nothing is heard.
+fn keep_alive(idle: Option<Duration>, timeout: Option<Duration>) -> Duration {
+    let longest = idle.unwrap_or(UNLIMITED).max(timeout.unwrap_or(UNLIMITED)).max(LONGEST_WAIT);
+    longest.saturating_add(SPARE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_kept_longer_than_it_may_be_silent_and_not_for_ever() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (idle, timeout, kept) in [
+            (None, None, 3660),
+            (seconds(1), None, 3660),
+            (seconds(1), seconds(1), 3660),
+            (seconds(7200), seconds(1), 7260),
+            (None, seconds(9000), 9060),
+        ] {
+            assert_eq!(keep_alive(idle, timeout), Duration::from_secs(kept), "{idle:?} {timeout:?}");
+        }
     }
 }

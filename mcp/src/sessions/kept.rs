@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use agentkernel::{Image, Kernel};
+use agentkernel::{Image, Kernel, copy_tree, remove_tree};
 use serde::{Deserialize, Serialize};
 
-use super::{Narrowed, tree};
+use super::Narrowed;
 use crate::error::{Error, Result};
 use crate::refusal::Refusal;
 
@@ -146,15 +146,19 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        tree::remove(&directory)
+        match remove_tree(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Gives `to` a copy of the files that `from` has for itself.
     pub fn copy_files(&self, from: &str, to: &str) -> io::Result<()> {
         let from = self.workspace(from);
         self.remove(to)?;
-        make(&self.path(to))?;
-        tree::copy(&from, &self.path(to).join(WORKSPACE))
+        let to = self.path(to).join(WORKSPACE);
+        make(&to)?;
+        copy_tree(from, to)
     }
 
     /// Removes memories that no head names: a server was killed between two steps.

@@ -2,7 +2,6 @@
 
 mod kept;
 mod slot;
-mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +31,7 @@ pub(crate) struct Table(Mutex<State>);
 #[derive(Default)]
 struct State {
     slots: BTreeMap<String, Arc<Slot>>,
-    /// Names of sessions that are being made.
+    /// Names of sessions that are being made or removed.
     reserved: BTreeSet<String>,
 }
 
@@ -111,6 +110,11 @@ fn wider(asked: String, granted: String) -> Refusal {
     Refusal::new(format!("{asked} is more than the server grants")).hint(format!("give at most {granted}"))
 }
 
+fn busy(name: &str) -> Refusal {
+    Refusal::new(format!("the session `{name}` is being made or removed at the moment"))
+        .hint("ask again when that is done, or use another name")
+}
+
 /// Refuses what cannot be the name of a session, and of a directory.
 pub(crate) fn check(name: &str) -> Result<(), Refusal> {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -125,7 +129,7 @@ pub(crate) fn check(name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// A name that is taken for a session which is being made.
+/// A name that is taken for a session which is being made or removed.
 struct Reserved<'a> {
     table: &'a Table,
     name: &'a str,
@@ -161,6 +165,10 @@ impl Table {
             slot.touch();
             return Ok(Arc::clone(slot));
         }
+        if state.reserved.contains(name) {
+            // What is on disk of it is not whole.
+            return Err(busy(name));
+        }
         let head = match &shared.store {
             Some(store) if store.has(name) => match store.head(name) {
                 Ok(head) => {
@@ -170,7 +178,7 @@ impl Table {
                 Err(_) if is_damaged => Head::default(),
                 Err(refusal) => return Err(refusal),
             },
-            _ if name == DEFAULT && !state.reserved.contains(name) => {
+            _ if name == DEFAULT => {
                 shared.check_room()?;
                 Head::default()
             }
@@ -247,15 +255,7 @@ impl Table {
 
     /// Ends a session and forgets it.
     pub async fn close(&self, shared: &Arc<Shared>, name: &str) -> Result<(), Refusal> {
-        let slot = self.lock().slots.get(name).cloned();
-        let is_kept = check(name).is_ok() && shared.store.as_ref().is_some_and(|store| store.has(name));
-        if slot.is_none() && !is_kept {
-            return Err(self.absent(name, &self.lock()));
-        }
-        // Nobody makes one of this name before it is gone.
-        self.lock().reserved.insert(name.to_owned());
-        let _reserved = Reserved { table: self, name };
-        self.lock().slots.remove(name);
+        let (slot, _reserved) = self.take(shared, name)?;
         if let Some(slot) = slot {
             slot.close().await;
         }
@@ -266,6 +266,24 @@ impl Table {
                 .map_err(|error| Refusal::new(format!("the session `{name}` cannot be removed: {error}")))?;
         }
         Ok(())
+    }
+
+    /// Takes a session out; nobody makes or finds one of its name before that is given back.
+    fn take<'a>(
+        &'a self,
+        shared: &Shared,
+        name: &'a str,
+    ) -> Result<(Option<Arc<Slot>>, Reserved<'a>), Refusal> {
+        let mut state = self.lock();
+        if state.reserved.contains(name) {
+            return Err(busy(name));
+        }
+        let is_kept = check(name).is_ok() && shared.store.as_ref().is_some_and(|store| store.has(name));
+        if !is_kept && !state.slots.contains_key(name) {
+            return Err(self.absent(name, &state));
+        }
+        state.reserved.insert(name.to_owned());
+        Ok((state.slots.remove(name), Reserved { table: self, name }))
     }
 
     /// The sessions there are, those that are on disk alone as well.

@@ -33,8 +33,8 @@ struct Inner {
     session: Option<Session>,
     output: Output,
     head: Head,
-    /// Whether it is on disk as it is, where sessions are kept.
-    is_saved: bool,
+    /// Whether it has gone on from what is on disk, where sessions are kept.
+    is_ahead: bool,
     is_closed: bool,
 }
 
@@ -45,6 +45,8 @@ struct Face {
     is_busy: bool,
     turns: u64,
     used: Instant,
+    /// How often what ran and what waited was to end.
+    stops: u64,
 }
 
 /// One of a number of places.
@@ -69,6 +71,17 @@ impl Drop for Place {
 struct Taken<'a> {
     slot: &'a Slot,
     inner: AsyncGuard<'a, Inner>,
+    stops: u64,
+}
+
+impl Taken<'_> {
+    /// Refuses what was to end before there was a turn that could be stopped.
+    fn check(&self) -> Result<(), Refusal> {
+        match self.slot.face().stops == self.stops {
+            true => Ok(()),
+            false => Err(self.slot.stopped()),
+        }
+    }
 }
 
 impl Drop for Taken<'_> {
@@ -81,8 +94,14 @@ impl Drop for Taken<'_> {
 
 impl Slot {
     pub fn new(name: &str, limits: Limits, head: Head, place: Place) -> Self {
-        let face =
-            Face { canceller: None, files: None, is_busy: false, turns: head.turn, used: Instant::now() };
+        let face = Face {
+            canceller: None,
+            files: None,
+            is_busy: false,
+            turns: head.turn,
+            used: Instant::now(),
+            stops: 0,
+        };
         Slot {
             name: name.to_owned(),
             limits,
@@ -115,6 +134,7 @@ impl Slot {
     ) -> Result<Executed, Refusal> {
         let mut taken = self.take(context).await?;
         self.start(shared, &mut taken.inner).await?;
+        taken.check()?;
         let Inner { session, output, head, .. } = &mut *taken.inner;
         let Some(running) = session else { return Err(self.closed()) };
         let limit = shared.grants.limits.output_bytes;
@@ -129,16 +149,15 @@ impl Slot {
         let mut executed = Executed::new(&self.name, head.turn, outcome, written, &self.limits);
         if !is_alive {
             executed.note = Some(ended(shared.store.is_some()));
-            taken.inner.is_saved = true;
+            taken.inner.is_ahead = false;
         }
         if shared.store.is_some() {
             if executed.kept {
-                taken.inner.is_saved = false;
                 executed.note = self.save(shared, &mut taken.inner).await.err().map(|refusal| {
                     format!("the session goes on, and is not on disk as it is now. {}", refusal.text())
                 });
             }
-            executed.saved = Some(taken.inner.is_saved);
+            executed.saved = Some(!taken.inner.is_ahead);
         }
         Ok(executed)
     }
@@ -162,6 +181,7 @@ impl Slot {
     ) -> Result<(), Refusal> {
         let mut taken = self.take(context).await?;
         self.start(shared, &mut taken.inner).await?;
+        taken.check()?;
         let Some(mut session) = taken.inner.session.take() else { return Err(self.closed()) };
         let output = Output::default();
         let handler = output.handler();
@@ -197,7 +217,7 @@ impl Slot {
         to.save(shared, &mut other).await
     }
 
-    /// Begins anew; a turn that runs is stopped.
+    /// Begins anew; a turn that runs is stopped, and what waits for it is refused.
     pub async fn reset(
         &self,
         shared: &Arc<Shared>,
@@ -222,7 +242,7 @@ impl Slot {
         self.start(shared, &mut taken.inner).await
     }
 
-    /// Ends the session; a turn that runs is stopped. Its memory is let go in the background.
+    /// Ends the session; a turn that runs is stopped, and what waits for it is refused. Its memory is let go in the background.
     pub async fn close(&self) {
         self.stop();
         let mut inner = self.inner.lock().await;
@@ -232,10 +252,11 @@ impl Slot {
         self.put_away(session).await;
     }
 
-    /// Ends the session if nobody has used it for as long; whether it did.
+    /// Ends the session if nobody has used it for as long, and what it would go on from is what it is now; whether it
+    /// did.
     pub fn close_idle(&self, idle: Duration) -> bool {
         let Ok(mut inner) = self.inner.try_lock() else { return false };
-        if self.face().used.elapsed() < idle {
+        if inner.is_ahead || self.face().used.elapsed() < idle {
             return false;
         }
         inner.is_closed = true;
@@ -281,15 +302,22 @@ impl Slot {
             .hint("make another with `session_create`")
     }
 
-    /// Stops the turn that runs, if one does.
+    fn stopped(&self) -> Refusal {
+        Refusal::new(format!("the session `{}` was reset or closed while this call waited", self.name))
+            .hint("see with `session_list` what there is, and ask again")
+    }
+
+    /// Stops the turn that runs, if one does, and all that wait.
     fn stop(&self) {
-        let face = self.face();
+        let mut face = self.face();
+        face.stops += 1;
         if let (true, Some(canceller)) = (face.is_busy, &face.canceller) {
             canceller.cancel();
         }
     }
 
     async fn take(&self, context: &RequestContext<RoleServer>) -> Result<Taken<'_>, Refusal> {
+        let stops = self.face().stops;
         let inner = tokio::select! {
             biased;
             () = context.ct.cancelled() => return Err(Refusal::cancelled()),
@@ -302,8 +330,13 @@ impl Slot {
             // For the turn that was stopped, not for this one.
             session.canceller().withdraw();
         }
-        self.face().is_busy = true;
-        Ok(Taken { slot: self, inner })
+        let mut face = self.face();
+        if face.stops != stops {
+            return Err(self.stopped());
+        }
+        face.is_busy = true;
+        drop(face);
+        Ok(Taken { slot: self, inner, stops })
     }
 
     /// Starts the session, from what is on disk if it is.
@@ -335,7 +368,7 @@ impl Slot {
             // One that is made is one of those on disk from its beginning.
             Some(store) if !store.has(&self.name) => self.save(shared, inner).await,
             _ => {
-                inner.is_saved = shared.store.is_some();
+                inner.is_ahead = false;
                 Ok(())
             }
         }
@@ -350,6 +383,7 @@ impl Slot {
     /// Writes the session to disk as it is now.
     async fn save(&self, shared: &Arc<Shared>, inner: &mut Inner) -> Result<(), Refusal> {
         let Some(store) = shared.store.clone() else { return Ok(()) };
+        inner.is_ahead = true;
         let (name, mut head) = (self.name.clone(), inner.head.clone());
         let session = inner.session.take();
         let (session, saved) = blocking(move || {
@@ -364,7 +398,7 @@ impl Slot {
         .await?;
         inner.session = session;
         inner.head = saved?;
-        inner.is_saved = true;
+        inner.is_ahead = false;
         Ok(())
     }
 
