@@ -56,6 +56,32 @@ fn a_server_is_a_tool_like_others() {
     assert!(stub.contains("def greet(name: str) -> Any:"), "{stub}");
 }
 
+/// One that goes on when it is asked to end and when nobody talks to it any more.
+#[cfg(unix)]
+#[test]
+fn a_server_ends_with_the_process_however_that_ends() {
+    let directory = configured(TABLE);
+    let server = format!("trap '' TERM\necho $$ > number\n{SERVER}\nwhile :; do sleep 1; done");
+    fs::write(directory.path().join("server.sh"), server).unwrap();
+    let mut child = agentkernel(directory.path())
+        .args(["repl", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdin = child.stdin.as_mut().unwrap();
+    writeln!(stdin, "from tools.s import greet").unwrap();
+    wait_for(&directory.path().join("number"));
+    crate::signals::kill(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    let number = fs::read_to_string(directory.path().join("number")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Command::new("ps").args(["-p", number.trim()]).stdout(Stdio::null()).status().unwrap().success() {
+        assert!(Instant::now() < deadline, "the server goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn a_program_that_needs_no_server_starts_none() {
     let directory = configured("mcp = { command = 'sh', args = ['-c', 'echo started > started'] }");

@@ -414,22 +414,20 @@ impl Mcp {
                     there,
                 );
             };
-            // A server that lists its functions in another order would have another one constrained.
-            let parameters = function.parameters.iter().filter(|one| one.contested);
-            let mut contested = parameters.filter(|one| rules.parameters().any(|step| *step == one.python));
-            let what = match (function.contested, contested.next()) {
-                (true, _) => Some("functions".to_owned()),
-                (false, Some(parameter)) => Some(format!("parameters called `{}`", parameter.python)),
-                (false, None) => None,
-            };
-            if let Some(what) = what {
-                return refused(
+            // A server that lists them in another order would have another one constrained.
+            let mut parameters = function.parameters.iter().filter(|one| one.contested);
+            let parameter = parameters.find(|one| rules.parameters().any(|step| step == one.python));
+            let of_parameter = parameter.map(|one| format!(" of its parameter `{}`", one.python));
+            if function.contested || of_parameter.is_some() {
+                let name_of = of_parameter.unwrap_or_default();
+                return Err(failure(
+                    "refused",
                     format!(
-                        "the constraint on `{}.{name}` is not certain to hold: the server has several {what} of one name in Python",
-                        self.tool
+                        "the constraint on `{tool}.{name}` could be meant for another: several of the server have the \
+                         name{name_of} in Python (`allow` in [tool.{tool}])",
+                        tool = self.tool
                     ),
-                    Vec::new(),
-                );
+                ));
             }
             let there = || function.parameters.iter().map(|one| one.python.as_str());
             if let Some(step) = rules.parameters().find(|step| there().all(|name| name != *step)) {
