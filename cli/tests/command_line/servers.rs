@@ -71,8 +71,8 @@ fn a_server_ends_with_the_process_however_that_ends() {
         .unwrap();
     let stdin = child.stdin.as_mut().unwrap();
     writeln!(stdin, "from tools.s import greet").unwrap();
-    wait_for(&directory.path().join("number"));
-    crate::signals::kill(&child, "TERM");
+    signals::wait_for(&directory.path().join("number"));
+    signals::kill(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
     let number = fs::read_to_string(directory.path().join("number")).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
