@@ -33,6 +33,9 @@ fn a_server_is_a_tool_like_others() {
     let output = run(&["run", "-c", code]);
     let name = directory.path().file_name().unwrap().to_string_lossy().into_owned();
     assert_eq!(stdout(&output), format!("hello from test in {name}\n"), "{}", stderr(&output));
+    // What the library of the protocol says is not told: it has in it what the server says.
+    let output = run(&["run", "-v", "-c", code]);
+    assert!(!stderr(&output).contains("peer_info"), "{}", stderr(&output));
     let output = run(&["run", "-c", "from tools.s import greet; greet('everybody')"]);
     assert!(stderr(&output).contains("`name` has a length of 9, and 5 are allowed"), "{}", stderr(&output));
     assert_eq!(stdout(&run(&["tool", "list"])), "s  functions of an MCP server\n");
