@@ -126,10 +126,10 @@ fn large_values_are_checked_in_a_limited_number_of_steps() {
     };
     let enums = || (0..7).map(|seed| json!({ "enum": texts(seed).collect::<Vec<_>>() }));
     let listing = listing(lists(enums().collect()));
-    let large = Value::Array(vec![texts(0).last().unwrap(); 1_000_000]);
+    let large = Value::Array(vec![texts(0).next_back().unwrap(); 1_000_000]);
     let message = wrong(&listing, large).unwrap();
     assert!(message.starts_with("`v` is too large for its schema"), "{message}");
-    let message = wrong(&listing, json!(vec![texts(6).last().unwrap(); 1000])).unwrap_or_default();
+    let message = wrong(&listing, json!(vec![texts(6).next_back().unwrap(); 1000])).unwrap_or_default();
     assert_eq!(message, "");
     // What is wrong is told in a message of a limited length.
     let message = wrong(&listing, json!(["other"])).unwrap();
