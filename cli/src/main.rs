@@ -53,8 +53,9 @@ fn main() {
     exit(code(result));
 }
 
-/// Ends the process, once what is told of it is passed on.
+/// Ends the process, once what is told of it is passed on and the servers that it has started have ended.
 fn exit(code: i32) -> ! {
+    agentkernel::end_servers();
     telemetry::finish();
     std::process::exit(code)
 }

@@ -105,8 +105,10 @@ where
         Talk { verbose: true, .. } => LevelFilter::DEBUG,
         _ => LevelFilter::WARN,
     };
-    // Spans are for those who ask for them.
-    let messages = filter_fn(move |metadata| metadata.is_event() && *metadata.level() <= level);
+    // Spans are for those who ask for them. What libraries say may have in it what is secret, or what a server has said.
+    let messages = filter_fn(move |metadata| {
+        metadata.is_event() && metadata.target().starts_with("agentkernel") && *metadata.level() <= level
+    });
     tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_target(false)

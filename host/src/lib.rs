@@ -92,12 +92,12 @@ pub use skills::{Skill, Skills};
 #[cfg(feature = "state")]
 pub use state_store::{State, StateLimits};
 pub use telemetry::{Histogram, Metrics, ModelMetrics};
-#[cfg(feature = "mcp")]
-pub use tool::McpServer;
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
     ToolItem, ToolKind, ToolLimits,
 };
+#[cfg(feature = "mcp")]
+pub use tool::{McpServer, end_servers};
 pub use turn::{Mode, Turn};
 pub use workspace::{
     Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Files, Object, ObjectKind, Overlay,

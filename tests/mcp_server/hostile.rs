@@ -116,6 +116,8 @@ impl Server for Schemas {
                 },
                 "outputSchema": { "type": "object", "properties": { CODE: { "title": CODE } } },
             },
+            { "name": "a-b", "inputSchema": { "type": "object", "properties": { "c": {} } } },
+            { "name": "a_b", "inputSchema": { "type": "object", "properties": { "c": {} } } },
             { "name": "__getattr__", "inputSchema": {} },
             { "name": "__all__", "inputSchema": {} },
             { "name": "_m", "inputSchema": {} },

@@ -90,6 +90,10 @@ fn a_constraint_that_names_nothing_refuses_all() {
         let code = "from wit_world.imports import modules as m\ntry: m.call(0, b'[\"half\", {\"n\": 1}]', b'')\nexcept Exception as e: r = e.value.kind\nr";
         assert_eq!(repr(&mut session, code), "'refused'");
     }
+    // Two could have this name.
+    let grants = allowing(&[("a_b", "c", &|c| c.max = Some(1.0))]);
+    let message = error(&mut session(&kernel(server("schemas"), grants)), "from tools.x import a_b");
+    assert!(message.contains("the constraint on `x.a_b` could be meant for another"), "{message}");
     // What is wrong in itself is told at the start.
     for wrong in [Constraint::default(), {
         let mut c = Constraint::default();

@@ -30,6 +30,10 @@ enum Mode {
     Failing,
     /// As if it did not know the session, the first time.
     Forgetful,
+    /// With an error of the code that stands for answers that are too long here.
+    Borrowing,
+    /// With requests of its own, of which it takes no answers.
+    Asking,
 }
 
 type Requests = Arc<Mutex<Vec<(String, Value)>>>;
@@ -90,8 +94,15 @@ fn answer(stream: TcpStream, mode: Mode, seen: &Requests) -> std::io::Result<()>
                 whole(socket, "200 OK", json, &result)?;
             }
             Some("tools/list") => {
-                let tools = json!([{ "name": "hello", "description": format!("Says {secret}."), "inputSchema": { "type": "object", "properties": { "n": { "type": "integer" } } } }]);
+                let tools = json!([{ "name": "hello", "description": format!("Says {secret}."), "inputSchema": { "type": "object", "properties": { "n": { "type": "integer" } } } },
+                    { "name": "odd", "inputSchema": { "type": "object" }, "outputSchema": { "type": "object", "properties": { "n": { "type": "integer" } } } }]);
                 whole(socket, "200 OK", json, &result(json!({ "tools": tools })))?;
+            }
+            Some("tools/call") if message["params"]["name"] == "odd" => {
+                // The secret is across the place where a message is cut.
+                let said = format!("{}{secret}", "x".repeat(45));
+                let result = result(json!({ "content": [], "structuredContent": { "n": said } }));
+                whole(socket, "200 OK", json, &result)?;
             }
             Some("tools/call") => {
                 let said = format!("hello {} {secret}", message["params"]["arguments"]["n"]);
@@ -102,6 +113,20 @@ fn answer(stream: TcpStream, mode: Mode, seen: &Requests) -> std::io::Result<()>
                     Mode::Plain => whole(socket, "200 OK", json, &text)?,
                     Mode::Forgetful if calls == 1 => whole(socket, "404 Not Found", "", "")?,
                     Mode::Forgetful => whole(socket, "200 OK", json, &text)?,
+                    Mode::Borrowing => {
+                        let said = format!("{}{secret}\u{1b}[2J", "x".repeat(1985));
+                        let error = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -31999, "message": said } });
+                        whole(socket, "200 OK", json, &error.to_string())?;
+                    }
+                    Mode::Asking => {
+                        write!(socket, "{events}")?;
+                        for number in 0..100 {
+                            let ping = json!({ "jsonrpc": "2.0", "id": number, "method": "ping" });
+                            write!(socket, "data: {ping}\r\n\r\n")?;
+                        }
+                        let _ = stream.read(&mut [0]);
+                        return Ok(());
+                    }
                     Mode::Events => {
                         let progress = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": 0, "progress": 1 } });
                         write!(
@@ -142,6 +167,10 @@ fn answer(stream: TcpStream, mode: Mode, seen: &Requests) -> std::io::Result<()>
                 }
             }
             Some(_) => whole(socket, "202 Accepted", "", "")?,
+            None if mode == Mode::Asking && message.get("id").is_some() => {
+                let _ = stream.read(&mut [0]);
+                return Ok(());
+            }
             None if head.starts_with("GET") => whole(socket, "405 Method Not Allowed", "", "")?,
             None => whole(socket, "200 OK", "", "")?,
         }
@@ -219,6 +248,26 @@ fn a_silent_stream_ends_with_the_time_limit() {
     super::until("the server is told", || {
         requests.lock().unwrap().iter().any(|(_, message)| message["method"] == "notifications/cancelled")
     });
+}
+
+#[test]
+fn one_that_asks_and_takes_no_answers_is_left() {
+    let (address, _) = serve(Mode::Asking);
+    let message = error(&mut session(&kernel(at(address), limited())), "from tools.x import hello\nhello()");
+    assert!(message.ends_with("ended: it makes requests and does not read the answers"), "{message}");
+}
+
+#[test]
+fn no_message_has_a_part_of_a_secret() {
+    let (address, _) = serve(Mode::Borrowing);
+    let server = at(address).header("Authorization", "Bearer {{KEY}}");
+    let mut session = session(&with_secret(server, &format!("http://{address}")).unwrap());
+    let message = error(&mut session, "from tools.x import hello, odd\nodd()");
+    assert!(message.contains("`result.n` must be int, not \"xxx"), "{message}");
+    assert!(message.contains("Bearer *") && !message.contains("s3"), "{message}");
+    let message = error(&mut session, "hello()");
+    assert!(message.contains("gave too much: xxx") && !message.contains('\u{1b}'), "{message}");
+    assert!(message.contains("Bearer *") && !message.contains("s3"), "{message}");
 }
 
 #[test]

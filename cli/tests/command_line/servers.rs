@@ -33,6 +33,9 @@ fn a_server_is_a_tool_like_others() {
     let output = run(&["run", "-c", code]);
     let name = directory.path().file_name().unwrap().to_string_lossy().into_owned();
     assert_eq!(stdout(&output), format!("hello from test in {name}\n"), "{}", stderr(&output));
+    // What the library of the protocol says is not told: it has in it what the server says.
+    let output = run(&["run", "-v", "-c", code]);
+    assert!(!stderr(&output).contains("peer_info"), "{}", stderr(&output));
     let output = run(&["run", "-c", "from tools.s import greet; greet('everybody')"]);
     assert!(stderr(&output).contains("`name` has a length of 9, and 5 are allowed"), "{}", stderr(&output));
     assert_eq!(stdout(&run(&["tool", "list"])), "s  functions of an MCP server\n");
@@ -54,6 +57,37 @@ fn a_server_is_a_tool_like_others() {
     assert!(output.status.success(), "{}", stderr(&output));
     let stub = fs::read_to_string(directory.path().join("stubs/tools/s/__init__.pyi")).unwrap();
     assert!(stub.contains("def greet(name: str) -> Any:"), "{stub}");
+}
+
+/// One that goes on when it is asked to end and when nobody talks to it any more.
+#[cfg(unix)]
+#[test]
+fn a_server_ends_with_the_process_however_that_ends() {
+    let directory = configured(TABLE);
+    let server = format!("trap '' TERM\necho $$ > number\n{SERVER}\nwhile :; do sleep 1; done");
+    fs::write(directory.path().join("server.sh"), server).unwrap();
+    let mut child = agentkernel(directory.path())
+        .args(["repl", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdin = child.stdin.as_mut().unwrap();
+    writeln!(stdin, "from tools.s import greet").unwrap();
+    signals::wait_for(&directory.path().join("number"));
+    signals::kill(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    let number = fs::read_to_string(directory.path().join("number")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // One that is dead may wait for who began this machine.
+    let goes_on = || {
+        let state = Command::new("ps").args(["-o", "stat=", "-p", number.trim()]).output().unwrap();
+        !matches!(stdout(&state).trim().chars().next(), None | Some('Z'))
+    };
+    while goes_on() {
+        assert!(Instant::now() < deadline, "the server goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -49,9 +49,9 @@ pub(crate) use http::{Network, Resolve};
 pub(crate) use instance::{Caller, Instances};
 pub(crate) use live::Host;
 #[cfg(feature = "mcp")]
-pub use mcp::McpServer;
-#[cfg(feature = "mcp")]
 pub(crate) use mcp::ask_servers;
+#[cfg(feature = "mcp")]
+pub use mcp::{McpServer, end_servers};
 pub(crate) use package::Package;
 #[cfg(feature = "compose")]
 pub(crate) use read::without_docs;

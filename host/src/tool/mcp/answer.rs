@@ -12,9 +12,14 @@ use super::model::{Function, Listing};
 ///
 /// # Errors
 ///
-/// When it is not what the server's schema promises.
-pub fn encode(listing: &Listing, function: &Function, result: CallToolResult) -> Result<Vec<u8>, String> {
-    Ok(answer(listing, function, result)?.to_string().into_bytes())
+/// When it is not what the server's schema promises; `cover` takes out what the message must not show.
+pub fn encode(
+    listing: &Listing,
+    function: &Function,
+    result: CallToolResult,
+    cover: &dyn Fn(&str) -> String,
+) -> Result<Vec<u8>, String> {
+    Ok(answer(listing, function, result, cover)?.to_string().into_bytes())
 }
 
 /// The same for callers that speak JSON: the value, or what the server says went wrong.
@@ -34,7 +39,12 @@ pub fn value(answer: &[u8]) -> Result<Result<Value, Value>, String> {
     Ok(if answer["failed"] == true { Err(value) } else { Ok(value) })
 }
 
-fn answer(listing: &Listing, function: &Function, result: CallToolResult) -> Result<Value, String> {
+fn answer(
+    listing: &Listing,
+    function: &Function,
+    result: CallToolResult,
+    cover: &dyn Fn(&str) -> String,
+) -> Result<Value, String> {
     let failed = result.is_error.unwrap_or(false);
     let structured = result.structured_content;
     // Of an error its words are what helps.
@@ -51,7 +61,7 @@ fn answer(listing: &Listing, function: &Function, result: CallToolResult) -> Res
                 let inner = value.get_mut("result").map(Value::take);
                 value = inner.ok_or("its structured output lacks `result`, which its schema promises")?;
             }
-            check::check(listing, &function.result, &value, "result").map_err(|message| {
+            check::result(listing, &function.result, &value, cover).map_err(|message| {
                 format!("its structured output is not what its schema promises: {message}")
             })?;
             Ok(json!({ "failed": false, "value": value }))

@@ -24,6 +24,9 @@ const BACKOFF: Duration = Duration::from_millis(500);
 /// Bytes of the arguments of a call: JSON takes a multiple of it in memory.
 const REQUEST_BYTES: usize = 8 << 20;
 
+/// Bytes of arguments that are checked on a thread of their own.
+const LARGE: usize = 64 << 10;
+
 /// How long any start waits at most.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
 
@@ -168,8 +171,9 @@ impl Client {
                 let (name, arguments): (String, Map<String, Value>) = serde_json::from_slice(request)
                     .map_err(|error| failure("arguments", format!("the arguments are not JSON: {error}")))?;
                 let listing = self.listing_with(mcp, &name).await?;
-                let function = listing.function(&name).ok_or_else(|| self.unknown(mcp, &name))?;
-                self.call(mcp, &listing, function, arguments, request.len()).await
+                let at = listing.functions.iter().position(|function| function.name == name);
+                let at = at.ok_or_else(|| self.unknown(mcp, &name))?;
+                self.call(mcp, &listing, at, arguments, request.len()).await
             }
             Act::Source => Ok(source(&*self.fresh_listing(mcp).await?, false)),
             Act::AsyncSource => Ok(source(&*self.listing(mcp).await?, true)),
@@ -180,24 +184,33 @@ impl Client {
     /// Calls a function by the name that programs have for it, with JSON: an array or an object.
     pub async fn call_by_name(self: Arc<Self>, mcp: &Mcp, name: &str, given: Value) -> Answer {
         let listing = self.listing(mcp).await?;
-        let function = listing.functions.iter().find(|function| function.python == name);
-        let function = function.ok_or_else(|| self.unknown(mcp, name))?;
-        let arguments = by_names(function, given).map_err(|message| failure("arguments", message))?;
+        let at = listing.functions.iter().position(|function| function.python == name);
+        let at = at.ok_or_else(|| self.unknown(mcp, name))?;
+        let arguments =
+            by_names(&listing.functions[at], given).map_err(|message| failure("arguments", message))?;
         let length = Value::Object(arguments.clone()).to_string().len();
-        self.call(mcp, &listing, function, arguments, length).await
+        self.call(mcp, &listing, at, arguments, length).await
     }
 
     async fn call(
         &self,
         mcp: &Mcp,
-        listing: &Listing,
-        function: &Function,
+        listing: &Arc<Listing>,
+        at: usize,
         arguments: Map<String, Value>,
         length: usize,
     ) -> Answer {
+        let function = &listing.functions[at];
         let name = format!("{}.{}", mcp.tool, function.python);
-        check::arguments(listing, function, &arguments)
-            .map_err(|message| failure("arguments", format!("{name}: {message}")))?;
+        let (arguments, checked) = {
+            let listing = Arc::clone(listing);
+            let check = move || {
+                let checked = check::arguments(&listing, &listing.functions[at], &arguments);
+                (arguments, checked)
+            };
+            if length > LARGE { aside(check).await? } else { check() }
+        };
+        checked.map_err(|message| failure("arguments", format!("{name}: {message}")))?;
         mcp.refusal(listing, function, &arguments)
             .map_or(Ok(()), |message| Err(failure("refused", message)))?;
         let limits = &mcp.grants.limits;
@@ -216,9 +229,17 @@ impl Client {
                 return Err(Failure { kind, message: format!("{name} {message}") });
             }
         };
-        let answer = answer::encode(listing, function, result);
-        let mut answer = answer.map_err(|message| failure("trap", format!("{name} failed: {message}")))?;
-        connection.cover(&mut answer);
+        // How large it is nobody has counted.
+        let listing = Arc::clone(listing);
+        let encoded = aside(move || {
+            let cover = |text: &str| connection.covered(text);
+            let mut answer = answer::encode(&listing, &listing.functions[at], result, &cover)?;
+            connection.cover(&mut answer);
+            Ok(answer)
+        });
+        let answer = encoded.await?;
+        let answer =
+            answer.map_err(|message: String| failure("trap", format!("{name} failed: {message}")))?;
         self.used.received(mcp, answer.len())?;
         Ok(answer)
     }
@@ -336,6 +357,12 @@ impl Client {
     }
 }
 
+/// Does what may take long without keeping the one thread from its work that all calls run on.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| failure("trap", format!("the call was not finished: {error}")))
+}
+
 impl Used {
     /// Counts a call, unless it is one too many.
     fn take(&self, mcp: &Mcp, sent: usize) -> Result<(), Failure> {
@@ -387,6 +414,21 @@ impl Mcp {
                     there,
                 );
             };
+            // A server that lists them in another order would have another one constrained.
+            let mut parameters = function.parameters.iter().filter(|one| one.contested);
+            let parameter = parameters.find(|one| rules.parameters().any(|step| step == one.python));
+            let of_parameter = parameter.map(|one| format!(" of its parameter `{}`", one.python));
+            if function.contested || of_parameter.is_some() {
+                let name_of = of_parameter.unwrap_or_default();
+                return Err(failure(
+                    "refused",
+                    format!(
+                        "the constraint on `{tool}.{name}` could be meant for another: several of the server have the \
+                         name{name_of} in Python (`allow` in [tool.{tool}])",
+                        tool = self.tool
+                    ),
+                ));
+            }
             let there = || function.parameters.iter().map(|one| one.python.as_str());
             if let Some(step) = rules.parameters().find(|step| there().all(|name| name != *step)) {
                 return refused(

@@ -16,6 +16,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpError;
 use rmcp::{ClientHandler, RoleClient};
 use tokio::time::timeout;
 
+use super::bounded::Bounded;
 use super::model::Listing;
 use super::process::Process;
 use super::schema::Reading;
@@ -125,6 +126,7 @@ impl Connection {
                 process = Some(Arc::new(started));
                 mask = None;
                 let streams = Streams::new(stdin, stdout, server.message_bytes, Arc::clone(&closed));
+                let streams = Bounded::new(streams, Arc::clone(&closed));
                 serving = serve_client_with_lifecycle(handler, streams, greeting).await;
             }
             Place::Url { url, headers } => {
@@ -133,6 +135,7 @@ impl Connection {
                     http::transport(url, headers, &grants.secrets, server.message_bytes, most_calls);
                 let (transport, covering) = transport.map_err(Attempt::Failed)?;
                 (process, mask) = (None, covering);
+                let transport = Bounded::new(transport, Arc::clone(&closed));
                 serving = serve_client_with_lifecycle(handler, transport, greeting).await;
             }
         }
@@ -145,11 +148,11 @@ impl Connection {
             }
             Err(error) => {
                 let is_refused = matches!(error, ClientInitializeError::JsonRpcError(_));
-                let mut message = covered(&mask, &text::line(&causes(&error), ERROR_LETTERS));
+                let mut message = line(&mask, &causes(&error));
+                if let Some(why) = closed.why() {
+                    message = why.into_owned();
+                }
                 if let Some(process) = process {
-                    if let Some(why) = closed.why() {
-                        message = why.into_owned();
-                    }
                     message += &ended(process).await;
                 }
                 Err(if is_refused { Attempt::Greeting(message) } else { Attempt::Failed(message) })
@@ -179,7 +182,7 @@ impl Connection {
                 params
             });
             let page = self.running.list_tools(params).await;
-            let page = page.map_err(|error| self.covered(&text::line(&causes(&error), ERROR_LETTERS)))?;
+            let page = page.map_err(|error| line(&self.mask, &causes(&error)))?;
             reading.add(&self.without_secrets(page.tools)?);
             cursor = page.next_cursor;
             if cursor.is_none() || reading.is_full() {
@@ -236,12 +239,16 @@ impl Connection {
         match error {
             ServiceError::McpError(error) if error.code == TOO_LONG => failure(
                 "memory",
-                format!("gave too much: {}; `max-message` of its server raises that", error.message),
+                // Servers may give this code as well.
+                format!(
+                    "gave too much: {}; `max-message` of its server raises that",
+                    line(&self.mask, &error.message)
+                ),
             ),
             // The server's own error, as a program may handle it.
             ServiceError::McpError(error) => {
                 self.has_answered.store(true, Ordering::Relaxed);
-                failure("server", self.covered(&text::clean(&error.message, ERROR_LETTERS)))
+                failure("server", without(&self.mask, &error.message, text::clean))
             }
             ServiceError::TransportClosed if self.process.is_some() => {
                 let process = self.process.clone();
@@ -252,22 +259,19 @@ impl Connection {
                 let why = self.closed.why().unwrap_or("it is gone".into());
                 failure("trap", format!("failed, as its server ended: {why}{words}"))
             }
-            ServiceError::TransportClosed => failure(
-                "trap",
-                "failed, as the connection to its server ended: it broke it off, or sent an event longer than `max-message` of \
-                 its server allows"
-                    .into(),
-            ),
+            ServiceError::TransportClosed => {
+                let why = self.closed.why().unwrap_or(
+                    "it broke it off, or sent an event longer than `max-message` of its server allows".into(),
+                );
+                failure("trap", format!("failed, as the connection to its server ended: {why}"))
+            }
             ServiceError::UnexpectedResponse => {
                 failure("trap", "failed: its server gave what is no result of a call".into())
             }
             error if is_too_large(&error) => {
                 failure("memory", "gave too much; `max-message` of its server raises that".into())
             }
-            error => failure(
-                "trap",
-                format!("failed: {}", self.covered(&text::line(&causes(&error), ERROR_LETTERS))),
-            ),
+            error => failure("trap", format!("failed: {}", line(&self.mask, &causes(&error)))),
         }
     }
 
@@ -299,7 +303,7 @@ impl Connection {
     pub fn end(&self) {
         self.closed.set("it was not needed any more");
         if let Some(process) = &self.process {
-            process.end();
+            process.leave();
         }
     }
 
@@ -320,7 +324,8 @@ impl Connection {
         }
     }
 
-    fn covered(&self, text: &str) -> String {
+    /// The same of a text.
+    pub fn covered(&self, text: &str) -> String {
         covered(&self.mask, text)
     }
 }
@@ -338,6 +343,16 @@ fn covered(mask: &Option<Mask>, text: &str) -> String {
         mask.hide(&mut text);
     }
     text
+}
+
+/// A text for a message, in one line.
+fn line(mask: &Option<Mask>, said: &str) -> String {
+    without(mask, said, text::line)
+}
+
+/// A text as `clean` leaves it, without secrets: not those that are whole only once it is clean, and no part of one that was cut.
+fn without(mask: &Option<Mask>, said: &str, clean: fn(&str, usize) -> String) -> String {
+    clean(&covered(mask, &clean(said, said.len())), ERROR_LETTERS)
 }
 
 /// Ends a process whose messages have ended, so that it is not left as one that nobody waits for.

@@ -23,6 +23,8 @@ pub struct Function {
     pub name: String,
     /// Python's.
     pub python: String,
+    /// Whether others could have had Python's name as well.
+    pub contested: bool,
     /// The server's words, quoted.
     pub docs: String,
     /// Those that must be given come first.
@@ -43,6 +45,8 @@ pub struct Field {
     pub name: String,
     /// Python's; of a member of an object the same as the server's.
     pub python: String,
+    /// Whether others could have had Python's name as well.
+    pub contested: bool,
     pub ty: Type,
     pub required: bool,
     /// What stands in the signature and is sent where a program gives nothing.

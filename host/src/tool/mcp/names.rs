@@ -1,6 +1,6 @@
 //! Names of a server's functions, parameters and types as Python has them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::tool::names::is_identifier;
 
@@ -24,29 +24,56 @@ const TAKEN: &[&str] = &[
 ];
 
 /// Names that are given once.
-pub struct Names(HashSet<String>);
+pub struct Names {
+    /// Those that nothing is given.
+    reserved: &'static [&'static str],
+    given: HashSet<String>,
+    /// The next number for each name that was asked for again.
+    next: HashMap<String, u32>,
+    /// Names that more than one could have had: who has which depends on their order.
+    contested: HashSet<String>,
+}
 
 impl Names {
     /// Of a module.
     pub fn of_module() -> Self {
-        Names(TAKEN.iter().map(|name| (*name).to_owned()).collect())
+        Names { reserved: TAKEN, ..Names::of_parameters() }
     }
 
     /// Of the parameters of one function.
     pub fn of_parameters() -> Self {
-        Names(HashSet::new())
+        Names { reserved: &[], given: HashSet::new(), next: HashMap::new(), contested: HashSet::new() }
     }
 
     /// A name for `given`: the same where that is possible, else one that is like it.
     pub fn give(&mut self, given: &str) -> String {
-        let plain = identifier(given);
-        let mut numbered = (2..).map(|number| format!("{plain}_{number}"));
-        let mut name = plain.clone();
-        while !self.0.insert(name.clone()) {
-            // There is one more number for each name that is taken.
-            name = numbered.next().unwrap_or_default();
+        let mut plain = identifier(given);
+        if self.reserved.contains(&plain.as_str()) {
+            plain.push_str("_2");
         }
-        name
+        if self.given.insert(plain.clone()) {
+            return plain;
+        }
+        self.contested.insert(plain.clone());
+        let next = self.next.entry(plain.clone()).or_insert(2);
+        loop {
+            let name = format!("{plain}_{next}");
+            *next += 1;
+            self.contested.insert(name.clone());
+            if self.given.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
+
+    /// Whether `given` can be a name as it is.
+    pub fn keeps(&self, given: &str) -> bool {
+        !self.reserved.contains(&given) && identifier(given) == given
+    }
+
+    /// Whether more than one could have had a name.
+    pub fn is_contested(&self, name: &str) -> bool {
+        self.contested.contains(name)
     }
 
     /// A name for a type, made of words.
@@ -112,5 +139,18 @@ mod tests {
         assert_eq!(names.give("list"), "list_2");
         assert_eq!(names.give_type("edit_file edits"), "EditFileEdits");
         assert_eq!(identifier(&"x".repeat(1000)).len(), MOST_LETTERS);
+        assert!(names.keeps("plain") && !names.keeps("a-b") && !names.keeps("list"));
+        for (name, contested) in [("a_b", true), ("a_b_2", true), ("list_2", false), ("EditFileEdits", false)]
+        {
+            assert_eq!(names.is_contested(name), contested, "{name}");
+        }
+    }
+
+    #[test]
+    fn many_of_one_name_are_numbered_at_once() {
+        let mut names = Names::of_module();
+        // One after the other, each from the beginning, they would take minutes.
+        let last = (0..50_000).map(|_| names.give("a")).last();
+        assert_eq!(last.as_deref(), Some("a_50000"));
     }
 }

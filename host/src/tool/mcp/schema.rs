@@ -65,16 +65,26 @@ impl Reading {
     }
 
     pub fn add(&mut self, tools: &[Tool]) {
+        // Who can have its own name has it, wherever in the list it is.
+        let mut kept = HashMap::new();
+        for tool in tools {
+            let name = &*tool.name;
+            if self.names.keeps(name) && self.listing.function(name).is_none() && !kept.contains_key(name) {
+                kept.insert(name, self.names.give(name));
+            }
+        }
         for tool in tools {
             let is_double = self.listing.function(&tool.name).is_some();
-            let is_named = !tool.name.is_empty() && tool.name.chars().count() <= NAME_LETTERS;
+            let is_named = !tool.name.is_empty() && !is_long(&tool.name);
             if !is_named || is_double || self.is_full() {
                 self.listing.left_out += 1;
                 continue;
             }
             let allowed = self.nodes.min(FUNCTION_NODES);
             let classes = self.listing.classes.len();
-            let (function, left) = function(tool, &mut self.listing.classes, &mut self.names, allowed);
+            let python = kept.remove(&*tool.name).unwrap_or_else(|| self.names.give(&tool.name));
+            let (function, left) =
+                function(tool, python, &mut self.listing.classes, &mut self.names, allowed);
             self.nodes -= allowed - left;
             let fields = self.listing.classes[classes..].iter().flat_map(|class| &class.fields);
             let fields = fields.chain(&function.parameters).map(Field::size).sum::<usize>();
@@ -87,13 +97,21 @@ impl Reading {
     /// What was read; `is_cut` says that there is more.
     pub fn end(mut self, is_cut: bool) -> Listing {
         self.listing.left_out += usize::from(is_cut);
+        for function in &mut self.listing.functions {
+            function.contested = self.names.is_contested(&function.python);
+        }
         self.listing
     }
 }
 
 /// A function, and how many nodes are left.
-fn function(tool: &Tool, classes: &mut Vec<Class>, names: &mut Names, nodes: usize) -> (Function, usize) {
-    let python = names.give(&tool.name);
+fn function(
+    tool: &Tool,
+    python: String,
+    classes: &mut Vec<Class>,
+    names: &mut Names,
+    nodes: usize,
+) -> (Function, usize) {
     let input = Value::Object(tool.input_schema.as_ref().clone());
     let mut reader = Reader::new(&input, classes, names, nodes);
     let (parameters, open) = reader.parameters(&python);
@@ -113,6 +131,7 @@ fn function(tool: &Tool, classes: &mut Vec<Class>, names: &mut Names, nodes: usi
     let function = Function {
         name: tool.name.to_string(),
         python,
+        contested: false,
         docs: text::quoted(said, DOCS_LETTERS),
         parameters,
         open,
@@ -167,6 +186,7 @@ impl<'a> Reader<'a> {
         // What takes all others has a name as well.
         names.give("others");
         let mut fields = self.fields(root, members, function, &mut |name| names.give(name));
+        fields.iter_mut().for_each(|field| field.contested = names.is_contested(&field.python));
         let open = is_open(root).unwrap_or(false) || fields.len() < members.len();
         fields.sort_by_key(|field| !field.required);
         (fields, open)
@@ -181,14 +201,15 @@ impl<'a> Reader<'a> {
     ) -> Vec<Field> {
         let required = schema.get("required").and_then(Value::as_array);
         let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|one| one == name));
-        let shown = |name: &str| !name.is_empty() && name.chars().count() <= NAME_LETTERS;
-        let members = members.iter().filter(|(name, _)| shown(name)).take(MOST_MEMBERS);
+        let members =
+            members.iter().filter(|(name, _)| !name.is_empty() && !is_long(name)).take(MOST_MEMBERS);
         let fields = members.map(|(name, schema)| {
             let ty = self.read(schema, &format!("{words} {name}"), 1);
             let said = schema.get("description").and_then(Value::as_str).unwrap_or_default();
             let default = schema.get("default").filter(|value| is_scalar(value) && could_be(&ty, value));
             Field {
                 python: python(name),
+                contested: false,
                 name: name.clone(),
                 required: is_required(name),
                 default: default.cloned(),
@@ -304,7 +325,7 @@ impl<'a> Reader<'a> {
             };
             return Type::Dict(Box::new(value));
         };
-        if depth >= DEPTH {
+        if depth >= DEPTH || members.keys().any(|name| is_long(name)) {
             return Type::Dict(Box::new(Type::Any));
         }
         // The name of the outer type before those of the inner ones.
@@ -317,19 +338,21 @@ impl<'a> Reader<'a> {
             fields.push(Field {
                 name: member.clone(),
                 python: member.clone(),
+                contested: false,
                 required: required.is_some_and(|names| names.iter().any(|one| one == member)),
                 default: None,
                 docs: text::line(said, PARAMETER_LETTERS),
                 ty,
             });
         }
-        let is_long = fields.iter().any(|field| field.name.chars().count() > NAME_LETTERS);
-        if is_long {
-            return Type::Dict(Box::new(Type::Any));
-        }
         self.classes.push(Class { name, fields, open: is_open(schema).unwrap_or(true) });
         Type::Class(self.classes.len() - 1)
     }
+}
+
+/// Whether a name is too long to be shown.
+fn is_long(name: &str) -> bool {
+    name.chars().nth(NAME_LETTERS).is_some()
 }
 
 /// Whether a schema says that objects have other members than those that it names, if it says so.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::RoleClient;
@@ -14,9 +13,6 @@ use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{Notify, mpsc};
-
-/// Requests of the server that are not answered yet. One that makes more does not read the answers.
-const MOST_REQUESTS: usize = 32;
 
 /// Bytes that a server may write between two answers, in messages that nobody asked for, as a multiple of the longest message.
 const MOST_UNASKED: usize = 4;
@@ -58,28 +54,21 @@ impl Closed {
 pub struct Streams {
     stdin: Arc<tokio::sync::Mutex<Option<ChildStdin>>>,
     messages: mpsc::Receiver<ServerJsonRpcMessage>,
-    unanswered: Arc<AtomicUsize>,
 }
 
 impl Streams {
     /// Reads messages of at most `most_bytes`. `closed` is told when no more come.
     pub fn new(stdin: ChildStdin, stdout: ChildStdout, most_bytes: usize, closed: Arc<Closed>) -> Self {
         let (sender, messages) = mpsc::channel(8);
-        let unanswered = Arc::<AtomicUsize>::default();
-        let mut reading = Reading {
-            stdout: BufReader::with_capacity(64 << 10, stdout),
-            most_bytes,
-            unasked: 0,
-            sender,
-            unanswered: Arc::clone(&unanswered),
-        };
+        let mut reading =
+            Reading { stdout: BufReader::with_capacity(64 << 10, stdout), most_bytes, unasked: 0, sender };
         tokio::spawn(async move {
             let why = reading.run().await;
             closed.set(why);
             // Who waits for messages learns only now that there are no more.
             drop(reading);
         });
-        Streams { stdin: Arc::new(tokio::sync::Mutex::new(Some(stdin))), messages, unanswered }
+        Streams { stdin: Arc::new(tokio::sync::Mutex::new(Some(stdin))), messages }
     }
 }
 
@@ -90,19 +79,14 @@ impl Transport<RoleClient> for Streams {
         &mut self,
         message: ClientJsonRpcMessage,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let (stdin, unanswered) = (Arc::clone(&self.stdin), Arc::clone(&self.unanswered));
+        let stdin = Arc::clone(&self.stdin);
         async move {
             let mut line = serde_json::to_vec(&message)?;
             line.push(b'\n');
             let mut stdin = stdin.lock().await;
             let stdin = stdin.as_mut().ok_or(io::ErrorKind::NotConnected)?;
             stdin.write_all(&line).await?;
-            stdin.flush().await?;
-            if matches!(message, JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)) {
-                let _ = unanswered
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
-            }
-            Ok(())
+            stdin.flush().await
         }
     }
 
@@ -126,7 +110,6 @@ struct Reading {
     /// Bytes since the last answer.
     unasked: usize,
     sender: mpsc::Sender<ServerJsonRpcMessage>,
-    unanswered: Arc<AtomicUsize>,
 }
 
 /// What came.
@@ -172,11 +155,7 @@ impl Reading {
             };
             match &message {
                 JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => self.unasked = 0,
-                JsonRpcMessage::Request(_) => {
-                    if self.unanswered.fetch_add(1, Ordering::Relaxed) >= MOST_REQUESTS {
-                        return "it makes requests and does not read the answers".into();
-                    }
-                }
+                JsonRpcMessage::Request(_) => {}
                 JsonRpcMessage::Notification(notification) => match notification.notification {
                     ServerNotification::ToolListChangedNotification(_)
                     | ServerNotification::CancelledNotification(_) => {}

@@ -116,6 +116,50 @@ fn values_are_checked_as_far_as_types_tell() {
     assert_eq!(wrong(&listing, json!([null, { "x\ny": "z" }])).unwrap(), "`v[1].x y` must be int, not \"z\"");
 }
 
+/// Texts of each member of each union, and unions in unions, would take an hour.
+#[test]
+fn large_values_are_checked_in_a_limited_number_of_steps() {
+    let texts = |seed: usize| (0..128).map(move |at| Value::from(format!("{seed}-{at}-{}", "x".repeat(150))));
+    let lists = |inner: Vec<Value>| {
+        let all = inner.into_iter().map(|inner| json!({ "type": "array", "items": inner }));
+        json!({ "anyOf": all.collect::<Vec<_>>() })
+    };
+    let enums = || (0..7).map(|seed| json!({ "enum": texts(seed).collect::<Vec<_>>() }));
+    let listing = listing(lists(enums().collect()));
+    let large = Value::Array(vec![texts(0).next_back().unwrap(); 1_000_000]);
+    let message = wrong(&listing, large).unwrap();
+    assert!(message.starts_with("`v` is too large for its schema"), "{message}");
+    let message = wrong(&listing, json!(vec![texts(6).next_back().unwrap(); 1000])).unwrap_or_default();
+    assert_eq!(message, "");
+    // What is wrong is told in a message of a limited length.
+    let message = wrong(&listing, json!(["other"])).unwrap();
+    assert!(
+        message.starts_with("`v[0]` must be Literal[") && message.ends_with("not \"other\""),
+        "{message}"
+    );
+    assert!(message.len() < 1000, "{message}");
+    // Numbers as many as a message can hold are no trouble.
+    let listing = self::listing(json!({ "type": "array", "items": { "type": ["integer", "null"] } }));
+    assert_eq!(wrong(&listing, json!(vec![1; 4_000_000])), None);
+}
+
+#[test]
+fn names_do_not_depend_on_the_order_of_a_list() {
+    let tool = |name: &'static str| Tool::new_with_raw(name, None, Arc::default());
+    for names in [["a-b", "a_b", "c"], ["c", "a_b", "a-b"]] {
+        let mut reading = Reading::new("");
+        reading.add(&names.map(tool));
+        let listing = reading.end(false);
+        let of = |name: &str| {
+            let function = listing.function(name).unwrap();
+            (function.python.clone(), function.contested)
+        };
+        assert_eq!(of("a_b"), ("a_b".into(), true));
+        assert_eq!(of("a-b"), ("a_b_2".into(), true));
+        assert_eq!(of("c"), ("c".into(), false));
+    }
+}
+
 #[test]
 fn what_is_not_named_is_taken_only_where_a_schema_says_so() {
     let given = json!({ "stray": 1 });
