@@ -14,6 +14,7 @@ use crate::llm::LlmConfig;
 use crate::schema;
 use crate::servers::McpConfig;
 use crate::task::TasksConfig;
+use crate::trust;
 use crate::units::{self, Timeout};
 
 const NAME: &str = "agentkernel.toml";
@@ -415,7 +416,13 @@ impl Config {
         if let Some(path) = named {
             return Self::read(path);
         }
-        Self::find().map_or_else(|| Ok(Config::default()), |path| Self::read(&path))
+        let Some(path) = Self::find() else { return Ok(Config::default()) };
+        if let Some(why) = trust::planted(&path) {
+            // It names programs that are started outside of the sandbox.
+            return Err(Failure::new(format!("the configuration `{}` was found, and is not to be trusted: {why}", path.display()))
+                .hint("if it is yours, take its rights from others or name it with `--config`; else run with `--no-config`"));
+        }
+        Self::read(&path)
     }
 
     /// The nearest file from the working directory upwards.

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agentkernel::Workspace;
 use agentkernel::agent::{Agent, AgentOutcome};
 use agentkernel::rlm::Trajectory;
 
@@ -83,7 +84,10 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
             let how = report::How { json: arguments.json, talk, trajectory: arguments.trajectory.as_deref() };
             once(&mut agent, task, approval, &narrator, &how)
         }
-        None => conversation::hold(&mut agent, &kernel, approval, &narrator, talk),
+        None => {
+            let has_directory = settings.grants.workspace != Workspace::Temporary;
+            conversation::hold(&mut agent, &kernel, approval, &narrator, talk, has_directory)
+        }
     };
     let finished = agent.finish();
     narrator.end();
@@ -119,12 +123,17 @@ fn once(
     let mut outcome = agent.execute_task_blocking(task)?;
     has_ended.store(true, Ordering::SeqCst);
     narrator.settle();
-    if !how.json
-        && let Err(error) = answer::print(outcome.answer.as_deref())
-    {
+    let printed = match how.json {
+        true => Ok(()),
+        false => answer::print(outcome.answer.as_deref()),
+    };
+    // What nobody reads is no reason to drop what was approved beforehand.
+    let can_ask = printed.is_ok();
+    approval.end(agent, &mut outcome, how.talk, || can_ask && approval::asked(input))?;
+    if let Err(error) = printed {
+        report::complain(&outcome);
         return unwritten(&error);
     }
-    approval.end(agent, &mut outcome, how.talk, || approval::asked(input))?;
     let code = match stopper.ended() {
         Some(signal) => signal.exit_code(),
         None => exit_code(&outcome),
