@@ -105,12 +105,12 @@ pub fn planted(file: &Path) -> Option<String> {
     // What root does cannot be kept from anybody.
     let owned = |found: &fs::Metadata| [own, 0].contains(&found.uid());
     // Of a user's own group, which has the same number, nobody else is a member.
-    let written = |found: &fs::Metadata| {
-        found.mode() & if found.gid() == found.uid() { 0o002 } else { 0o022 } != 0
-    };
+    let written =
+        |found: &fs::Metadata| found.mode() & if found.gid() == found.uid() { 0o002 } else { 0o022 } != 0;
     let foreign = |path: &Path, why: &str| Some(format!("`{}` {why}", path.display()));
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (Ok(link), Ok(found), Ok(above)) = (fs::symlink_metadata(file), fs::metadata(file), fs::metadata(directory))
+    let (Ok(link), Ok(found), Ok(above)) =
+        (fs::symlink_metadata(file), fs::metadata(file), fs::metadata(directory))
     else {
         // What is not there is told of elsewhere.
         return None;

@@ -112,7 +112,7 @@ fn state(key: &Key, matches: Option<&ArgMatches>, file: Option<&File>) -> Shown 
             (None, None) => (key.value().map(|value| typed(key, value)), Source::Default, None),
         },
     };
-    let value = value.map(|value| covered(key.name(), value));
+    let value = value.map(|value| covered(key, value));
     Shown { key: key.dotted(), value, source, from }
 }
 
@@ -142,22 +142,14 @@ fn typed(key: &Key, text: &str) -> Value {
 }
 
 /// The value of a key without what may be a secret: values of variables and headers, users and passwords of URLs.
-fn covered(name: &str, value: Value) -> Value {
+fn covered(key: &Key, value: Value) -> Value {
+    // A header has a name of its own below.
+    let name = key.path.iter().rfind(|part| *part != NAME).map_or("", String::as_str);
     match value {
         Value::Array(_) | Value::String(_) if name == "env" => masked(value),
         Value::String(_) if name == "headers" => MASK.into(),
         Value::String(text) => without_user(&text).into(),
-        Value::Array(items) => items.into_iter().map(|item| covered(name, item)).collect(),
-        Value::Object(fields) if name == "headers" => {
-            fields.into_iter().map(|(header, _)| (header, Value::from(MASK))).collect()
-        }
-        Value::Object(fields) => {
-            let covered = |(key, value): (String, Value)| {
-                let value = covered(&key, value);
-                (key, value)
-            };
-            Value::Object(fields.into_iter().map(covered).collect())
-        }
+        Value::Array(items) => items.into_iter().map(|item| covered(key, item)).collect(),
         value => value,
     }
 }
@@ -258,7 +250,7 @@ impl File {
         }
         let shown = |(path, value): (Vec<String>, &Value)| Shown {
             key: path.join("."),
-            value: Some(covered(key.name(), value.clone())),
+            value: Some(covered(key, value.clone())),
             source: Source::File,
             from: self.place(&path),
         };
@@ -291,8 +283,14 @@ mod tests {
         assert_eq!(without_user("https://me:word@example.com/v1"), "https://***@example.com/v1");
         assert_eq!(without_user("https://example.com/@v1"), "https://example.com/@v1");
         assert_eq!(without_user("https://me:word@a?x=http://you:word@b"), "https://***@a?x=http://***@b");
-        let server = serde_json::json!({"url": "https://me:word@a/mcp", "headers": {"Authorization": "hush"}, "args": ["--at=http://me:word@b"], "shared": true});
-        let shown = serde_json::json!({"url": "https://***@a/mcp", "headers": {"Authorization": MASK}, "args": ["--at=http://***@b"], "shared": true});
-        assert_eq!(covered("mcp", server), shown);
+        let text = |path: &str, text: &str| {
+            let tables = tables();
+            let mut keys = tables.iter().flat_map(|table| &table.keys);
+            covered(keys.find(|key| key.dotted() == path).unwrap(), text.into())
+        };
+        assert_eq!(text("tool.NAME.mcp.headers.NAME", "Bearer hush"), MASK);
+        assert_eq!(text("tool.NAME.mcp.url", "https://me:word@a/mcp"), "https://***@a/mcp");
+        assert_eq!(text("telemetry.otlp", "http://me:word@b"), "http://***@b");
+        assert_eq!(text("tool.NAME.env", "A=b"), "A=***");
     }
 }

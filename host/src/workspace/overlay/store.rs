@@ -262,7 +262,8 @@ impl Log {
             return Ok(Loaded { log, store, state, applying: None });
         };
         // A newer one may have another head.
-        let Version { version } = serde_json::from_slice(first).map_err(|error| damaged(error.to_string()))?;
+        let Version { version } =
+            serde_json::from_slice(first).map_err(|error| damaged(error.to_string()))?;
         if version != 1 {
             let message = format!("the layers in `{shown}` have the format {version}, which is not known");
             return Err(Error::new(ErrorKind::System, message)
