@@ -96,6 +96,8 @@ fn what_others_could_have_written_is_not_found() {
             is_refused,
             "{told}"
         );
+        let check = config(&inner, &["check"]);
+        assert_eq!(check.status.code(), Some(if is_refused { 2 } else { 0 }), "{}", stderr(&check));
         for arguments in [&["--no-config"][..], &["--config", "../agentkernel.toml"]] {
             let output = run(arguments);
             assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
