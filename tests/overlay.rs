@@ -249,6 +249,10 @@ fn layers_are_there_again_in_another_session() {
     fs::write(layers.join("log.jsonl"), "{}\n").unwrap();
     let error = Overlay::open(&root, &layers).unwrap_err();
     assert!(error.to_string().contains("damaged") && error.remedy().is_some(), "{error}");
+    // Those of a later version are sound.
+    fs::write(layers.join("log.jsonl"), "{\"agentkernel-overlay\":2}\n").unwrap();
+    let error = Overlay::open(&root, &layers).unwrap_err();
+    assert!(error.kind() == ErrorKind::System && error.to_string().contains("format 2"), "{error}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::llm::LlmConfig;
 use crate::schema;
 use crate::servers::McpConfig;
 use crate::task::TasksConfig;
+use crate::trust;
 use crate::units::{self, Timeout};
 
 const NAME: &str = "agentkernel.toml";
@@ -415,13 +416,25 @@ impl Config {
         if let Some(path) = named {
             return Self::read(path);
         }
-        Self::find().map_or_else(|| Ok(Config::default()), |path| Self::read(&path))
+        Self::find()?.map_or_else(|| Ok(Config::default()), |path| Self::read(&path))
     }
 
-    /// The nearest file from the working directory upwards.
-    pub fn find() -> Option<PathBuf> {
-        let current = std::env::current_dir().ok()?;
-        current.ancestors().map(|directory| directory.join(NAME)).find(|path| path.is_file())
+    /// The nearest file from the working directory upwards; an error if somebody else can have written it, since it names
+    /// programs that are started outside of the sandbox.
+    pub fn find() -> Result<Option<PathBuf>> {
+        let Ok(current) = std::env::current_dir() else { return Ok(None) };
+        let mut files = current.ancestors().map(|directory| directory.join(NAME));
+        let Some(path) = files.find(|path| path.is_file()) else { return Ok(None) };
+        match trust::planted(&path) {
+            None => Ok(Some(path)),
+            Some(why) => Err(Failure::new(format!(
+                "the configuration `{}` was found, and is not to be trusted: {why}",
+                path.display()
+            ))
+            .hint(
+                "if it is yours, take its rights from others or name it with `--config`; else run with `--no-config`",
+            )),
+        }
     }
 
     fn read(path: &Path) -> Result<Self> {

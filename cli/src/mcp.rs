@@ -42,7 +42,7 @@ fn serve(arguments: Serve) -> Result<i32> {
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants)).transpose()?;
+    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants, apply)).transpose()?;
     let http_settings = http_settings(&http, &settings)?;
     if let Some(directory) = &sessions {
         trust::outside(

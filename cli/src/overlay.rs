@@ -1,20 +1,24 @@
 //! Overlays on the command line: what a program has changed, shown and taken over.
 
-use agentkernel::{ChangeKind, Diff, Grants, Overlay, Workspace};
+use agentkernel::{Change, ChangeKind, Diff, Grants, Object, ObjectKind, Overlay, Workspace};
 
 use crate::failure::{Failure, Result};
 use crate::terminal::{self, escaped};
+use crate::units::show_number_of;
 
 /// Changes that a summary names.
 const NAMED: usize = 20;
 
-/// Lays an overlay that ends with the process over the workspace.
-pub fn over_workspace(grants: &mut Grants) -> Result<Overlay> {
+/// Lays an overlay that ends with the process over the workspace, to be applied or not.
+pub fn over_workspace(grants: &mut Grants, apply: bool) -> Result<Overlay> {
     let Workspace::Directory(directory) = &grants.workspace else {
         return Err(Failure::new("`--overlay` has no directory to lie over")
             .hint("name it with `--workspace DIR`; without one, the program's files are dropped anyway"));
     };
     let overlay = Overlay::over(directory)?;
+    if apply {
+        overlay.check_apply()?;
+    }
     grants.workspace = Workspace::Overlay(overlay.clone());
     Ok(overlay)
 }
@@ -51,7 +55,17 @@ pub fn differences(diff: &Diff, escape: bool) -> String {
     let mut shown = String::new();
     for change in &diff.changes {
         shown += &line(change);
-        shown += if change.is_binary { " (not text)\n" } else { "\n" };
+        if change.is_binary {
+            shown += " (not text)";
+        } else if is_too_long(change) {
+            let [before, after] = [change.before, change.after].map(|side| side.map_or(0, |side| side.size));
+            shown += &format!(
+                " (too long to show: {} before, {} after)",
+                show_number_of(before, "byte"),
+                show_number_of(after, "byte")
+            );
+        }
+        shown.push('\n');
         if let Some(text) = &change.text {
             let text = text.trim_end_matches('\n');
             match escape {
@@ -64,6 +78,16 @@ pub fn differences(diff: &Diff, escape: bool) -> String {
     shown
 }
 
+/// Whether the content of a file differs, and how is not shown.
+fn is_too_long(change: &Change) -> bool {
+    let is_file = |side: Option<Object>| side.is_none_or(|side| side.kind == ObjectKind::File);
+    matches!(change.kind, ChangeKind::Added | ChangeKind::Changed | ChangeKind::Deleted)
+        && is_file(change.before)
+        && is_file(change.after)
+        && change.text.is_none()
+        && !change.is_binary
+}
+
 /// A line for each change, of many for the first ones.
 pub fn summary(diff: &Diff) -> Vec<String> {
     let mut lines: Vec<_> = diff.changes.iter().take(NAMED).map(line).collect();
@@ -74,7 +98,7 @@ pub fn summary(diff: &Diff) -> Vec<String> {
 }
 
 /// What became of one object.
-pub fn line(change: &agentkernel::Change) -> String {
+pub fn line(change: &Change) -> String {
     let what = match change.kind {
         ChangeKind::Added => "added",
         ChangeKind::Changed => "changed",

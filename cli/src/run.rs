@@ -41,7 +41,7 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
     let program = program(code, rest, "run")?;
-    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants)).transpose()?;
+    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants, apply)).transpose()?;
     if let Some(path) = &program.path {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }

@@ -77,9 +77,10 @@ pub fn escaped(text: &str) -> String {
     shown
 }
 
-/// Whether a character changes the direction of text.
+/// Whether a character changes the direction of text, or is not seen.
 pub fn reorders(letter: char) -> bool {
-    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}')
+        || matches!(letter, '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The first line of a text, cut to `most` characters.
@@ -159,6 +160,7 @@ mod tests {
     fn nothing_that_a_terminal_obeys_is_left() {
         let text = "a\tb\r\nc\u{1b}[31md\u{7}\u{9b}2J\u{202e}e\rf";
         assert_eq!(escaped(text), "a\tb\nc\\u{1b}[31md\\u{7}\\u{9b}2J\\u{202e}e\\rf");
+        assert_eq!(escaped("a\u{200b}b\u{e0041}c\u{61c}d"), "a\\u{200b}b\\u{e0041}c\\u{61c}d");
         assert_eq!(line("  one\u{1b}\ntwo", 9), "one\\u{1b}…");
         assert_eq!(line("äöü", 2), "äö…");
         assert_eq!(line("äöü", 3), "äöü");

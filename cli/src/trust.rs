@@ -96,6 +96,40 @@ pub fn foreign(_directory: &Path, _files: impl IntoIterator<Item = PathBuf>) -> 
     None
 }
 
+/// Why a file that was only come across must not be believed, if so: somebody else can have written it, or put it there.
+#[cfg(unix)]
+pub fn planted(file: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    const STICKY: u32 = 0o1000;
+    let own = rustix::process::geteuid().as_raw();
+    // What root does cannot be kept from anybody.
+    let owned = |found: &fs::Metadata| [own, 0].contains(&found.uid());
+    // Of a user's own group, which has the same number, nobody else is a member.
+    let written =
+        |found: &fs::Metadata| found.mode() & if found.gid() == found.uid() { 0o002 } else { 0o022 } != 0;
+    let foreign = |path: &Path, why: &str| Some(format!("`{}` {why}", path.display()));
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (Ok(link), Ok(found), Ok(above)) =
+        (fs::symlink_metadata(file), fs::metadata(file), fs::metadata(directory))
+    else {
+        // What is not there is told of elsewhere.
+        return None;
+    };
+    match () {
+        () if !owned(&link) || !owned(&found) => foreign(file, "belongs to another user"),
+        () if written(&found) => foreign(file, "can be written by others"),
+        () if !owned(&above) => foreign(directory, "belongs to another user"),
+        // In one that is sticky nobody can replace what is another's.
+        () if written(&above) && above.mode() & STICKY == 0 => foreign(directory, "can be written by others"),
+        () => None,
+    }
+}
+
+#[cfg(not(unix))]
+pub fn planted(_file: &Path) -> Option<String> {
+    None
+}
+
 /// Refuses a path that the program could replace, or where it could make something.
 pub fn outside(settings: &Settings, what: &str, path: &Path, remedy: &str) -> Result<()> {
     let mut writable = writable(settings).filter_map(|path| Some((path, identity(path)?))).peekable();

@@ -32,13 +32,15 @@ const HELP: &str = "A line is a task. Beside that:
   /quit       leave, as Ctrl-D does
 Ctrl-C stops a task and keeps the session.";
 
-/// Reads tasks and does them; gives the exit code.
+/// Reads tasks and does them; gives the exit code. What is left of changes at the end is told where they were to
+/// a directory of the user's.
 pub fn hold(
     agent: &mut Agent,
     kernel: &Kernel,
     approval: Approval,
     narrator: &Narrator,
     talk: Talk,
+    has_directory: bool,
 ) -> Result<i32> {
     let working = Arc::new(AtomicBool::new(false));
     let (works, interrupter) = (Arc::clone(&working), agent.interrupter());
@@ -65,7 +67,11 @@ pub fn hold(
         say!("AgentKernel {}. A line is a task; `/help` tells the rest.", env!("CARGO_PKG_VERSION"));
     }
     let mut held = Held { agent, kernel, approval, narrator, talk, working, code: 0 };
-    let code = held.converse(&mut editor)?;
+    let code = held.converse(&mut editor);
+    if has_directory {
+        held.leave();
+    }
+    let code = code?;
     if let Some(file) = &history {
         // A history that cannot be kept is no reason to fail.
         let _ = file.parent().map(std::fs::create_dir_all);
@@ -103,11 +109,11 @@ impl Held<'_> {
                 "/quit" | "/exit" => break,
                 "/help" => say!("{HELP}"),
                 "/tools" => self.tools(),
-                "/diff" => self.diff()?,
+                "/diff" => self.diff(),
                 "/apply" => self.apply(),
                 "/discard" => match self.agent.discard() {
                     Ok(()) => self.remark("changes that were not applied are dropped"),
-                    Err(error) => complain(&error),
+                    Err(error) => self.complain(error),
                 },
                 "/run" if rest.trim().is_empty() => {
                     terminal::error("there is no code to run", Some("write it behind `/run`"));
@@ -128,11 +134,16 @@ impl Held<'_> {
                 }
             }
         }
-        let left = self.agent.diff()?.changes.len();
-        if self.approval.holds() && left > 0 {
-            self.remark("changes that were not applied are dropped");
-        }
         Ok(if std::io::stdin().is_terminal() { 0 } else { self.code })
+    }
+
+    /// Says what is lost with the agent.
+    fn leave(&mut self) {
+        match self.agent.diff() {
+            Ok(diff) if diff.changes.is_empty() => {}
+            Ok(_) => self.remark("changes that were not applied are dropped"),
+            Err(error) => self.complain(error),
+        }
     }
 
     /// Does one task; gives an exit code if nobody reads what comes of it.
@@ -140,23 +151,40 @@ impl Held<'_> {
         self.working.store(true, Ordering::SeqCst);
         let outcome = self.agent.execute_task_blocking(task);
         self.working.store(false, Ordering::SeqCst);
-        let mut outcome = outcome?;
         self.narrator.settle();
-        if let Err(error) = answer::print(outcome.answer.as_deref()) {
+        let mut outcome = match outcome {
+            Ok(outcome) => outcome,
+            // The next task may do better, and changes are still held.
+            Err(error) => {
+                self.complain(error);
+                return Ok(None);
+            }
+        };
+        let printed = answer::print(outcome.answer.as_deref());
+        self.code = exit_code(&outcome);
+        // What nobody reads is no reason to drop what was approved beforehand.
+        if printed.is_ok() || !self.approval.asks() {
+            self.approve(&mut outcome, editor)?;
+        }
+        report::complain(&outcome);
+        if let Err(error) = printed {
             return unwritten(&error).map(Some);
         }
-        self.approve(&mut outcome, editor)?;
-        report::complain(&outcome);
         if !self.talk.quiet {
             report::remarks(&outcome, self.approval.holds());
         }
-        self.code = exit_code(&outcome);
+        if outcome.changes_problem.is_some() {
+            self.code = exit_code(&outcome);
+        }
         Ok(None)
     }
 
     fn approve(&mut self, outcome: &mut AgentOutcome, editor: &mut Editor<(), FileHistory>) -> Result<()> {
         if !self.approval.asks() {
-            return self.approval.end(self.agent, outcome, self.talk, || false);
+            if let Err(failure) = self.approval.end(self.agent, outcome, self.talk, || false) {
+                self.complain(failure);
+            }
+            return Ok(());
         }
         if outcome.changes.changes.is_empty() {
             return Ok(());
@@ -178,20 +206,26 @@ impl Held<'_> {
         }
     }
 
-    fn diff(&self) -> Result<()> {
-        let diff = self.agent.diff()?;
-        match diff.changes.is_empty() {
-            true => terminal::remark("nothing differs"),
-            false => say!("{}", overlay::differences(&diff, true).trim_end_matches('\n')),
+    fn diff(&mut self) {
+        match self.agent.diff() {
+            Ok(diff) if diff.changes.is_empty() => terminal::remark("nothing differs"),
+            Ok(diff) => say!("{}", overlay::differences(&diff, true).trim_end_matches('\n')),
+            Err(error) => self.complain(error),
         }
-        Ok(())
     }
 
     fn apply(&mut self) {
         match self.agent.apply() {
             Ok(()) => self.remark("changes were applied"),
-            Err(error) => complain(&error),
+            Err(error) => self.complain(error),
         }
+    }
+
+    /// Says what went wrong; the conversation goes on.
+    fn complain(&mut self, error: impl Into<Failure>) {
+        let error = error.into();
+        terminal::error(&terminal::escaped(&error.message), error.hint.as_deref());
+        self.code = 1;
     }
 
     fn remark(&self, message: &str) {
@@ -199,10 +233,6 @@ impl Held<'_> {
             terminal::remark(message);
         }
     }
-}
-
-fn complain(error: &agentkernel::Error) {
-    terminal::error(&terminal::escaped(&error.to_string()), error.remedy());
 }
 
 fn cannot_edit(error: ReadlineError) -> Failure {

@@ -6,9 +6,11 @@ mod narrator;
 mod report;
 
 use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agentkernel::Workspace;
 use agentkernel::agent::{Agent, AgentOutcome};
 use agentkernel::rlm::Trajectory;
 
@@ -23,7 +25,7 @@ use crate::run::context;
 use crate::settings::Settings;
 use crate::signals::Stopper;
 use crate::task::Background;
-use crate::{answer, llm, terminal};
+use crate::{answer, files, llm, terminal};
 
 /// Bytes of a task: it is part of every prompt.
 const LONGEST_TASK: u64 = 1 << 20;
@@ -83,7 +85,10 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
             let how = report::How { json: arguments.json, talk, trajectory: arguments.trajectory.as_deref() };
             once(&mut agent, task, approval, &narrator, &how)
         }
-        None => conversation::hold(&mut agent, &kernel, approval, &narrator, talk),
+        None => {
+            let has_directory = settings.grants.workspace != Workspace::Temporary;
+            conversation::hold(&mut agent, &kernel, approval, &narrator, talk, has_directory)
+        }
     };
     let finished = agent.finish();
     narrator.end();
@@ -119,27 +124,58 @@ fn once(
     let mut outcome = agent.execute_task_blocking(task)?;
     has_ended.store(true, Ordering::SeqCst);
     narrator.settle();
-    if !how.json
-        && let Err(error) = answer::print(outcome.answer.as_deref())
-    {
+    let printed = match how.json {
+        true => Ok(()),
+        false => answer::print(outcome.answer.as_deref()),
+    };
+    // What nobody reads is no reason to drop what was approved beforehand.
+    let can_ask = printed.is_ok();
+    approval.end(agent, &mut outcome, how.talk, || can_ask && approval::asked(input))?;
+    let kept = outcome.changes_problem.is_some().then(|| keep(agent));
+    if let Err(error) = printed {
+        report::complain(&outcome);
+        kept.iter().for_each(tell_kept);
         return unwritten(&error);
     }
-    approval.end(agent, &mut outcome, how.talk, || approval::asked(input))?;
     let code = match stopper.ended() {
         Some(signal) => signal.exit_code(),
         None => exit_code(&outcome),
     };
     if how.json {
+        kept.iter().for_each(tell_kept);
         return match report::json(&outcome, how, code)? {
             Ok(()) => Ok(code),
             Err(error) => unwritten(&error),
         };
     }
     report::complain(&outcome);
+    kept.iter().for_each(tell_kept);
     if !how.talk.quiet {
         report::remarks(&outcome, approval.holds());
     }
     Ok(code)
+}
+
+/// Puts changes that could not be applied where they outlive the agent.
+fn keep(agent: &Agent) -> Result<PathBuf> {
+    let data = files::data()
+        .ok_or_else(|| Failure::new("there is no place for them: set HOME or AGENTKERNEL_DATA_DIR"))?;
+    let all = data.join("changes");
+    let cannot = |error| Failure::new(format!("cannot make `{}`: {error}", all.display()));
+    files::private(&all).map_err(cannot)?;
+    let made = tempfile::Builder::new().prefix("agent-").tempdir_in(&all).map_err(cannot)?;
+    agent.keep_changes(made.path())?;
+    Ok(made.keep())
+}
+
+fn tell_kept(kept: &Result<PathBuf>) {
+    match kept {
+        Ok(layers) => terminal::hint(&format!(
+            "the changes are kept in `{}`, as layers that `Overlay::open` of the library opens over the workspace",
+            layers.display()
+        )),
+        Err(failure) => terminal::error(&format!("the changes are lost: {failure}"), failure.hint.as_deref()),
+    }
 }
 
 fn exit_code(outcome: &AgentOutcome) -> i32 {

@@ -36,7 +36,8 @@ impl From<Failure> for Finding {
 }
 
 pub fn run(file: Option<PathBuf>, engine: Engine) -> Result<i32> {
-    let file = file.or_else(Config::find).ok_or_else(|| {
+    let found = || Config::find().transpose();
+    let file = file.map(Ok).or_else(found).transpose()?.ok_or_else(|| {
         Failure::new("there is no agentkernel.toml here or in a directory above")
             .hint("name a file, or write one with `agentkernel config init`")
     })?;

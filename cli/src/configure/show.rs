@@ -112,7 +112,7 @@ fn state(key: &Key, matches: Option<&ArgMatches>, file: Option<&File>) -> Shown 
             (None, None) => (key.value().map(|value| typed(key, value)), Source::Default, None),
         },
     };
-    let value = value.map(|value| if key.name() == "env" { masked(value) } else { value });
+    let value = value.map(|value| covered(key, value));
     Shown { key: key.dotted(), value, source, from }
 }
 
@@ -138,6 +138,19 @@ fn typed(key: &Key, text: &str) -> Value {
         "number" => text.parse::<f64>().map_or_else(|_| text.into(), Value::from),
         "true or false" => Value::from(!matches!(text, "false" | "0" | "no" | "off" | "n" | "f")),
         _ => text.into(),
+    }
+}
+
+/// The value of a key without what may be a secret: values of variables and headers, users and passwords of URLs.
+fn covered(key: &Key, value: Value) -> Value {
+    // A header has a name of its own below.
+    let name = key.path.iter().rfind(|part| *part != NAME).map_or("", String::as_str);
+    match value {
+        Value::Array(_) | Value::String(_) if name == "env" => masked(value),
+        Value::String(_) if name == "headers" => MASK.into(),
+        Value::String(text) => without_user(&text).into(),
+        Value::Array(items) => items.into_iter().map(|item| covered(key, item)).collect(),
+        value => value,
     }
 }
 
@@ -170,15 +183,14 @@ fn providers(config: &Config, no_config: bool) -> Result<Vec<Shown>> {
     Ok(PROVIDER_VARIABLES.iter().filter_map(|name| shown(name)).collect())
 }
 
-/// A URL without the user and the password that it may have.
+/// A text whose URLs have no user and no password.
 fn without_user(text: &str) -> String {
-    match text.split_once("://").map(|(scheme, rest)| (scheme, rest, rest.split('/').next().unwrap_or(rest)))
-    {
-        Some((scheme, rest, place)) if place.contains('@') => {
-            let host = place.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{MASK}@{host}{}", &rest[place.len()..])
-        }
-        _ => text.to_owned(),
+    let Some((before, after)) = text.split_once("://") else { return text.to_owned() };
+    let (place, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
+    let rest = without_user(rest);
+    match place.rsplit_once('@') {
+        Some((_, host)) => format!("{before}://{MASK}@{host}{rest}"),
+        None => format!("{before}://{place}{rest}"),
     }
 }
 
@@ -238,11 +250,7 @@ impl File {
         }
         let shown = |(path, value): (Vec<String>, &Value)| Shown {
             key: path.join("."),
-            value: Some(if key.name() == "env" && value.is_array() {
-                masked(value.clone())
-            } else {
-                value.clone()
-            }),
+            value: Some(covered(key, value.clone())),
             source: Source::File,
             from: self.place(&path),
         };
@@ -274,5 +282,15 @@ mod tests {
         assert_eq!(masked(serde_json::json!(["A=b=c", "HOME"])), serde_json::json!(["A=***", "HOME"]));
         assert_eq!(without_user("https://me:word@example.com/v1"), "https://***@example.com/v1");
         assert_eq!(without_user("https://example.com/@v1"), "https://example.com/@v1");
+        assert_eq!(without_user("https://me:word@a?x=http://you:word@b"), "https://***@a?x=http://***@b");
+        let text = |path: &str, text: &str| {
+            let tables = tables();
+            let mut keys = tables.iter().flat_map(|table| &table.keys);
+            covered(keys.find(|key| key.dotted() == path).unwrap(), text.into())
+        };
+        assert_eq!(text("tool.NAME.mcp.headers.NAME", "Bearer hush"), MASK);
+        assert_eq!(text("tool.NAME.mcp.url", "https://me:word@a/mcp"), "https://***@a/mcp");
+        assert_eq!(text("telemetry.otlp", "http://me:word@b"), "http://***@b");
+        assert_eq!(text("tool.NAME.env", "A=b"), "A=***");
     }
 }

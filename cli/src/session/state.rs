@@ -6,10 +6,10 @@
 //! that the next opening removes; who is killed afterwards leaves an old image and perhaps an old `head.json`,
 //! which it brings in line.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use agentkernel::{Checkpoint, ErrorKind, Image, Kernel, Overlay, Workspace, remove_tree};
+use agentkernel::{Checkpoint, ErrorKind, Image, Kernel, Overlay, Workspace};
 
 use super::config::{Config, now};
 use super::head::{Head, image_name};
@@ -225,12 +225,9 @@ fn overlay(below: &Path, held: &Held, purpose: Purpose) -> Result<Overlay> {
     match Overlay::open(below, &layers) {
         Err(error) if error.kind() == ErrorKind::Damaged => match purpose {
             Purpose::Replay | Purpose::Mend => {
-                let aside = held.directory.join(DAMAGED_LAYERS);
-                let moved = match remove_tree(&aside) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => fs::rename(&layers, &aside),
-                };
-                moved.map_err(|error| Failure::new(format!("cannot put the damaged layers aside: {error}")))?;
+                let aside = aside(&held.directory);
+                fs::rename(&layers, &aside)
+                    .map_err(|error| Failure::new(format!("cannot put the damaged layers aside: {error}")))?;
                 terminal::remark(&format!(
                     "{error}; what the session has changed in files is lost to it, and its layers are in `{}`",
                     aside.display()
@@ -244,6 +241,14 @@ fn overlay(below: &Path, held: &Held, purpose: Purpose) -> Result<Overlay> {
         },
         opened => Ok(opened?),
     }
+}
+
+/// Where damaged layers are put: beside those of earlier times.
+fn aside(directory: &Path) -> PathBuf {
+    let first = directory.join(DAMAGED_LAYERS);
+    let numbered = (2..).map(|number| directory.join(format!("{DAMAGED_LAYERS}.{number}")));
+    let free = |path: &PathBuf| path.symlink_metadata().is_err();
+    std::iter::once(first).chain(numbered).find(free).unwrap_or_else(|| directory.join(DAMAGED_LAYERS))
 }
 
 /// The memory after a step.

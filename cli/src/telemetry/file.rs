@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use tempfile::NamedTempFile;
 use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -213,14 +214,18 @@ struct Out {
 
 impl Out {
     fn create(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
+        match path.symlink_metadata() {
+            Ok(there) if !there.is_file() => {
+                return Err(io::Error::other("what is there is no regular file, and is not replaced"));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // A new file put in its place has our mode, and whoever holds the old one open cannot read it.
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut file = NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
         file.write_all(&[HEAD, TAIL].concat())?;
-        // A pipe cannot be written over.
-        file.seek(SeekFrom::Start(HEAD.len() as u64))?;
+        let file = file.persist(path).map_err(|error| error.error)?;
         let (end, waiting, flushed) = (HEAD.len() as u64, Vec::new(), Instant::now());
         Ok(Out { file, end, waiting, flushed, has_events: false, failed: None })
     }
@@ -307,12 +312,32 @@ mod tests {
         assert_eq!(spans.iter().filter(|span| span["args"]["agentkernel.unfinished"] == true).count(), 5);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_there_is_replaced_and_not_written_to() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let [old, other, link] = ["old", "other", "link"].map(|name| directory.path().join(name));
+        std::fs::write(&old, "before").unwrap();
+        std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o666)).unwrap();
+        std::fs::hard_link(&old, &other).unwrap();
+        Tracks::create(&old).unwrap().finish().unwrap();
+        assert!(read(&old).is_empty());
+        assert_eq!(std::fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "before");
+        symlink(&other, &link).unwrap();
+        for refused in [&link, directory.path(), Path::new("/dev/null")] {
+            assert!(Tracks::create(refused).is_err(), "{}", refused.display());
+        }
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "before");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_disk_that_is_full_is_told_at_the_end() {
         let tracks = Tracks(Arc::new(Mutex::new(State {
             out: Out {
-                file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
+                file: File::options().write(true).open("/dev/full").unwrap(),
                 end: 0,
                 waiting: Vec::new(),
                 flushed: Instant::now(),

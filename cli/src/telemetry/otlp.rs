@@ -74,7 +74,8 @@ where
     }
     let problem = Problem::default();
     let setup = |error: &dyn fmt::Display| Failure::new(format!("`--otlp` cannot be set up: {error}"));
-    let client = Client::new(&url, &problem).map_err(|error| setup(&error))?;
+    let shown = shown(&url);
+    let client = Client::new(&url, &shown, &problem).map_err(|error| setup(&error))?;
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -95,7 +96,7 @@ where
         .with_target(false)
         .with_level(false)
         .with_tracked_inactivity(false);
-    Ok((layer, Collector { provider, problem, shown: url.to_string() }))
+    Ok((layer, Collector { provider, problem, shown }))
 }
 
 impl Collector {
@@ -141,6 +142,14 @@ fn traces(mut base: Url) -> Url {
     base
 }
 
+/// A URL as messages have it, without what may be a secret.
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    let _ = (shown.set_username(""), shown.set_password(None));
+    shown.to_string()
+}
+
 /// Sends on the thread that asks, which is the SDK's own.
 struct Client {
     http: reqwest::Client,
@@ -156,7 +165,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    fn new(url: &Url, problem: &Problem) -> Result<Self, String> {
+    fn new(url: &Url, shown: &str, problem: &Problem) -> Result<Self, String> {
         // Another may have been installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -171,10 +180,7 @@ impl Client {
         // This machine is never on the other side of a proxy.
         let builder = if is_here { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| error.to_string())?;
-        let mut shown = url.clone();
-        shown.set_query(None);
-        let _ = (shown.set_username(""), shown.set_password(None));
-        Ok(Client { http, runtime, problem: Arc::clone(problem), shown: shown.to_string() })
+        Ok(Client { http, runtime, problem: Arc::clone(problem), shown: shown.to_owned() })
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
@@ -224,6 +230,12 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_of_urls_are_not_shown() {
+        let url = url("https://me:word@example.com/otlp?key=hush").unwrap();
+        assert_eq!(shown(&url), "https://example.com/otlp");
+    }
 
     #[test]
     fn urls_are_read() {

@@ -22,6 +22,10 @@ match = "Task: Write"
 reply = "I write.\n```python\nopen('new.txt', 'w').write('new\\n')\nopen('notes.txt', 'a').write('two\\x1b[2J\\n')\nx = 41\nFINAL('written')\n```"
 
 [[rule]]
+match = "Task: Conflict"
+reply = "```python\nopen('notes.txt', 'a').write('two')\nopen('/d/notes.txt', 'a').write('theirs')\nFINAL('written')\n```"
+
+[[rule]]
 match = "Task: Remember"
 reply = "```python\nFINAL(x + 1)\n```"
 
@@ -234,6 +238,66 @@ fn changes_are_kept_only_when_they_are_approved() {
     let output = agent(directory.path(), &["--workspace", "work", "--quiet", "Write"]);
     assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("written\n", ""));
     assert_eq!(notes(directory.path()), "one\ntwo\u{1b}[2J\ntwo\u{1b}[2J\n");
+}
+
+#[test]
+fn what_cannot_be_applied_is_told_and_kept() {
+    let (directory, data) = (script(), directory());
+    let arguments = ["--no-config", "--workspace", "work", "--mount", "work:/d:rw", "--quiet"];
+    let mut command = command(directory.path());
+    command.env("AGENTKERNEL_DATA_DIR", data.path()).args(arguments).arg("Conflict");
+    let output = command.output().unwrap();
+    assert_eq!(
+        (stdout(&output).as_str(), output.status.code()),
+        ("written\n", Some(1)),
+        "{}",
+        stderr(&output)
+    );
+    assert!(stderr(&output).contains("was changed meanwhile") && stderr(&output).contains("are kept in"));
+    let kept: Vec<_> =
+        fs::read_dir(data.path().join("changes")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(kept.len() == 1 && kept[0].join("log.jsonl").is_file(), "{kept:?}");
+    // A conversation goes on, and says at its end what is dropped.
+    let output = talk(directory.path(), &arguments[..5], "Conflict\n/apply\n/run print(41)\n/quit\n");
+    assert_eq!(stdout(&output), "written\n41\n", "{}", stderr(&output));
+    assert!(stderr(&output).ends_with("changes that were not applied are dropped\n"), "{}", stderr(&output));
+    assert_eq!(notes(directory.path()), "one\ntheirstheirs");
+}
+
+#[test]
+fn nothing_is_begun_that_could_not_be_applied() {
+    let directory = script();
+    let data = directory.path().join("script.toml/data");
+    let mut asked = command(directory.path());
+    asked.args(["--workspace", "work", "Write"]);
+    let mut run = agentkernel(directory.path());
+    run.args(["run", "--workspace", "work", "--overlay", "--apply", "-c", "print('begun')"]);
+    for mut command in [asked, run] {
+        let output = command.env("AGENTKERNEL_DATA_DIR", &data).output().unwrap();
+        assert_eq!((stdout(&output).as_str(), output.status.code()), ("", Some(2)), "{}", stderr(&output));
+        assert!(stderr(&output).contains("cannot change the directory"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn what_was_approved_is_kept_though_nobody_reads_the_answer() {
+    let directory = script();
+    let mut command = command(directory.path());
+    command.args(["--workspace", "work", "--approve=yes", "Write"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(stderr(&output).contains("these changes were applied"), "{}", stderr(&output));
+    assert_eq!(notes(directory.path()), "one\ntwo\u{1b}[2J\n");
+}
+
+#[test]
+fn what_is_too_long_to_show_is_said_to_be() {
+    let directory = script();
+    let lines = "/run open('long.txt', 'w').write('a\\n' * 700_000)\n";
+    let output = talk(directory.path(), &["--workspace", "work", "--approve=no"], lines);
+    let told = "added    long.txt (too long to show: 0 bytes before, 1,400,000 bytes after)\n";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
 }
 
 #[test]

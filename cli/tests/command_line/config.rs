@@ -72,6 +72,39 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[cfg(unix)]
+#[test]
+fn what_others_could_have_written_is_not_found() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = directory();
+    let (file, inner) = (directory.path().join("agentkernel.toml"), directory.path().join("inner"));
+    fs::create_dir(&inner).unwrap();
+    fs::write(&file, "timeout = '5s'\n").unwrap();
+    let run = |arguments: &[&str]| {
+        agentkernel(&inner).arg("run").args(arguments).args(["-c", "print(1)"]).output().unwrap()
+    };
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    // What is below a sticky directory is its owner's.
+    for (mode, above, is_refused) in [(0o666, 0o755, true), (0o644, 0o777, true), (0o644, 0o1777, false)] {
+        set(&file, mode);
+        set(directory.path(), above);
+        let output = run(&[]);
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(if is_refused { 2 } else { 0 }), "{mode:o} {above:o}: {told}");
+        assert_eq!(
+            told.contains("can be written by others") && told.contains("--no-config"),
+            is_refused,
+            "{told}"
+        );
+        let check = config(&inner, &["check"]);
+        assert_eq!(check.status.code(), Some(if is_refused { 2 } else { 0 }), "{}", stderr(&check));
+        for arguments in [&["--no-config"][..], &["--config", "../agentkernel.toml"]] {
+            let output = run(arguments);
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        }
+    }
+}
+
 #[test]
 fn all_that_is_wrong_is_said() {
     let directory = directory();

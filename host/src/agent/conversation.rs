@@ -54,11 +54,14 @@ impl Conversation {
             self.steps.within(budget, work);
         }
         let done = match &task {
-            AgentTask::Text(text) => self.steps.answer(text, &prompt::task(text)).await?,
-            AgentTask::Code(code) => self.steps.run(code).await?,
+            AgentTask::Text(text) => self.steps.answer(text, &prompt::task(text)).await,
+            AgentTask::Code(code) => self.steps.run(code).await,
         };
+        // What was changed counts, however the task ended.
+        let ended = end_files(self.files.clone()).await;
+        let done = done?;
         let log = self.log.end(done.ending);
-        let Ended { changes, applied, problem } = end_files(self.files.clone()).await?;
+        let Ended { changes, applied, problem } = ended?;
         Ok(AgentOutcome {
             best_effort: done.content.is_some() && done.how == AnswerKind::Limit,
             answer: done.content,

@@ -1,5 +1,6 @@
 //! The workspace of an agent: an overlay, so that it is known what a task has changed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -24,7 +25,12 @@ impl Files {
     pub fn open(grants: &mut Grants, hold: bool) -> Result<Self> {
         let (overlay, held, below) = match &grants.workspace {
             Workspace::Overlay(overlay) => (overlay.clone(), true, None),
-            Workspace::Directory(directory) => (Overlay::over(directory)?, hold, None),
+            Workspace::Directory(directory) => {
+                let overlay = Overlay::over(directory)?;
+                // Not only when the work is done.
+                overlay.check_apply()?;
+                (overlay, hold, None)
+            }
             Workspace::Temporary => {
                 let below = tempfile::Builder::new().prefix("agentkernel-").tempdir();
                 let below = below.map_err(|error| {
@@ -47,6 +53,10 @@ impl Files {
 
     pub fn apply(&self) -> Result<()> {
         self.overlay.apply()
+    }
+
+    pub fn keep(&self, layers: &Path) -> Result<()> {
+        self.overlay.fork_into(layers).map(drop)
     }
 
     pub fn discard(&self) -> Result<()> {

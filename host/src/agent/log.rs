@@ -51,8 +51,9 @@ impl Log {
                 if inner.steps.is_empty() {
                     inner.steps.push(AgentStep::default());
                 }
-                let block = AgentBlock { code: code.clone(), ..AgentBlock::default() };
-                inner.steps.last_mut().into_iter().for_each(|step| step.blocks.push(block.clone()));
+                if let Some(step) = inner.steps.last_mut() {
+                    step.blocks.push(AgentBlock { code: code.clone(), ..AgentBlock::default() });
+                }
             }
             Event::Output { node, ending, text, .. } if node == ROOT => {
                 let mut inner = self.lock();

@@ -45,6 +45,7 @@ mod log;
 mod outcome;
 mod prompt;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -209,6 +210,16 @@ impl Agent {
     /// [`ErrorKind::System`] when it cannot be written. The changes are still held then.
     pub fn apply(&mut self) -> Result<()> {
         self.files.apply()
+    }
+
+    /// Copies changes that are not applied to layers of an overlay that outlive the agent
+    /// ([`Overlay::open`](crate::Overlay::open) opens them over the same directory).
+    ///
+    /// # Errors
+    ///
+    /// When the directory `layers` cannot be used or has layers already.
+    pub fn keep_changes(&self, layers: impl AsRef<Path>) -> Result<()> {
+        self.files.keep(layers.as_ref())
     }
 
     /// Drops changes that are not applied. The model is told so with its next task.

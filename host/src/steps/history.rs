@@ -1,5 +1,7 @@
 //! The conversation of one session with its model.
 
+use std::collections::VecDeque;
+
 use super::prompt;
 use crate::llm::{Message, ModelRequest, Role};
 use crate::trajectory::{PromptMessage, PromptRole};
@@ -34,7 +36,9 @@ pub(crate) struct History {
     remembered: Vec<String>,
     dropped: usize,
     /// What the next question begins with.
-    notes: Vec<String>,
+    notes: VecDeque<String>,
+    /// How many of those were dropped.
+    dropped_notes: usize,
 }
 
 impl History {
@@ -50,7 +54,8 @@ impl History {
             earlier: Vec::new(),
             remembered: Vec::new(),
             dropped: 0,
-            notes: Vec::new(),
+            notes: VecDeque::new(),
+            dropped_notes: 0,
         }
     }
 
@@ -59,7 +64,10 @@ impl History {
         if self.messages.last().is_some_and(|message| message.role == Role::User) {
             self.answered("(no answer)", "");
         }
-        let mut content = String::new();
+        let mut content = match std::mem::take(&mut self.dropped_notes) {
+            0 => String::new(),
+            dropped => format!("[{} earlier notes are left out.]\n\n", prompt::grouped(dropped as u64)),
+        };
         for note in self.notes.drain(..) {
             content += &note;
             content += "\n\n";
@@ -89,9 +97,15 @@ impl History {
         self.push(Role::Assistant, reply.to_owned());
     }
 
-    /// Says something before the next question.
+    /// Says something before the next question. Of what is more than a quarter of all messages may be the oldest is
+    /// dropped.
     pub fn note(&mut self, note: String) {
-        self.notes.push(note);
+        self.notes.push_back(note);
+        let mut bytes: usize = self.notes.iter().map(String::len).sum();
+        while bytes > self.most / 4 && self.notes.len() > 1 {
+            bytes -= self.notes.pop_front().map_or(0, |dropped| dropped.len());
+            self.dropped_notes += 1;
+        }
     }
 
     fn push(&mut self, role: Role, content: String) {
@@ -330,6 +344,24 @@ mod tests {
             assert!(request.messages[0].content.ends_with("the task"));
         }
         assert!(history.request("m").messages[0].content.starts_with('['));
+    }
+
+    #[test]
+    fn notes_stay_within_a_quarter() {
+        let mut history = History::new("s".into(), 4000);
+        for note in 0..100 {
+            history.note(format!("note {note} {}", "n".repeat(90)));
+        }
+        history.asks("go on", "go on");
+        let content = history.request("m").messages[0].content.clone();
+        assert!(content.len() < 1100 && content.contains("note 99 "), "{content}");
+        let left = content.matches("note ").count();
+        assert!(content.starts_with(&format!("[{} earlier notes are left out.]", 100 - left)), "{content}");
+        // They are told once.
+        history.answered("yes", "yes");
+        history.note("x".repeat(5000));
+        history.asks("again", "again");
+        assert!(history.request("m").messages[2].content.starts_with('x'));
     }
 
     #[test]

@@ -127,6 +127,11 @@ fn damaged_layers_are_no_end() {
         // Once more.
         fs::write(&log, "junk\n").unwrap();
         said(at, &["reset", "s"]);
+        assert!(
+            ["layers.damaged/files", "layers.damaged.2/files"]
+                .iter()
+                .all(|kept| in_session(at, "s", kept).is_dir())
+        );
         said(at, &["rm", "s"]);
     }
 }

@@ -31,6 +31,18 @@ impl Overlay {
         Ok(self.0.plan(&inner)?.conflicts)
     }
 
+    /// Makes sure that there is a place to write down what [`apply`](Overlay::apply) does (docs/overlays.md): to be asked before
+    /// work is done that would be lost without.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn check_apply(&self) -> Result<()> {
+        let lower = &self.0.lower;
+        let cannot = |error| failed(&format!("change the directory `{}` later", lower.path.display()), error);
+        record::check(lower).map_err(cannot)
+    }
+
     /// Takes all changes over into the directory, or none; afterwards the overlay has no changes. If the process is
     /// killed in between, the same user's next overlay over the directory finishes what was begun. Modes and times
     /// of changed files are taken over too. Layers that cannot be written once the changes are in the directory

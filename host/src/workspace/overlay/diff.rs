@@ -47,7 +47,8 @@ pub struct Change {
     /// Where what was moved lay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The lines that differ, as a unified diff, of files of UTF-8 text of up to 1 MiB.
+    /// The lines that differ, as a unified diff, of files of UTF-8 text of up to 1 MiB, while those of all changes have
+    /// no more than 16 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Whether it is a file with something else than text.

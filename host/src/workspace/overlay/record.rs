@@ -63,22 +63,40 @@ fn inode(lower: &Lower) -> io::Result<u64> {
 
 /// Writes down what is about to be done in a directory, in place of what was before, and waits until it is on the disk.
 pub fn write(lower: &Lower, journal: &Journal) -> io::Result<()> {
+    in_root(|root| write_to(root, lower, journal))
+}
+
+/// Makes sure that it could be written down now.
+pub fn check(lower: &Lower) -> io::Result<()> {
+    in_root(|root| {
+        let directory = make(root, lower)?;
+        let probe = unguessable();
+        directory.create(&probe)?;
+        directory.remove_file(&probe)
+    })
+}
+
+fn in_root(act: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let root = root().ok_or_else(|| {
         io::Error::other("there is no place to write down what is done: set HOME or AGENTKERNEL_DATA_DIR")
     })?;
-    write_to(&root, lower, journal).map_err(|error| {
+    act(&root).map_err(|error| {
         let shown = root.display();
         io::Error::new(error.kind(), format!("what is done cannot be written down in `{shown}`: {error}"))
     })
 }
 
-fn write_to(root: &Path, lower: &Lower, journal: &Journal) -> io::Result<()> {
+fn make(root: &Path, lower: &Lower) -> io::Result<Dir> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(root)?;
-    let directory = open(root, lower)?;
+    open(root, lower)
+}
+
+fn write_to(root: &Path, lower: &Lower, journal: &Journal) -> io::Result<()> {
+    let directory = make(root, lower)?;
     let name = name(lower);
     let beside = format!("{name}.new");
     let mut file = directory.create(&beside)?;

@@ -162,6 +162,13 @@ impl Store {
     }
 }
 
+/// What the first line of every log has.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(rename = "agentkernel-overlay")]
+    version: u32,
+}
+
 /// The first line of a log.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -254,10 +261,15 @@ impl Log {
             store.fill(&mut state).map_err(failed)?;
             return Ok(Loaded { log, store, state, applying: None });
         };
-        let header: Header = serde_json::from_slice(first).map_err(|error| damaged(error.to_string()))?;
-        if header.version != 1 {
-            return Err(damaged(format!("format {} is not known", header.version)));
+        // A newer one may have another head.
+        let Version { version } =
+            serde_json::from_slice(first).map_err(|error| damaged(error.to_string()))?;
+        if version != 1 {
+            let message = format!("the layers in `{shown}` have the format {version}, which is not known");
+            return Err(Error::new(ErrorKind::System, message)
+                .hint("use the version of AgentKernel that wrote them, or a newer one"));
         }
+        let header: Header = serde_json::from_slice(first).map_err(|error| damaged(error.to_string()))?;
         if header.lower != lower {
             let message = format!("the layers in `{shown}` were made over `{}`", header.lower);
             return Err(Error::new(ErrorKind::Grant, message)
@@ -288,7 +300,11 @@ impl Log {
         if let Some(name) = &applying {
             log.applying(name).map_err(failed)?;
         }
-        store.fill(&mut state).map_err(|error| damaged(error.to_string()))?;
+        store.fill(&mut state).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => damaged(error.to_string()),
+            // Of the machine: the layers may be sound.
+            _ => failed(error),
+        })?;
         Ok(Loaded { log, store, state, applying })
     }
 
