@@ -5,10 +5,13 @@ Usage: client.py BINARY MODE..., where a mode is `legacy`, `auto` or a version w
 
 import asyncio
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 
 from mcp import Client, MCPError, StdioServerParameters
 
@@ -99,6 +102,29 @@ async def over_stdio(binary, mode):
             await use(client)
 
 
+async def solve(binary):
+    """The task of examples/agent: two tools, real files, and something that is left."""
+    project = pathlib.Path(__file__).resolve().parents[2]
+    with open(project / "examples/agent/script.toml", "rb") as file:
+        replies = [rule["reply"] for rule in tomllib.load(file)["rule"]]
+    programs = [code for reply in replies for code in re.findall(r"```python\n(.*?)```", reply, re.DOTALL)]
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copy(project / "examples/data/sales.csv", directory)
+        arguments = ["mcp", "serve", "--no-config", "--tools", str(project / "tools/prebuilt"), "--workspace", directory]
+        async with Client(StdioServerParameters(command=binary, args=arguments, env=dict(os.environ))) as client:
+            found = await client.call_tool("search_tools", {"words": "query CSV file"})
+            assert "sql" in found.content[0].text, found
+            # Where the agent answers, this looks at what it would say.
+            for program in ["def FINAL(text): print('answer:', text)", *programs]:
+                done = await client.call_tool("execute", {"code": program})
+                assert not done.is_error, done
+            answer = done.structured_content["stdout"]
+            assert "2024-11 was the best month" in answer, answer
+            report = (await client.read_resource("workspace:///months.md")).contents[0].text
+            assert "- 2024-11: 11,293.26" in report, report
+            assert "<svg" in (await client.read_resource("workspace:///months.svg")).contents[0].text
+
+
 async def over_http(binary, mode):
     with tempfile.TemporaryDirectory() as directory:
         arguments = [binary, "mcp", "serve", "--http=0", f"--tasks={directory}/tasks.db", "--no-config"]
@@ -118,6 +144,8 @@ async def over_http(binary, mode):
 
 
 binary, *modes = sys.argv[1:]
+asyncio.run(solve(binary))
+print("python, a task with two tools on files: ok")
 for mode in modes:
     asyncio.run(over_stdio(binary, mode))
     print(f"python, stdio, {mode}: ok")

@@ -200,7 +200,7 @@ mod tests {
         let other = runs(&[(1, 2), (6, 1), (10, 3), (20, 0), (21, 2)]);
         assert_eq!(union(&one, &other, 10), runs(&[(0, 3), (5, 2), (8, 2), (10, 3), (20, 4)]));
         assert_eq!(union(&other, &one, 10), union(&one, &other, 10));
-        assert_eq!(union(&one, &[], 0), one);
+        assert_eq!(union(&one, &[], 10), one);
         assert_eq!(union(&[], &[], 0), []);
     }
 
