@@ -283,8 +283,15 @@ async fn dropping_the_future_stops_the_guest() {
         })
         .start()
         .unwrap();
-    let run = session.run("while True: print('beat', flush=True)");
-    assert!(tokio::time::timeout(Duration::from_millis(300), run).await.is_err());
+    let began = async {
+        while beats.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        ended = session.run("while True: print('beat', flush=True)") => panic!("it ended: {ended:?}"),
+        begun = tokio::time::timeout(Duration::from_secs(60), began) => begun.expect("it beats"),
+    }
     assert!(!session.is_alive());
     assert_eq!(session.run("1").await.unwrap_err().kind(), ErrorKind::SessionEnded);
     // It beats no more, a moment later at the latest.
