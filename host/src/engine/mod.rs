@@ -23,6 +23,8 @@ mod pages;
 #[cfg(target_os = "linux")]
 mod pending;
 #[cfg(target_os = "linux")]
+mod reservation;
+#[cfg(target_os = "linux")]
 mod slot;
 #[cfg(target_os = "linux")]
 mod stack;

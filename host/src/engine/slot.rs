@@ -7,13 +7,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::image::Notes;
 use super::pagemap::{self, Find, Pages};
 use super::pages::{PAGE, Page};
+use super::reservation::Reservation;
 use super::watch;
 
 /// Bytes of the safepoint memory: one WebAssembly page.
@@ -37,117 +36,6 @@ const LAID_RESIDENT_BYTES: usize = 6 << 20;
 
 /// What slots that wait may have present in all before the latter is given back too.
 const IDLE_BYTES: usize = 128 << 20;
-
-/// Address space without access.
-pub(super) struct Reservation {
-    pub start: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: a reservation is an address range; it has no thread affinity, and all access to the bytes
-// goes through wasmtime (while an instance lives) or through the slot's sole owner (before and after).
-unsafe impl Send for Reservation {}
-// SAFETY: as above; a shared reference only gives the address.
-unsafe impl Sync for Reservation {}
-
-impl Reservation {
-    pub fn new(bytes: usize) -> io::Result<Self> {
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
-        Ok(Reservation { start, bytes })
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The address `offset` bytes in. The range must lie inside the reservation.
-    pub fn at(&self, offset: usize, bytes: usize) -> *mut libc::c_void {
-        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.bytes));
-        // SAFETY: inside the reservation, as just checked.
-        unsafe { self.start.as_ptr().add(offset).cast() }
-    }
-
-    pub fn protect(&self, offset: usize, bytes: usize, protection: i32) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: the range lies in a mapping of ours. Making it accessible exposes only zeroes or
-        // the image; taking access away can fault guest code alone, which wasmtime turns into a trap.
-        if unsafe { libc::mprotect(self.at(offset, bytes), bytes, protection) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-
-    /// Lays `image` privately over the start.
-    fn map(&self, image: &Image) -> io::Result<()> {
-        // SAFETY: MAP_FIXED replaces pages of our own reservation only (`at` checks the range), while
-        // no instance uses it. A private mapping never writes to the file.
-        let start = unsafe {
-            libc::mmap(
-                self.at(0, image.bytes),
-                image.bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_FIXED,
-                image.file.as_raw_fd(),
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Makes the first `bytes` bytes a reservation without content again.
-    fn clear(&self, bytes: usize) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: as in `map`.
-        let start = unsafe {
-            libc::mmap(
-                self.at(0, bytes),
-                bytes,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Drops changed pages: they read as the image, or as zero beyond it.
-    pub fn discard(&self, offset: usize, bytes: usize) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: a private mapping of ours, used by no instance now.
-        if unsafe { libc::madvise(self.at(offset, bytes), bytes, libc::MADV_DONTNEED) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and whoever owns the reservation owns all use of it.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
-    }
-}
 
 /// A frozen memory: a file that is never written again, and a read-only view of it.
 pub(crate) struct Image {
@@ -176,7 +64,7 @@ impl Image {
         }
         let view = Reservation::new(bytes)?;
         let image = Image { file, bytes, view, notes, origin: None };
-        image.view.map(&image)?;
+        image.view.map(&image.file, bytes)?;
         image.view.protect(0, bytes, libc::PROT_READ)?;
         Ok(image)
     }
@@ -252,7 +140,7 @@ impl Slot {
         (self.is_watched, self.resident) = (false, 0);
         self.memory.clear(self.accessible)?;
         self.accessible = 0;
-        self.memory.map(image)?;
+        self.memory.map(&image.file, image.bytes)?;
         self.accessible = image.bytes;
         self.image = Some(Arc::clone(image));
         Ok(())
@@ -424,7 +312,7 @@ impl Pool {
             position.map(|position| idle.swap_remove(position))
         };
         let mut slot = match recycled {
-            Some(slot) if slot.memory.bytes == bytes => slot,
+            Some(slot) if slot.memory.bytes() == bytes => slot,
             _ => Slot::new(bytes)?,
         };
         slot.prepare(image)?;

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use super::GUEST_STACK_BYTES;
-use super::slot::Reservation;
+use super::reservation::Reservation;
 
 /// What a turn needs: the guest's stack, and room above it for host calls and a tool.
 const NEEDED_BYTES: usize = GUEST_STACK_BYTES + (8 << 20);

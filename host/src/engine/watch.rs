@@ -6,7 +6,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
-use super::slot::Reservation;
+use super::reservation::Reservation;
 
 /// `struct uffdio_api` of <linux/userfaultfd.h>.
 #[repr(C)]
