@@ -1,5 +1,8 @@
 //! Runs that are recorded and replayed: the same output byte for byte, and nobody asked.
 
+#[path = "replay/files.rs"]
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

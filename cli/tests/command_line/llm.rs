@@ -322,6 +322,27 @@ fn a_run_is_recorded_and_replayed_without_its_provider() {
 }
 
 #[test]
+fn a_run_is_replayed_without_the_files_that_it_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let work = directory.path().join("work");
+    fs::create_dir(&work).unwrap();
+    fs::write(work.join("in.txt"), "read once").unwrap();
+    let code = "text = open('in.txt').read()\nopen('out.txt', 'w').write(text)\nprint(text)";
+    let run = |arguments: &[&str]| {
+        let run =
+            agentkernel(directory.path()).arg("run").args(arguments).args(["-c", code]).output().unwrap();
+        assert_eq!(stdout(&run), "read once\n", "{}", stderr(&run));
+    };
+    run(&["--record", "run.jsonl", "--workspace", "work"]);
+    assert_eq!(fs::read_to_string(work.join("out.txt")).unwrap(), "read once");
+    fs::remove_dir_all(&work).unwrap();
+    run(&["--replay", "run.jsonl"]);
+    fs::create_dir(&work).unwrap();
+    run(&["--replay", "run.jsonl", "--workspace", "work"]);
+    assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+}
+
+#[test]
 fn equal_requests_are_asked_once_with_a_cache() {
     let directory = with_script();
     let code = "print(ask_llm('a').cached, budget().calls)";

@@ -11,7 +11,7 @@ use crate::llm::{
 };
 
 /// The version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,10 +122,26 @@ pub enum Asked {
     },
     Ready,
     Block,
+    File(FileAsk),
     /// Whether a turn of a run ended in time.
     InTime,
     /// How long the last request of a run may be.
     Room,
+}
+
+/// What a function of WASI's filesystem was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileAsk {
+    /// The function.
+    pub does: String,
+    /// The number of the handle that it was asked of, from 1 in the order of their opening.
+    #[serde(rename = "of")]
+    pub handle: u64,
+    /// Where the program sees the file.
+    pub path: String,
+    /// Its other arguments.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub with: String,
 }
 
 /// What the host gave.
@@ -145,6 +161,8 @@ pub enum Given {
     Answers,
     /// What is made again in a replay: the beginning of its SHA-256.
     Digest(String),
+    /// What a function of WASI's filesystem gave.
+    File(serde_json::Value),
     /// The turn was stopped while it waited.
     Stopped(Why),
     /// How the turn ended, and SHA-256 of what it wrote, if the program ended by itself.
@@ -173,6 +191,8 @@ pub enum Why {
 pub enum Bytes {
     Text(String),
     Base64(String),
+    /// Compressed by Zstandard, in Base64.
+    Zstd(String),
 }
 
 impl Bytes {
@@ -183,11 +203,12 @@ impl Bytes {
         }
     }
 
-    /// Nothing where the Base64 is none.
+    /// Nothing where it is damaged.
     pub fn get(self) -> Option<Vec<u8>> {
         match self {
             Bytes::Text(text) => Some(text.into_bytes()),
             Bytes::Base64(text) => STANDARD.decode(text).ok(),
+            Bytes::Zstd(text) => super::files::unpack(&STANDARD.decode(text).ok()?),
         }
     }
 }

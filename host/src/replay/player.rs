@@ -241,9 +241,8 @@ impl Player {
     /// Says that the replay goes another way than the recording, unless it did so before.
     pub fn diverge(&self, how: &str) -> Error {
         let told = self.diverged.get_or_init(|| format!("the replay diverged {how}"));
-        Error::new(ErrorKind::Replay, told.clone()).hint(
-            "the program, its input, the files it reads or the options differ from those of the recording",
-        )
+        Error::new(ErrorKind::Replay, told.clone())
+            .hint("the program, its contexts or the options differ from those of the recording")
     }
 
     /// Says that the recording has no more of this. A child may have been given up there, so that this

@@ -206,7 +206,7 @@ fn other_end(now: &Given, recorded: &Given) -> String {
 }
 
 /// Stops the turn as it was stopped then.
-fn stop(interrupt: &Interrupt, why: Why) -> Stopped {
+pub fn stop(interrupt: &Interrupt, why: Why) -> Stopped {
     interrupt.fire(match why {
         Why::TimedOut => Reason::Deadline,
         Why::Cancelled => Reason::Cancelled,

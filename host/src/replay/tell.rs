@@ -1,6 +1,6 @@
 //! What is said of a replay that goes another way than its recording.
 
-use super::line::{Asked, Why};
+use super::line::{Asked, FileAsk, Why};
 use crate::llm::ModelRequest;
 use crate::service;
 
@@ -36,6 +36,11 @@ pub fn asked(asked: &Asked) -> String {
         Asked::Poll { pollables } => format!("a wait for {pollables} pollables"),
         Asked::Ready => "whether a pollable is ready".into(),
         Asked::Block => "a wait for a pollable".into(),
+        Asked::File(FileAsk { does, path, with, .. }) => {
+            let shown: String = path.chars().take(SHOWN).collect();
+            let with = if with.is_empty() { String::new() } else { format!(" ({})", with.escape_debug()) };
+            format!("`{}` of `{}`{with}", does.escape_debug(), shown.escape_debug())
+        }
         Asked::InTime => "another turn".into(),
         Asked::Room => "the last answer of a run".into(),
     }

@@ -17,7 +17,7 @@ use crate::engine::{Frozen, Instance, Interrupt, Memory};
 use crate::kernel::Inner;
 use crate::llm::LlmService;
 use crate::pool::{self, Ready};
-use crate::replay::Tape;
+use crate::replay::{FileTape, Tape};
 use crate::skills::{self, SkillsService};
 use crate::state::{Shared, State};
 use crate::telemetry::{Start as From, spans};
@@ -157,9 +157,13 @@ impl Session {
         if is_taped {
             interrupt.set_quiet();
         }
+        let mut files = filesystem(preopens, &limits)?;
+        if let Some(tape) = tape.as_ref().filter(|tape| tape.track.is_kept()) {
+            files.set_tape(FileTape::new(tape.track.clone(), Arc::clone(&interrupt)));
+        }
         let state = State::new(
             limits.clone(),
-            filesystem(preopens, &limits)?,
+            files,
             Console::new(output, limits.output_bytes),
             Input::from(stdin),
             Arc::clone(&interrupt),

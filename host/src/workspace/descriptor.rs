@@ -13,8 +13,9 @@ use super::bindings::wasi::filesystem::types::{
     DescriptorFlags, DescriptorStat, DescriptorType, MetadataHashValue, NewTimestamp,
 };
 use super::error::{ErrorCode, Result};
-use super::node::{DirectoryNode, FileNode, Status};
+use super::node::{DirectoryNode, FileNode, Status, Times};
 use super::{Access, Opened};
+use crate::replay::Taped;
 
 /// An open file or directory.
 pub struct Descriptor {
@@ -26,11 +27,15 @@ pub struct Descriptor {
     pub(super) mount: usize,
     /// `None` for a granted directory itself, which counts as nothing.
     pub(super) opened: Option<Arc<Opened>>,
+    /// What the tape calls it, if there is one.
+    pub(super) taped: Option<Arc<Taped>>,
 }
 
 pub(super) enum Node {
     File(FileNode),
     Directory(DirectoryNode),
+    /// Nothing: this is a replay, which gives what the recording has of it.
+    Recorded,
 }
 
 /// Whether an entry of a table of handles is a granted directory itself, and not something opened in it.
@@ -39,10 +44,16 @@ pub(crate) fn is_granted_directory(entry: &(dyn Any + Send)) -> bool {
 }
 
 impl Descriptor {
+    /// That of something which only a recording has.
+    pub(super) fn recorded(flags: DescriptorFlags, opened: Option<Arc<Opened>>) -> Self {
+        Descriptor { node: Node::Recorded, flags, access: Access::ReadOnly, mount: 0, opened, taped: None }
+    }
+
     pub(super) fn file(&self) -> Result<&FileNode> {
         match &self.node {
             Node::File(file) => Ok(file),
             Node::Directory(_) => Err(ErrorCode::IsDirectory.into()),
+            Node::Recorded => Err(ErrorCode::BadDescriptor.into()),
         }
     }
 
@@ -66,6 +77,7 @@ impl Descriptor {
         match &self.node {
             Node::Directory(directory) => Ok(directory),
             Node::File(_) => Err(ErrorCode::NotDirectory.into()),
+            Node::Recorded => Err(ErrorCode::BadDescriptor.into()),
         }
     }
 
@@ -82,7 +94,36 @@ impl Descriptor {
         Ok(match &self.node {
             Node::File(file) => file.status()?,
             Node::Directory(directory) => directory.status()?,
+            Node::Recorded => return Err(ErrorCode::BadDescriptor.into()),
         })
+    }
+
+    pub(super) fn kind(&self) -> Result<DescriptorType> {
+        match self.node {
+            Node::File(_) => Ok(DescriptorType::RegularFile),
+            Node::Directory(_) => Ok(DescriptorType::Directory),
+            Node::Recorded => Err(ErrorCode::BadDescriptor.into()),
+        }
+    }
+
+    pub(super) fn sync(&self, data_only: bool) -> Result<()> {
+        match &self.node {
+            Node::File(file) => Ok(file.sync(data_only)?),
+            Node::Directory(directory) => Ok(directory.sync(data_only)?),
+            Node::Recorded => Err(ErrorCode::BadDescriptor.into()),
+        }
+    }
+
+    pub(super) fn set_times(&self, access: NewTimestamp, modification: NewTimestamp) -> Result<()> {
+        if self.access == Access::ReadOnly {
+            return Err(ErrorCode::ReadOnly.into());
+        }
+        let times = Times { access: timestamp(access)?, modification: timestamp(modification)? };
+        match &self.node {
+            Node::File(file) => Ok(file.set_times(times)?),
+            Node::Directory(directory) => Ok(directory.set_times(times)?),
+            Node::Recorded => Err(ErrorCode::BadDescriptor.into()),
+        }
     }
 }
 

@@ -8,16 +8,21 @@ use super::bindings::wasi::filesystem::types::{DescriptorType, DirectoryEntry};
 use super::descriptor::kind;
 use super::error::Result;
 use super::{Opened, overlay};
+use crate::replay::Taped;
 
 /// A directory being listed.
 pub struct Listing {
     pub(super) entries: Entries,
     pub(super) _opened: Arc<Opened>,
+    /// What the tape calls it, if there is one.
+    pub(super) taped: Option<Arc<Taped>>,
 }
 
 pub(super) enum Entries {
     Plain(ReadDir),
     Overlaid(overlay::Entries),
+    /// Those of a recording.
+    Recorded,
 }
 
 impl Listing {
@@ -27,6 +32,7 @@ impl Listing {
         let entries = match &mut self.entries {
             Entries::Plain(entries) => entries,
             Entries::Overlaid(entries) => return Ok(entries.next()?),
+            Entries::Recorded => return Ok(None),
         };
         for entry in entries {
             let entry = entry?;

@@ -15,6 +15,7 @@ mod node;
 mod overlay;
 mod preopen;
 mod stream;
+mod taped;
 mod temporary;
 mod tree;
 mod types;
@@ -36,6 +37,7 @@ pub(crate) use preopen::{Preopen, open_directory, open_preopen};
 pub use tree::{copy_tree, remove_tree};
 pub use view::{Files, WorkspaceFile};
 
+use crate::replay::FileTape;
 use crate::{Error, ErrorKind, Result};
 
 mod bindings {
@@ -44,6 +46,8 @@ mod bindings {
         path: "wit",
         world: "agentkernel:filesystem/host",
         imports: { default: trappable },
+        // For the tape of a session that is recorded.
+        additional_derives: [serde::Serialize, serde::Deserialize],
         with: {
             "wasi:io/error.error": wasmtime_wasi::p2::IoError,
             "wasi:io/streams.input-stream": wasmtime_wasi::p2::DynInputStream,
@@ -73,6 +77,8 @@ pub(crate) struct FilesystemCtx {
     budget: Budget,
     path_bytes: usize,
     missed: Cell<Option<Missed>>,
+    /// Of a session that is recorded or replayed.
+    tape: Option<FileTape>,
 }
 
 /// What a guest asked for last of what it was not granted.
@@ -122,7 +128,13 @@ impl FilesystemCtx {
             budget: budget.unwrap_or_else(|| Budget::new(limits)),
             path_bytes: limits.path_bytes as usize,
             missed: Cell::new(None),
+            tape: None,
         })
+    }
+
+    /// Records all that the guest does here, or replays it: then no directory is touched.
+    pub fn set_tape(&mut self, tape: FileTape) {
+        self.tape = Some(tape);
     }
 
     /// The workspace, or a directory in it.

@@ -11,7 +11,7 @@ use super::node::FileNode;
 use super::{Budget, Opened, files};
 
 /// Bytes that one write may carry.
-const WRITE_BYTES: usize = 1 << 20;
+pub(super) const WRITE_BYTES: usize = 1 << 20;
 
 pub(super) struct Reader {
     pub file: FileNode,
@@ -27,7 +27,7 @@ pub(super) struct Writer {
     pub _opened: Option<Arc<Opened>>,
 }
 
-fn failed(fault: Fault) -> StreamError {
+pub(super) fn failed(fault: Fault) -> StreamError {
     match fault {
         Fault::Code(code) => StreamError::LastOperationFailed(StreamFault(code).into()),
         Fault::Trap(error) => StreamError::Trap(error),

@@ -1,5 +1,6 @@
 //! The functions of `wasi:filesystem/types` and `preopens`.
 
+use std::fmt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -12,17 +13,24 @@ use super::bindings::wasi::filesystem::types::{
     HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use super::descriptor::{Descriptor, Node, timestamp};
-use super::error::{ErrorCode, Result, StreamFault, settle};
-use super::listing::Listing;
+use super::error::{ErrorCode, Fault, Result, StreamFault, settle};
+use super::listing::{Entries, Listing};
 use super::node::{DirectoryNode, How, Times, asks_for_directory};
 use super::stream::{Reader, Writer};
+use super::taped::{TapedReader, TapedWriter, through};
 use super::{Access, FilesystemCtxView, Missed, Opened, files};
+use crate::replay::{Content, FileTape, written};
 
 type Settled<T> = wasmtime::Result<Result<T, ErrorCode>>;
 type Handle = Resource<Descriptor>;
 
 fn follows(flags: PathFlags) -> bool {
     flags.contains(PathFlags::SYMLINK_FOLLOW)
+}
+
+/// As the tape says it.
+fn followed(flags: PathFlags) -> &'static str {
+    if follows(flags) { "followed" } else { "" }
 }
 
 impl FilesystemCtxView<'_> {
@@ -60,7 +68,7 @@ impl FilesystemCtxView<'_> {
         path: &str,
         open_flags: OpenFlags,
         flags: DescriptorFlags,
-    ) -> Result<Handle> {
+    ) -> Result<Descriptor> {
         let path = self.path(path)?;
         let base = self.get(handle)?;
         let (directory, access, mount) = (base.directory()?.clone(), base.access, base.mount);
@@ -88,7 +96,7 @@ impl FilesystemCtxView<'_> {
             return Err(ErrorCode::Invalid.into());
         }
         let node = directory.open(path, &how, &self.ctx.budget)?;
-        Ok(self.table.push(Descriptor { node, flags, access, mount, opened })?)
+        Ok(Descriptor { node, flags, access, mount, opened, taped: None })
     }
 
     fn link(&self, from: &Handle, old: &str, to: &Handle, new: &str, rename: bool) -> Result<()> {
@@ -122,6 +130,13 @@ impl FilesystemCtxView<'_> {
     }
 }
 
+fn directory_flags(may_change: bool) -> DescriptorFlags {
+    match may_change {
+        true => DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY,
+        false => DescriptorFlags::READ,
+    }
+}
+
 /// Whether a link to `target` could come to lead out of the granted directory, now or when it has been
 /// moved. The sandbox would not follow it, but a program of the host that later walks the directory
 /// might. A path that only goes down never leads out.
@@ -133,22 +148,53 @@ fn leads_up(directory: &DirectoryNode, path: &str) -> bool {
     directory.link_target(path).is_some_and(|target| may_lead_out(&target))
 }
 
-impl preopens::Host for FilesystemCtxView<'_> {
-    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
-        let mut handles = Vec::with_capacity(self.ctx.preopens.len());
+impl FilesystemCtxView<'_> {
+    /// The granted directories, and where the program sees them.
+    fn granted(&self) -> wasmtime::Result<Vec<(Descriptor, String)>> {
         if self.ctx.preopens.is_empty() {
             self.ctx.missed.set(Some(Missed::Directories));
         }
-        for (mount, preopen) in self.ctx.preopens.iter().enumerate() {
-            let mut flags = DescriptorFlags::READ;
-            if preopen.access == Access::ReadWrite {
-                flags |= DescriptorFlags::MUTATE_DIRECTORY;
+        let granted = self.ctx.preopens.iter().enumerate().map(|(mount, preopen)| {
+            let flags = directory_flags(preopen.access == Access::ReadWrite);
+            let (node, access) = (Node::Directory(preopen.directory()?), preopen.access);
+            let descriptor = Descriptor { node, flags, access, mount, opened: None, taped: None };
+            Ok((descriptor, preopen.guest_path.clone()))
+        });
+        granted.collect()
+    }
+
+    /// As [`Self::granted`], as the tape has them.
+    fn granted_on_tape(&self, tape: &FileTape) -> wasmtime::Result<Vec<(Descriptor, String)>> {
+        let root = tape.root();
+        let mut granted = Vec::new();
+        let listed: Result<Vec<(String, bool)>, ErrorCode> =
+            through(&root, &root.asked("get-directories", "", ""), || {
+                granted = self.granted()?;
+                let listed = granted.iter();
+                let may_change = |descriptor: &Descriptor| descriptor.access == Access::ReadWrite;
+                Ok(Ok(listed.map(|(descriptor, path)| (path.clone(), may_change(descriptor))).collect()))
+            })?;
+        if tape.is_replay() {
+            for (path, may_change) in listed? {
+                let flags = directory_flags(may_change);
+                granted.push((Descriptor::recorded(flags, None), path));
             }
-            let node = Node::Directory(preopen.directory()?);
-            let descriptor = Descriptor { node, flags, access: preopen.access, mount, opened: None };
-            handles.push((self.table.push(descriptor)?, preopen.guest_path.clone()));
         }
-        Ok(handles)
+        for (descriptor, path) in &mut granted {
+            descriptor.taped = Some(root.open(path));
+        }
+        Ok(granted)
+    }
+}
+
+impl preopens::Host for FilesystemCtxView<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
+        let granted = match &self.ctx.tape {
+            None => self.granted()?,
+            Some(tape) => self.granted_on_tape(tape)?,
+        };
+        let push = |(descriptor, path)| Ok((self.table.push(descriptor)?, path));
+        granted.into_iter().map(push).collect()
     }
 }
 
@@ -160,7 +206,12 @@ impl Host for FilesystemCtxView<'_> {
 
 impl HostDirectoryEntryStream for FilesystemCtxView<'_> {
     fn read_directory_entry(&mut self, stream: Resource<Listing>) -> Settled<Option<DirectoryEntry>> {
-        settle(self.table.get_mut(&stream).map_err(Into::into).and_then(Listing::next))
+        settle((|| {
+            let listing = self.table.get_mut(&stream)?;
+            let Some(taped) = listing.taped.clone() else { return listing.next() };
+            let asked = taped.asked("read-directory-entry", "", "");
+            through(&taped, &asked, || settle(listing.next())).map_err(Fault::Trap)?.map_err(Fault::Code)
+        })())
     }
 
     fn drop(&mut self, stream: Resource<Listing>) -> wasmtime::Result<()> {
@@ -172,34 +223,36 @@ impl HostDirectoryEntryStream for FilesystemCtxView<'_> {
 impl HostDescriptor for FilesystemCtxView<'_> {
     fn read_via_stream(&mut self, handle: Handle, offset: u64) -> Settled<Resource<DynInputStream>> {
         settle((|| {
-            let descriptor = self.get(&handle)?;
-            let reader = Reader {
-                file: descriptor.readable()?.clone(),
-                position: offset,
-                _opened: descriptor.opened.clone(),
+            let with = format_args!("at {offset}");
+            let (reader, taped) = self.taped_open("read-via-stream", &handle, "", with, |files| {
+                let descriptor = files.get(&handle)?;
+                let (file, _opened) = (descriptor.readable()?.clone(), descriptor.opened.clone());
+                Ok(Reader { file, position: offset, _opened })
+            })?;
+            let stream: DynInputStream = match (reader, taped) {
+                (Some(reader), None) => Box::new(reader),
+                (reader, Some(taped)) => Box::new(TapedReader { reader, taped }),
+                (None, None) => return Err(ErrorCode::BadDescriptor.into()),
             };
-            Ok(self.table.push(Box::new(reader) as DynInputStream)?)
+            Ok(self.table.push(stream)?)
         })())
     }
 
     fn write_via_stream(&mut self, handle: Handle, offset: u64) -> Settled<Resource<DynOutputStream>> {
-        settle(self.writer(&handle, Some(offset)))
+        settle(self.writer("write-via-stream", &handle, Some(offset)))
     }
 
     fn append_via_stream(&mut self, handle: Handle) -> Settled<Resource<DynOutputStream>> {
-        settle(self.writer(&handle, None))
+        settle(self.writer("append-via-stream", &handle, None))
     }
 
     fn advise(&mut self, handle: Handle, _offset: u64, _length: u64, _advice: Advice) -> Settled<()> {
         // Advice that is not taken is still well received.
-        settle(self.get(&handle).and_then(Descriptor::file).map(drop))
+        self.taped("advise", &handle, "", "", |files| files.get(&handle)?.file().map(drop))
     }
 
     fn sync_data(&mut self, handle: Handle) -> Settled<()> {
-        settle((|| match &self.get(&handle)?.node {
-            Node::File(file) => Ok(file.sync(true)?),
-            Node::Directory(directory) => Ok(directory.sync(true)?),
-        })())
+        self.taped("sync-data", &handle, "", "", |files| files.get(&handle)?.sync(true))
     }
 
     fn get_flags(&mut self, handle: Handle) -> Settled<DescriptorFlags> {
@@ -207,76 +260,72 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     }
 
     fn get_type(&mut self, handle: Handle) -> Settled<DescriptorType> {
-        settle(self.get(&handle).map(|descriptor| match descriptor.node {
-            Node::File(_) => DescriptorType::RegularFile,
-            Node::Directory(_) => DescriptorType::Directory,
-        }))
+        self.taped("get-type", &handle, "", "", |files| files.get(&handle)?.kind())
     }
 
     fn set_size(&mut self, handle: Handle, size: u64) -> Settled<()> {
-        settle((|| files::resize(self.get(&handle)?.writable()?, &self.ctx.budget, size))())
+        self.taped("set-size", &handle, "", format_args!("{size}"), |files| {
+            files::resize(files.get(&handle)?.writable()?, &files.ctx.budget, size)
+        })
     }
 
     fn set_times(&mut self, handle: Handle, access: NewTimestamp, modification: NewTimestamp) -> Settled<()> {
-        settle((|| {
-            let descriptor = self.get(&handle)?;
-            if descriptor.access == Access::ReadOnly {
-                return Err(ErrorCode::ReadOnly.into());
-            }
-            let times = Times { access: timestamp(access)?, modification: timestamp(modification)? };
-            match &descriptor.node {
-                Node::File(file) => Ok(file.set_times(times)?),
-                Node::Directory(directory) => Ok(directory.set_times(times)?),
-            }
-        })())
+        let with = format_args!("{access:?} {modification:?}");
+        self.taped("set-times", &handle, "", with, |files| {
+            files.get(&handle)?.set_times(access, modification)
+        })
     }
 
     fn read(&mut self, handle: Handle, length: u64, offset: u64) -> Settled<(Vec<u8>, bool)> {
-        settle((|| {
-            let bytes = files::read_at(self.get(&handle)?.readable()?, length, offset)?;
+        let with = format_args!("{length} at {offset}");
+        let read = self.taped("read", &handle, "", with, |files| {
+            files::read_at(files.get(&handle)?.readable()?, length, offset).map(Content)
+        })?;
+        Ok(read.map(|Content(bytes)| {
             let end = bytes.is_empty() && length > 0;
-            Ok((bytes, end))
-        })())
+            (bytes, end)
+        }))
     }
 
     fn write(&mut self, handle: Handle, bytes: Vec<u8>, offset: u64) -> Settled<u64> {
-        settle((|| {
-            let file = self.get(&handle)?.writable()?;
-            files::write_at(file, &self.ctx.budget, &bytes, Some(offset))
-        })())
+        let with = fmt::from_fn(|to| write!(to, "{} at {offset}", written(&bytes)));
+        self.taped("write", &handle, "", with, |files| {
+            let file = files.get(&handle)?.writable()?;
+            files::write_at(file, &files.ctx.budget, &bytes, Some(offset))
+        })
     }
 
     fn read_directory(&mut self, handle: Handle) -> Settled<Resource<Listing>> {
         settle((|| {
-            let entries = self.get(&handle)?.directory()?.entries()?;
-            let listing = Listing { entries, _opened: self.opened()? };
+            let (entries, taped) = self.taped_open("read-directory", &handle, "", "", |files| {
+                Ok(files.get(&handle)?.directory()?.entries()?)
+            })?;
+            let entries = entries.unwrap_or(Entries::Recorded);
+            let listing = Listing { entries, _opened: self.opened()?, taped };
             Ok(self.table.push(listing)?)
         })())
     }
 
     fn sync(&mut self, handle: Handle) -> Settled<()> {
-        settle((|| match &self.get(&handle)?.node {
-            Node::File(file) => Ok(file.sync(false)?),
-            Node::Directory(directory) => Ok(directory.sync(false)?),
-        })())
+        self.taped("sync", &handle, "", "", |files| files.get(&handle)?.sync(false))
     }
 
     fn create_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
-        settle((|| {
-            let (directory, path) = (self.mutable(&handle)?, self.path(&path)?);
-            self.ctx.budget.entry(|| directory.create_directory(path))
-        })())
+        self.taped("create-directory-at", &handle, &path, "", |files| {
+            let (directory, path) = (files.mutable(&handle)?, files.path(&path)?);
+            files.ctx.budget.entry(|| directory.create_directory(path))
+        })
     }
 
     fn stat(&mut self, handle: Handle) -> Settled<DescriptorStat> {
-        settle((|| Ok(self.get(&handle)?.status()?.stat))())
+        self.taped("stat", &handle, "", "", |files| Ok(files.get(&handle)?.status()?.stat))
     }
 
     fn stat_at(&mut self, handle: Handle, flags: PathFlags, path: String) -> Settled<DescriptorStat> {
-        settle((|| {
-            let directory = self.get(&handle)?.directory()?;
-            Ok(directory.status_at(self.path(&path)?, follows(flags))?.stat)
-        })())
+        self.taped("stat-at", &handle, &path, followed(flags), |files| {
+            let directory = files.get(&handle)?.directory()?;
+            Ok(directory.status_at(files.path(&path)?, follows(flags))?.stat)
+        })
     }
 
     fn set_times_at(
@@ -287,12 +336,13 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         access: NewTimestamp,
         modification: NewTimestamp,
     ) -> Settled<()> {
-        settle((|| {
-            let directory = self.mutable(&handle)?;
-            let path = self.path(&path)?;
+        let with = format_args!("{access:?} {modification:?} {}", followed(flags));
+        self.taped("set-times-at", &handle, &path, with, |files| {
+            let directory = files.mutable(&handle)?;
+            let path = files.path(&path)?;
             let times = Times { access: timestamp(access)?, modification: timestamp(modification)? };
             directory.set_times_at(path, follows(flags), times)
-        })())
+        })
     }
 
     fn link_at(
@@ -306,7 +356,10 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         if follows(old_flags) {
             return Ok(Err(ErrorCode::Invalid));
         }
-        settle(self.link(&handle, &old, &new_handle, &new, false))
+        let with = self.place(&new_handle, &new);
+        self.taped("link-at", &handle, &old, with, |files| {
+            files.link(&handle, &old, &new_handle, &new, false)
+        })
     }
 
     fn open_at(
@@ -317,49 +370,66 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> Settled<Handle> {
-        settle(self.open(&handle, path_flags, &path, open_flags, flags))
+        settle((|| {
+            let with = format_args!("{open_flags:?} {flags:?} {}", followed(path_flags));
+            let (descriptor, taped) = self.taped_open("open-at", &handle, &path, with, |files| {
+                files.open(&handle, path_flags, &path, open_flags, flags)
+            })?;
+            let descriptor = match descriptor {
+                Some(descriptor) => descriptor,
+                None => Descriptor::recorded(flags, Some(self.opened()?)),
+            };
+            Ok(self.table.push(Descriptor { taped, ..descriptor })?)
+        })())
     }
 
     fn readlink_at(&mut self, handle: Handle, path: String) -> Settled<String> {
-        settle((|| self.get(&handle)?.directory()?.read_link(self.path(&path)?))())
+        self.taped("readlink-at", &handle, &path, "", |files| {
+            files.get(&handle)?.directory()?.read_link(files.path(&path)?)
+        })
     }
 
     fn remove_directory_at(&mut self, handle: Handle, path: String) -> Settled<()> {
-        settle((|| {
-            let (directory, path) = (self.mutable(&handle)?, self.path(&path)?);
+        self.taped("remove-directory-at", &handle, &path, "", |files| {
+            let (directory, path) = (files.mutable(&handle)?, files.path(&path)?);
             directory.remove_directory(path.trim_end_matches('/'))?;
-            self.ctx.budget.entry_gone();
+            files.ctx.budget.entry_gone();
             Ok(())
-        })())
+        })
     }
 
     fn rename_at(&mut self, handle: Handle, old: String, new_handle: Handle, new: String) -> Settled<()> {
-        settle(self.link(&handle, &old, &new_handle, &new, true))
+        let with = self.place(&new_handle, &new);
+        self.taped("rename-at", &handle, &old, with, |files| {
+            files.link(&handle, &old, &new_handle, &new, true)
+        })
     }
 
     fn symlink_at(&mut self, handle: Handle, target: String, path: String) -> Settled<()> {
-        settle(self.symlink(&handle, &target, &path))
+        let with = format_args!("to {target}");
+        self.taped("symlink-at", &handle, &path, with, |files| files.symlink(&handle, &target, &path))
     }
 
     fn unlink_file_at(&mut self, handle: Handle, path: String) -> Settled<()> {
-        settle((|| {
-            let directory = self.mutable(&handle)?;
-            directory.remove_file(self.path(&path)?)?;
-            self.ctx.budget.entry_gone();
+        self.taped("unlink-file-at", &handle, &path, "", |files| {
+            let directory = files.mutable(&handle)?;
+            directory.remove_file(files.path(&path)?)?;
+            files.ctx.budget.entry_gone();
             Ok(())
-        })())
+        })
     }
 
     fn is_same_object(&mut self, one: Handle, other: Handle) -> wasmtime::Result<bool> {
-        let same = (|| {
-            let (one, other) = (self.get(&one)?.status()?.identity, self.get(&other)?.status()?.identity);
+        let with = self.place(&other, "");
+        let same = self.taped("is-same-object", &one, "", with, |files| {
+            let (one, other) = (files.get(&one)?.status()?.identity, files.get(&other)?.status()?.identity);
             Ok((one.lower, one.upper) == (other.lower, other.upper))
-        })();
-        Ok(settle(same)?.unwrap_or(false))
+        })?;
+        Ok(same.unwrap_or(false))
     }
 
     fn metadata_hash(&mut self, handle: Handle) -> Settled<MetadataHashValue> {
-        settle((|| Ok(self.get(&handle)?.status()?.identity))())
+        self.taped("metadata-hash", &handle, "", "", |files| Ok(files.get(&handle)?.status()?.identity))
     }
 
     fn metadata_hash_at(
@@ -368,10 +438,10 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         flags: PathFlags,
         path: String,
     ) -> Settled<MetadataHashValue> {
-        settle((|| {
-            let directory = self.get(&handle)?.directory()?;
-            Ok(directory.status_at(self.path(&path)?, follows(flags))?.identity)
-        })())
+        self.taped("metadata-hash-at", &handle, &path, followed(flags), |files| {
+            let directory = files.get(&handle)?.directory()?;
+            Ok(directory.status_at(files.path(&path)?, follows(flags))?.identity)
+        })
     }
 
     fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {
@@ -381,14 +451,23 @@ impl HostDescriptor for FilesystemCtxView<'_> {
 }
 
 impl FilesystemCtxView<'_> {
-    fn writer(&mut self, handle: &Handle, position: Option<u64>) -> Result<Resource<DynOutputStream>> {
-        let descriptor = self.get(handle)?;
-        let writer = Writer {
-            file: descriptor.writable()?.clone(),
-            position,
-            budget: self.ctx.budget.clone(),
-            _opened: descriptor.opened.clone(),
+    fn writer(
+        &mut self,
+        does: &str,
+        handle: &Handle,
+        position: Option<u64>,
+    ) -> Result<Resource<DynOutputStream>> {
+        let with = position.map(|position| format!("at {position}")).unwrap_or_default();
+        let (writer, taped) = self.taped_open(does, handle, "", with, |files| {
+            let descriptor = files.get(handle)?;
+            let (file, _opened) = (descriptor.writable()?.clone(), descriptor.opened.clone());
+            Ok(Writer { file, position, budget: files.ctx.budget.clone(), _opened })
+        })?;
+        let stream: DynOutputStream = match (writer, taped) {
+            (Some(writer), None) => Box::new(writer),
+            (writer, Some(taped)) => Box::new(TapedWriter { writer, taped }),
+            (None, None) => return Err(ErrorCode::BadDescriptor.into()),
         };
-        Ok(self.table.push(Box::new(writer) as DynOutputStream)?)
+        Ok(self.table.push(stream)?)
     }
 }

@@ -87,7 +87,9 @@ impl Files {
         let most = most.min(u64::MAX - 1);
         let file = match directory.open(path, &how, &self.budget) {
             Ok(Node::File(file)) => file,
-            Ok(Node::Directory(_)) => return Err(cannot("it is a directory").hint("read a file in it")),
+            Ok(Node::Directory(_) | Node::Recorded) => {
+                return Err(cannot("it is a directory").hint("read a file in it"));
+            }
             Err(Fault::Code(ErrorCode::NoEntry | ErrorCode::NotDirectory)) => return Err(absent()),
             Err(Fault::Code(ErrorCode::NotPermitted)) => {
                 return Err(
@@ -183,7 +185,7 @@ impl Walk<'_> {
         };
         let opened = self.budget.open().ok_or_else(|| unreadable(ErrorCode::Quota.into()))?;
         let entries = at.entries().map_err(|error| unreadable(error.into()))?;
-        let mut listing = Listing { entries, _opened: opened };
+        let mut listing = Listing { entries, _opened: opened, taped: None };
         let mut entries = Vec::new();
         let before = self.seen;
         while let Some(entry) = listing.next().map_err(unreadable)? {

@@ -1,0 +1,174 @@
+//! Files of a session that is recorded or replayed. In a replay no directory is touched: what the
+//! recording gave is given again, and what is asked and written must be the same.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wasmtime::component::Resource;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use super::FilesystemCtxView;
+use super::descriptor::Descriptor;
+use super::error::{ErrorCode, Fault, Result, StreamFault, settle};
+use super::stream::{Reader, WRITE_BYTES, Writer, failed};
+use crate::replay::{Asked, Content, Taped, written};
+
+/// What a function gives the guest.
+type Settled<T> = wasmtime::Result<Result<T, ErrorCode>>;
+
+impl FilesystemCtxView<'_> {
+    fn taped_handle(&self, handle: &Resource<Descriptor>) -> Result<Option<Arc<Taped>>> {
+        Ok(self.table.get(handle)?.taped.clone())
+    }
+
+    /// What `now` gives, or the recording; `path` is below the handle, and `with` all else that is asked.
+    pub(super) fn taped<T: Serialize + DeserializeOwned>(
+        &mut self,
+        does: &str,
+        handle: &Resource<Descriptor>,
+        path: &str,
+        with: impl Display,
+        now: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Settled<T> {
+        if self.ctx.tape.is_none() {
+            return settle(now(self));
+        }
+        let taped = match settle(self.taped_handle(handle))? {
+            Ok(Some(taped)) => taped,
+            Ok(None) => return settle(now(self)),
+            Err(code) => return Ok(Err(code)),
+        };
+        through(&taped, &taped.asked(does, path, with), || settle(now(self)))
+    }
+
+    /// As [`Self::taped`], for what gives a handle: nothing in a replay, where there is none. The tape's
+    /// name for it comes with it.
+    pub(super) fn taped_open<T>(
+        &mut self,
+        does: &str,
+        handle: &Resource<Descriptor>,
+        path: &str,
+        with: impl Display,
+        now: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<(Option<T>, Option<Arc<Taped>>)> {
+        let Some(taped) = (match self.ctx.tape.is_some() {
+            true => self.taped_handle(handle)?,
+            false => None,
+        }) else {
+            return Ok((Some(now(self)?), None));
+        };
+        let mut opened = None;
+        let result = through(&taped, &taped.asked(does, path, with), || {
+            settle(now(self).map(|now| opened = Some(now)))
+        });
+        result.map_err(Fault::Trap)??;
+        Ok((opened, Some(taped.open(path))))
+    }
+
+    /// Where the program sees what is at `path` below `handle`, for the tape if there is one.
+    pub(super) fn place(&self, handle: &Resource<Descriptor>, path: &str) -> String {
+        match self.ctx.tape.is_some().then(|| self.taped_handle(handle)) {
+            Some(Ok(Some(taped))) => taped.place(path),
+            _ => String::new(),
+        }
+    }
+}
+
+/// What the recording gives, or `now`.
+pub(super) fn through<T: Serialize + DeserializeOwned, E: Serialize + DeserializeOwned>(
+    taped: &Taped,
+    asked: &Asked,
+    now: impl FnOnce() -> wasmtime::Result<Result<T, E>>,
+) -> wasmtime::Result<Result<T, E>> {
+    if let Some(given) = taped.replayed(asked)? {
+        return Ok(given);
+    }
+    let given = now()?;
+    taped.took(asked.clone(), &given);
+    Ok(given)
+}
+
+/// The content of a file, read as the tape has it.
+pub(super) struct TapedReader {
+    /// Nothing in a replay.
+    pub reader: Option<Reader>,
+    pub taped: Arc<Taped>,
+}
+
+/// A file, written as the tape has it.
+pub(super) struct TapedWriter {
+    /// Nothing in a replay.
+    pub writer: Option<Writer>,
+    pub taped: Arc<Taped>,
+}
+
+/// What a stream's function gives, with nothing for the end.
+type Given<T> = Result<Option<T>, ErrorCode>;
+
+fn settled<T>(result: StreamResult<T>) -> wasmtime::Result<Given<T>> {
+    match result {
+        Ok(given) => Ok(Ok(Some(given))),
+        Err(StreamError::Closed) => Ok(Ok(None)),
+        Err(StreamError::Trap(error)) => Err(error),
+        Err(StreamError::LastOperationFailed(error)) => match error.downcast::<StreamFault>() {
+            Ok(fault) => Ok(Err(fault.0)),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn unsettled<T>(given: wasmtime::Result<Given<T>>) -> StreamResult<T> {
+    match given.map_err(StreamError::Trap)? {
+        Ok(given) => given.ok_or(StreamError::Closed),
+        Err(code) => Err(failed(Fault::Code(code))),
+    }
+}
+
+#[async_trait]
+impl Pollable for TapedReader {
+    async fn ready(&mut self) {}
+}
+
+impl InputStream for TapedReader {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        let asked = self.taped.asked("read", "", size);
+        let given = through(&self.taped, &asked, || {
+            let read = self.reader.as_mut().map_or(Ok(Bytes::new()), |reader| reader.read(size));
+            Ok(settled(read)?.map(|read| read.map(|bytes| Content(bytes.into()))))
+        });
+        unsettled(given).map(|content| content.0.into())
+    }
+}
+
+#[async_trait]
+impl Pollable for TapedWriter {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for TapedWriter {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let asked = self.taped.asked("write", "", written(&bytes));
+        let length = bytes.len() as u64;
+        let given = through(&self.taped, &asked, || {
+            let write = self.writer.as_mut().map_or(Ok(()), |writer| writer.write(bytes));
+            // JSON cannot tell nothing from no value.
+            settled(write.map(|()| length))
+        });
+        unsettled(given).map(drop)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES)
+    }
+}
