@@ -46,7 +46,7 @@ pub fn measure(setup: &Setup) -> Result<Library> {
     let throughput = concurrency::throughput(&kernel, setup.quick)?;
     drop(kernel);
     let idle = memory::idle(&setup.kernel()?)?;
-    let live = memory::live(&setup.kernel()?);
+    let live = memory::live(&setup.kernel()?, setup.quick);
     Ok(Library { kernel_load, one_thread, at_once, throughput, idle, live })
 }
 
@@ -114,7 +114,12 @@ impl fmt::Display for Library {
             .row(rate, [format!("{:.0}", throughput.sessions_per_second)])
             .row(format!("private memory of an idle session, mean of {sessions}"), each(*private_bytes))
             .row("page tables of an idle session", each(*page_table_bytes))
-            .row(format!("live at once and answering, of {}", live.wanted), [live.answered.to_string()]);
+            .row(format!("live at once and answering, of {}", live.wanted), [live.answered.to_string()])
+            .row("private memory of each after two turns", each(live.private_bytes))
+            .row(
+                "mappings of the process then",
+                [live.mappings.map_or("not known".to_owned(), |mappings| mappings.to_string())],
+            );
         match &live.stopped_by {
             Some(error) => table.remark(error).fmt(f),
             None => table.fmt(f),

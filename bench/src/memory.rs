@@ -16,7 +16,13 @@ const IDLE: usize = 200;
 const BEFORE: usize = 10;
 
 /// Sessions that should be able to live at once.
-const LIVE: usize = 1000;
+const LIVE: usize = 10_000;
+
+/// How many are tried where there is no memory for so many.
+const FEW: usize = 1000;
+
+/// What the machine must have free for all of them: more than they take, so that nothing else suffers.
+const FREE_BYTES: u64 = 12 << 30;
 
 /// What an idle session takes. Nothing is known of memory where there is no `/proc`.
 #[derive(Serialize)]
@@ -36,6 +42,10 @@ pub struct Live {
     pub wanted: usize,
     /// Sessions that gave a second result while all were alive.
     pub answered: usize,
+    /// Memory of this process that no other shares, per session, once all had answered.
+    pub private_bytes: Option<f64>,
+    /// Mappings of the process then, of which Linux allows 65,530 where nobody says.
+    pub mappings: Option<usize>,
     /// Why there were no more.
     pub stopped_by: Option<String>,
 }
@@ -66,10 +76,13 @@ pub fn idle(kernel: &Kernel) -> Result<Idle> {
 }
 
 /// Starts sessions, keeps them all, and asks each a second time.
-pub fn live(kernel: &Kernel) -> Live {
-    let mut kept = Vec::with_capacity(LIVE);
+pub fn live(kernel: &Kernel, quick: bool) -> Live {
+    let free = kibibytes("/proc/meminfo", "MemAvailable:");
+    let wanted = if !quick && free.is_some_and(|free| free >= FREE_BYTES) { LIVE } else { FEW };
+    let before = private();
+    let mut kept = Vec::with_capacity(wanted);
     let mut stopped_by = None;
-    while kept.len() < LIVE {
+    while kept.len() < wanted {
         match used(kernel) {
             Ok(session) => kept.push(session),
             Err(error) => {
@@ -89,7 +102,11 @@ pub fn live(kernel: &Kernel) -> Live {
             }
         })
         .count();
-    Live { wanted: LIVE, answered, stopped_by }
+    let private_bytes = before
+        .zip(private())
+        .map(|(before, after)| after.saturating_sub(before) as f64 / kept.len().max(1) as f64);
+    let mappings = std::fs::read_to_string("/proc/self/maps").ok().map(|maps| maps.lines().count());
+    Live { wanted, answered, private_bytes, mappings, stopped_by }
 }
 
 /// A session that has run a turn.
