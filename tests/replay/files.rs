@@ -177,7 +177,7 @@ fn a_program_that_writes_something_else_is_told_with_the_file() {
         cassette.change(change);
         let replaying = Replaying::open(&cassette.path).unwrap();
         let mut session = kernel.session().limits(limits()).replay(&replaying).start().unwrap();
-        let error = session.run_blocking(code).err().expect("it diverges");
+        let error = session.run_blocking(code).expect_err("it diverges");
         assert_eq!(error.kind(), ErrorKind::Replay);
         assert_eq!(replaying.diverged(), Some(error.to_string().as_str()));
         fs::write(&cassette.path, whole).unwrap();

@@ -80,7 +80,7 @@ impl Taped {
     /// What is asked of it. `path` is below it, and empty for itself; `with` is all else that matters.
     pub fn asked(&self, does: &str, path: &str, with: impl ToString) -> Asked {
         let (path, with) = (self.place(path), with.to_string());
-        Asked::File(FileAsk { does: does.to_owned(), handle: self.number, path, with })
+        Asked::File(Box::new(FileAsk { does: does.to_owned(), handle: self.number, path, with }))
     }
 
     /// What the recording gives, if this is a replay.

@@ -122,7 +122,7 @@ pub enum Asked {
     },
     Ready,
     Block,
-    File(FileAsk),
+    File(Box<FileAsk>),
     /// Whether a turn of a run ended in time.
     InTime,
     /// How long the last request of a run may be.

@@ -36,7 +36,8 @@ pub fn asked(asked: &Asked) -> String {
         Asked::Poll { pollables } => format!("a wait for {pollables} pollables"),
         Asked::Ready => "whether a pollable is ready".into(),
         Asked::Block => "a wait for a pollable".into(),
-        Asked::File(FileAsk { does, path, with, .. }) => {
+        Asked::File(asked) => {
+            let FileAsk { does, path, with, .. } = &**asked;
             let shown: String = path.chars().take(SHOWN).collect();
             let with = if with.is_empty() { String::new() } else { format!(" ({})", with.escape_debug()) };
             format!("`{}` of `{}`{with}", does.escape_debug(), shown.escape_debug())
