@@ -93,7 +93,7 @@ pub use skills::{Skill, Skills};
 pub use state_store::{State, StateLimits};
 pub use telemetry::{Histogram, Metrics, ModelMetrics};
 pub use tool::{
-    ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
+    ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo, ToolResources,
     ToolItem, ToolKind, ToolLimits,
 };
 #[cfg(feature = "mcp")]

@@ -164,6 +164,7 @@ impl State {
     /// Makes it that of another instance: nothing of the one before is held any more.
     pub fn leave_instance(&mut self) {
         self.end_started();
+        self.tools.put_back();
         self.table = handles();
         self.operations_in_flight = 0;
         self.answer = Arc::default();

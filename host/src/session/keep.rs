@@ -102,7 +102,8 @@ impl Live {
         kernel: &Inner,
         interrupt: &Arc<Interrupt>,
     ) -> Result<Result<(), Vec<String>>> {
-        let holdings = self.store.data_mut().holdings();
+        let state = self.store.data_mut();
+        let (resources, holdings) = (state.tools.held(), state.holdings());
         if holdings.programs > 0 {
             let held = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {
                 python.agentkernel_kernel_guest().call_held(store)
@@ -111,7 +112,11 @@ impl Live {
             if held.is_empty() {
                 held.push("a file or a listing without a name (`os.open`, `os.scandir`)".into());
             }
+            held.extend(resources);
             return Ok(Err(held));
+        }
+        if !resources.is_empty() {
+            return Ok(Err(resources));
         }
         if holdings.own {
             let rested = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {

@@ -149,7 +149,8 @@ impl Description {
         function.kind != Kind::Free || types.into_iter().any(|ty| self.holds_resources(ty))
     }
 
-    fn holds_resources(&self, ty: &Type) -> bool {
+    /// Whether a value of the type holds resources.
+    pub fn holds_resources(&self, ty: &Type) -> bool {
         let inside = |ty: &Type| self.holds_resources(ty);
         match ty {
             Type::Own(_) | Type::Borrow(_) => true,

@@ -28,6 +28,7 @@ mod package;
 mod pool;
 pub(crate) mod python;
 mod read;
+mod resources;
 mod state;
 mod told;
 pub(crate) mod toolbox;
@@ -53,6 +54,7 @@ pub(crate) use mcp::ask_servers;
 #[cfg(feature = "mcp")]
 pub use mcp::{McpServer, end_servers};
 pub(crate) use package::Package;
+pub use resources::ToolResources;
 #[cfg(feature = "compose")]
 pub(crate) use read::without_docs;
 pub(crate) use state::ToolState;

@@ -86,6 +86,11 @@ impl Handles {
         self.open.contains_key(&handle)
     }
 
+    /// The resources that the caller holds.
+    pub fn resources(&self) -> impl Iterator<Item = &ResourceAny> {
+        self.open.values()
+    }
+
     fn add(&mut self, resource: ResourceAny) -> wasmtime::Result<u32> {
         if self.open.len() >= MAX_HANDLES {
             wasmtime::bail!("{MAX_HANDLES} resources are open, which is the limit");
