@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use agentkernel::{Access, Kernel, Session, Tool, ToolGrants, ToolResources};
-use agentkernel_tests::{builder, completes as run, echo, limits, raised, repr};
-
-/// Ends a test where states cannot be kept.
-use agentkernel_tests::skip_unless_owned;
+use agentkernel_tests::{builder, completes as run, echo, limits, raised, repr, skip_unless_owned};
 
 #[path = "tool_resources/declared.rs"]
 mod declared;

@@ -93,8 +93,8 @@ pub use skills::{Skill, Skills};
 pub use state_store::{State, StateLimits};
 pub use telemetry::{Histogram, Metrics, ModelMetrics};
 pub use tool::{
-    ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo, ToolResources,
-    ToolItem, ToolKind, ToolLimits,
+    ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
+    ToolItem, ToolKind, ToolLimits, ToolResources,
 };
 #[cfg(feature = "mcp")]
 pub use tool::{McpServer, end_servers};

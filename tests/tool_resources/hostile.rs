@@ -11,7 +11,11 @@ fn ten_thousand_resources_are_made_anew_and_closed_again() {
     run(&mut session, "many = [c.Counter(n) for n in range(10_000)]");
     elsewhere(&mut session, ToolResources::Recreated, |session, how| {
         assert_eq!(repr(session, "c.total(many)"), "49995000", "{how}");
-        assert_eq!(repr(session, "sum(k.next() for k in many), c.Counter.open()"), "(50005000, 10000)", "{how}");
+        assert_eq!(
+            repr(session, "sum(k.next() for k in many), c.Counter.open()"),
+            "(50005000, 10000)",
+            "{how}"
+        );
         assert_eq!(repr(session, "many.clear(); c.Counter.open()"), "0", "{how}");
     });
     assert_eq!(repr(&mut session, "c.total(many), c.Counter.open()"), "(49995000, 10001)");
@@ -55,7 +59,10 @@ fn rounds_of_rollbacks_leave_nothing_behind() {
 fn what_a_program_writes_into_a_resource_gets_it_nothing() {
     skip_unless_owned!();
     let mut session = start(&kernel(ToolResources::Recreated));
-    run(&mut session, "import tools.echo as t\nfrom tools import _recreated as r\nfrom wit_world.imports import modules");
+    run(
+        &mut session,
+        "import tools.echo as t\nfrom tools import _recreated as r\nfrom wit_world.imports import modules",
+    );
     let mut fork = session.fork().unwrap();
     run(&mut fork, "j = c.Counter(40)\nj.next()");
     // Numbers and marks that are made up, of this instance and the one before.

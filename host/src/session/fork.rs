@@ -153,5 +153,6 @@ fn nothing(why: &str) -> Error {
 
 pub(super) fn is_held(held: &[String]) -> Error {
     let message = format!("the state cannot be kept while the program holds {}", held.join(", "));
-    Error::new(ErrorKind::Held, message).hint("close files and resources of tools (use `with`), and await tasks, before the turn ends")
+    Error::new(ErrorKind::Held, message)
+        .hint("close files and resources of tools (use `with`), and await tasks, before the turn ends")
 }

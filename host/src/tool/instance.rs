@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::Instrument;
 
+use super::ToolResources;
 use super::denials;
 use super::function::{self, Closure};
 use super::json;
@@ -13,7 +14,6 @@ use super::mcp::{self, Owned};
 use super::pool::Pool;
 use super::told::Overlapped;
 use super::toolbox::{Body, Target, Toolbox};
-use super::ToolResources;
 use crate::bindings::operations::Failure;
 use crate::console::Stream;
 use crate::engine::{Stopped, hex};

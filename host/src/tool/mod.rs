@@ -54,9 +54,9 @@ pub(crate) use mcp::ask_servers;
 #[cfg(feature = "mcp")]
 pub use mcp::{McpServer, end_servers};
 pub(crate) use package::Package;
-pub use resources::ToolResources;
 #[cfg(feature = "compose")]
 pub(crate) use read::without_docs;
+pub use resources::ToolResources;
 pub(crate) use state::ToolState;
 pub(crate) use toolbox::{ToolMark, Toolbox};
 

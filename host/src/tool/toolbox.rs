@@ -175,9 +175,7 @@ impl Toolbox {
         let tool = &self.tools[position];
         let names = tool.recreates()
             && match target {
-                Target::Function(function) => {
-                    tool.description.passes_resources(tool.function(function)?)
-                }
+                Target::Function(function) => tool.description.passes_resources(tool.function(function)?),
                 Target::Close => true,
             };
         names.then_some(position)

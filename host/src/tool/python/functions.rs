@@ -29,7 +29,14 @@ impl Writer<'_> {
     }
 
     /// A function with its signature, documentation and body.
-    pub(super) fn function(&mut self, function: &Function, number: u32, name: &str, is_async: bool, out: &mut String) {
+    pub(super) fn function(
+        &mut self,
+        function: &Function,
+        number: u32,
+        name: &str,
+        is_async: bool,
+        out: &mut String,
+    ) {
         let mut signature = Vec::new();
         let mut encoded: Vec<(String, Type)> = Vec::new();
         if let Kind::Method(index) = function.kind {

@@ -21,6 +21,12 @@ class _Elsewhere(Exception):
     """The host made no call, as the instance there is not the one that was meant."""
 
 
+def _failure(raised):
+    # It holds itself by the frame that raised it, and so would hold the arguments until garbage is collected.
+    raised.with_traceback(None)
+    return raised.value
+
+
 def callers(mark):
     """Functions that call the instance whose mark is in `mark`, at once and as a coroutine."""
 
@@ -34,14 +40,14 @@ def callers(mark):
         try:
             return _call(function, mark[0] + head, tail)
         except _Failure as raised:
-            failure = raised.value
+            failure = _failure(raised)
         raise error(failure)
 
     async def start(function, head, tail):
         try:
             return await _operation(function, mark[0] + head, tail)
         except _Failure as raised:
-            failure = raised.value
+            failure = _failure(raised)
         raise error(failure)
 
     return call, start
