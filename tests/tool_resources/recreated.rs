@@ -201,3 +201,25 @@ fn an_image_is_for_kernels_that_recreate_as_it_does() {
     start(&kernel(ToolResources::Closed)).snapshot().unwrap().save(&file).unwrap();
     kernel(ToolResources::Kept).load_image(&file).unwrap();
 }
+
+#[test]
+fn what_asynchronous_functions_give_is_made_anew() {
+    let component = wat::parse_str(include_str!("../tools/composed/things.wat")).unwrap();
+    let tool = Tool::from_bytes("things", component).grants(declaring(ToolResources::Recreated));
+    let kernel = builder().tool(tool).build().unwrap();
+    let mut session = kernel.session().limits(limits()).start().unwrap();
+    run(
+        &mut session,
+        "import asyncio\nfrom tools.things import make, more, get, fail\nt = await make(5)\nu = await more(await more(t, 2), 3)",
+    );
+    let code = "asyncio.iscoroutinefunction(get), await asyncio.gather(get(u), get(t), get(u))";
+    assert_eq!(repr(&mut session, code), "(True, [10, 5, 10])");
+    assert_eq!(error(&mut session, "fail()").0, "tools.ToolTrapped");
+    assert_eq!(repr(&mut session, code), "(True, [10, 5, 10])");
+    if kernel.info().host_owned_memory {
+        assert_eq!(repr(&mut session.fork().unwrap(), code), "(True, [10, 5, 10])");
+        run(&mut session, "t.close()");
+        assert_eq!(repr(&mut session.fork().unwrap(), "await get(await more(u, 1))"), "11");
+        is_closed(&mut session, "await get(t)");
+    }
+}
