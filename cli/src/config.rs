@@ -259,7 +259,8 @@ pub struct ToolConfig {
     pub max_instances: Option<u32>,
     /// Whether each call gets an instance of its own. Default: `false`.
     pub per_call: Option<bool>,
-    /// What becomes of its open resources when a session is forked, kept or put back. Default: `kept`.
+    /// What becomes of its open resources when a session is forked, kept or put back: `"kept"`, `"closed"`, `"recreated"` or
+    /// `"refused"`. Default: `kept`.
     pub resources: Option<Resources>,
     /// HTTP requests in a session. Default: `1000`.
     pub max_requests: Option<u32>,
