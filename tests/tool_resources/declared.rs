@@ -104,3 +104,33 @@ fn a_declaration_for_a_tool_without_resources_is_an_error() {
         refused(package.grants(declaring(resources)), "grants of `package` have no effect");
     }
 }
+
+/// Images that are made beforehand are images like others.
+#[test]
+fn a_prelude_may_open_what_is_made_anew() {
+    skip_unless_owned!();
+    let prelude = "from tools.echo import counters as c\nk = c.Counter(5)\nassert k.next() == 6";
+    for (resources, expected) in [
+        (ToolResources::Kept, Some("ToolClosed")),
+        (ToolResources::Closed, Some("ToolClosed")),
+        (ToolResources::Recreated, Some("6")),
+        (ToolResources::Refused, None),
+    ] {
+        let kernel = kernel(resources);
+        let image = match (kernel.image().prelude(prelude).build(), expected) {
+            (Ok(image), Some(_)) => image,
+            (Err(error), None) => {
+                assert_eq!(error.kind(), ErrorKind::Held, "{error}");
+                assert!(error.to_string().contains("tools.echo.counters.Counter"), "{error}");
+                continue;
+            }
+            (made, _) => panic!("{resources:?}: {:?}", made.err()),
+        };
+        for _ in 0..2 {
+            let mut session = kernel.session().limits(limits()).image(&image).start().unwrap();
+            let code = "try: print(k.next())\nexcept Exception as error: print(type(error).__name__)";
+            let outcome = session.run_blocking(code).unwrap();
+            assert_eq!(String::from_utf8_lossy(&outcome.stdout).trim(), expected.unwrap(), "{resources:?}");
+        }
+    }
+}

@@ -436,7 +436,11 @@ fn resources_of_tools_are_as_declared_in_later_turns() {
     let held = session(at, &["run", "refused", "-c", begin]);
     assert_eq!((held.status.code(), stdout(&held).as_str()), (Some(1), "6\n"));
     assert!(stderr(&held).contains("`tools.echo.counters.Counter`"), "{}", stderr(&held));
-    assert_eq!(turn(at, "refused", "print('k' in globals())"), "False\n", "its memory is as before that turn");
+    assert_eq!(
+        turn(at, "refused", "print('k' in globals())"),
+        "False\n",
+        "its memory is as before that turn"
+    );
     // What lies beside tools may declare it; agentkernel.toml comes first.
     fs::create_dir(at.join("t")).unwrap();
     fs::copy(tools.join("echo.wasm"), at.join("t/echo.wasm")).unwrap();

@@ -257,6 +257,10 @@ impl Instances {
         };
         let tool = &toolbox.tools[position];
         let Some(described) = tool.function(function) else { return Ok(Err(unknown(number))) };
+        // Nobody could close it.
+        if tool.description.gives_resources(described) {
+            return refused(format!("{name} gives a resource, which JSON cannot hold"));
+        }
         let encoded = match json::encode_arguments(&tool.description, described, &request.arguments) {
             Ok(encoded) => encoded,
             Err(message) => return refused(format!("{name}: {message}")),

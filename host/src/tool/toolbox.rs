@@ -127,6 +127,12 @@ impl Toolbox {
         Arc::clone(self.marks.get_or_init(|| self.tools.iter().map(mark).collect()))
     }
 
+    /// The tools while of which a resource is open no state is kept.
+    pub fn refusing(&self) -> impl Iterator<Item = &str> {
+        let refusing = self.tools.iter().filter(|tool| tool.resources == ToolResources::Refused);
+        refusing.map(|tool| tool.name.as_str())
+    }
+
     /// Whether a tool may use the network.
     pub fn needs_network(&self) -> bool {
         self.tools.iter().any(|tool| match &tool.body {

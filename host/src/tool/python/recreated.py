@@ -112,6 +112,9 @@ class _Recipe:
 
 
 class resource(_handle):
+    """A resource of a tool, made anew where its instance is gone. It is closed by `close()`, by the end of a `with` block, or when nothing
+    uses it."""
+
     # Or why there is none.
     _recipe = "the call that gave it gave other things too, or took more than text, numbers and the like"
 
