@@ -9,7 +9,7 @@ fn kept_resources_stay_as_the_turn_left_them_and_are_not_elsewhere() {
     skip_unless_owned!();
     let mut session = start(&kernel(ToolResources::Kept));
     let mut last = 6;
-    ways_back(&mut session, "k.next()", |session, how| {
+    ways_back(&mut session, "k.next(); mine = [c.Counter(n) for n in range(3)]", |session, how| {
         last += 2;
         assert_eq!(repr(session, "k.next(), c.Counter.open()"), format!("({last}, 1)"), "{how}");
     });

@@ -109,7 +109,7 @@ impl Session {
             _ if !live.rollback => Some(live.cannot_go_back()),
             _ if !live.has_run => Some(nothing("no turn has run since it was there")),
             Point::Lost(held) => Some(is_held(held)),
-            Point::Start(_) | Point::Kept(_) => None,
+            Point::Start(_) | Point::Kept(..) => None,
         };
         if let Some(error) = refused {
             self.live = Some(live);

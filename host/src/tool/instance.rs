@@ -44,6 +44,9 @@ struct Slot {
 
 type Mark = [u8; 8];
 
+/// How far the numbers of each tool's resources have come, and of which instance.
+pub(crate) type Numbers = Vec<Option<(Mark, u32)>>;
+
 impl Slot {
     fn mark(&mut self) -> Mark {
         *self.mark.get_or_insert_with(|| fastrand::u64(..).to_le_bytes())
@@ -182,12 +185,27 @@ impl Instances {
             .collect()
     }
 
-    /// The program is where it was before a turn: what the turn has done to resources it knows nothing of.
-    pub fn put_back(&mut self) {
+    /// What tells the resources that the program has from those that it is given later.
+    pub fn numbers(&mut self) -> Numbers {
+        let number = |slot: &mut Slot| {
+            let next = slot.live.as_ref()?.next_number();
+            Some((slot.mark(), next))
+        };
+        self.slots.iter_mut().map(number).collect()
+    }
+
+    /// The program is where it was when the numbers had come so far: it knows nothing of what came after.
+    pub fn put_back(&mut self, numbers: &Numbers) {
         let Some(toolbox) = &self.toolbox else { return };
-        for (slot, tool) in self.slots.iter_mut().zip(&toolbox.tools) {
-            if tool.resources != ToolResources::Kept {
-                slot.end();
+        for (position, (slot, tool)) in self.slots.iter_mut().zip(&toolbox.tools).enumerate() {
+            match &mut slot.live {
+                _ if tool.resources != ToolResources::Kept => slot.end(),
+                Some(live) => {
+                    let number = numbers.get(position).copied().flatten();
+                    let of_this = number.filter(|(mark, _)| slot.mark == Some(*mark));
+                    live.take_back(of_this.map(|(_, next)| next));
+                }
+                None => {}
             }
         }
     }

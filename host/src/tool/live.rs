@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::runtime::Handle;
-use wasmtime::component::{Func, Instance, Val};
+use wasmtime::component::{Func, Instance, ResourceAny, Val};
 use wasmtime::{Store, Trap};
 
 use super::component::Component;
@@ -35,6 +35,8 @@ pub(super) struct Live {
     /// Which of them are called of a resource, their first argument.
     methods: Vec<bool>,
     handles: Handles,
+    /// Resources that nobody knows of any more, to be closed by the next call.
+    left: Vec<ResourceAny>,
     interrupt: Arc<Interrupt>,
     denials: Denials,
     /// What the program was told of on standard error.
@@ -145,6 +147,7 @@ impl Live {
             functions: Vec::new(),
             methods: tool.methods(),
             handles: Handles::default(),
+            left: Vec::new(),
             interrupt,
             denials,
             told: Vec::new(),
@@ -174,6 +177,7 @@ impl Live {
         buffer: Vec<u8>,
         host: &Host<'_>,
     ) -> Result<Vec<u8>, Fault> {
+        self.close_left(callee, host)?;
         let Callee { tool, component, .. } = callee;
         // A program that was forked or put back may use what is gone. That must not cost it what is there.
         if self.methods[function]
@@ -230,6 +234,27 @@ impl Live {
         let what = || format!("closing a resource of {}", callee.tool.name);
         self.guarded(callee.component, host, &what, |store, _| {
             resource.resource_drop(store).map(|()| Vec::new())
+        })
+    }
+
+    /// The number that its next resource gets.
+    pub fn next_number(&self) -> u32 {
+        self.handles.next()
+    }
+
+    /// The program knows nothing of what it was given since `number` was the next one, or of anything.
+    pub fn take_back(&mut self, number: Option<u32>) {
+        self.left.extend(self.handles.take_since(number));
+    }
+
+    fn close_left(&mut self, callee: &Callee<'_>, host: &Host<'_>) -> Result<(), Fault> {
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        let left = std::mem::take(&mut self.left);
+        let what = || format!("closing what a turn that was taken back has left of {}", callee.tool.name);
+        self.guarded(callee.component, host, &what, |store, _| {
+            left.into_iter().try_for_each(|resource| resource.resource_drop(&mut *store))
         })
     }
 

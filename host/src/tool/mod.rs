@@ -47,7 +47,7 @@ pub use grants::{ToolGrants, ToolLimits};
 pub(crate) use http::client_config;
 pub use http::{HttpRule, Secret};
 pub(crate) use http::{Network, Resolve};
-pub(crate) use instance::{Caller, Instances};
+pub(crate) use instance::{Caller, Instances, Numbers};
 pub(crate) use live::Host;
 #[cfg(feature = "mcp")]
 pub(crate) use mcp::ask_servers;

@@ -17,16 +17,15 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ToolResources {
-    /// A session that is put back keeps the instance: what was open before the turn is open still, as the turn left it, and
-    /// what the turn closed is closed. In forks and in sessions from images they are closed.
+    /// A session that is put back keeps the instance: what was open before the turn is open still, as the turn left it. What
+    /// the turn closed is closed, and so is what it opened. In forks and in sessions from images they are closed.
     #[default]
     Kept,
     /// They are closed wherever the state goes: a session that is put back gets another instance too. Using one raises
     /// `tools.ToolClosed`.
     Closed,
     /// As [`ToolResources::Closed`], but one that is used is made anew first, by the call that made it. This is for resources
-    /// that are what their arguments say, and for methods that give such. One that cannot be made so (it was part of another
-    /// value, or made of another resource which is no longer known, or of much) is closed.
+    /// that are what their arguments say. One that cannot be made so (it was part of another value, or was made of much) is closed.
     Recreated,
     /// While one is open the state is not kept: forks, snapshots and transactions fail with
     /// [`ErrorKind::Held`](crate::ErrorKind::Held), and a turn that is stopped ends the session, as with open files.
