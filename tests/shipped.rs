@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use agentkernel::{Access, Ending, Grants, Kernel, Tool, ToolGrants, Turn, Workspace};
+use agentkernel::{Access, Ending, Grants, Kernel, Tool, ToolGrants, ToolResources, Turn, Workspace};
 use agentkernel_tests::{builder, limits};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -47,6 +47,10 @@ fn kernel() -> &'static Kernel {
             // Its program waits until it is over; the others must not run into it on a busy machine.
             if tool.name() == "sql" {
                 grants.limits.timeout = Some(Duration::from_secs(4));
+            }
+            // As `tools.toml` has it.
+            if tool.name() == "data_analysis" {
+                grants.resources = ToolResources::Recreated;
             }
             if tool.name() == "http" {
                 grants.http = vec![format!("* {}", server()).parse().unwrap()];

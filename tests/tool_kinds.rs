@@ -367,6 +367,7 @@ fn a_call_with_json_is_one_of_the_same_functions() {
         ("echo.faults.fail", "[{\"too_large\": 9}]", "tools.ToolError: {'too_large': 9}"),
         ("echo.faults.trap", "[]", "tools.ToolTrapped"),
         ("echo.counters.total", "[[1]]", "is a resource, which JSON cannot hold"),
+        ("echo.counters.Counter", "[1]", "echo.counters.Counter gives a resource, which JSON cannot hold"),
         ("echo.values.f32s", "[1e39]", "`v` must be a number that f32 can hold"),
         ("echo.values.shapes", "[{\"empty\": 5}]", "`v` is the case `empty`, which carries nothing"),
     ] {

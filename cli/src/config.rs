@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::arguments::Configuration;
 use crate::failure::{Failure, Result};
-use crate::grants::{Clock, Random, Secrets};
+use crate::grants::{Clock, Random, Resources, Secrets};
 use crate::llm::LlmConfig;
 use crate::schema;
 use crate::servers::McpConfig;
@@ -259,6 +259,9 @@ pub struct ToolConfig {
     pub max_instances: Option<u32>,
     /// Whether each call gets an instance of its own. Default: `false`.
     pub per_call: Option<bool>,
+    /// What becomes of its open resources when a session is forked, kept or put back: `"kept"`, `"closed"`, `"recreated"` or
+    /// `"refused"`. Default: `kept`.
+    pub resources: Option<Resources>,
     /// HTTP requests in a session. Default: `1000`.
     pub max_requests: Option<u32>,
     /// HTTP requests of an instance at the same time. Default: `16`.
@@ -328,7 +331,7 @@ impl ToolConfig {
                     "`{}` grants the tool `{name}` more than the workspace",
                     path.display()
                 ))
-                .hint("such a file may have `summary`, limits, and mounts of `{workspace}`; grant the rest in agentkernel.toml"));
+                .hint("such a file may have `summary`, limits, `resources`, and mounts of `{workspace}`; grant the rest in agentkernel.toml"));
             }
         }
         Ok(defaults.tool)
@@ -359,6 +362,7 @@ impl ToolConfig {
             max_path: self.max_path.or(defaults.max_path),
             max_instances: self.max_instances.or(defaults.max_instances),
             per_call: self.per_call.or(defaults.per_call),
+            resources: self.resources.or(defaults.resources),
             max_requests: self.max_requests.or(defaults.max_requests),
             max_concurrent_requests: self.max_concurrent_requests.or(defaults.max_concurrent_requests),
             max_sent: self.max_sent.or(defaults.max_sent),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use agentkernel::{ClockSource, HttpRule, RandomSource, Secret, ToolGrants};
+use agentkernel::{ClockSource, HttpRule, RandomSource, Secret, ToolGrants, ToolResources};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use toml::Value;
@@ -23,6 +23,28 @@ pub struct SecretConfig {
     /// Rules of the requests that it may be part of. Default: none; they must be given.
     #[schemars(example = ["api.example.com"])]
     hosts: Vec<String>,
+}
+
+/// What becomes of a tool's open resources.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Resources {
+    Kept,
+    Closed,
+    Recreated,
+    Refused,
+}
+
+impl From<Resources> for ToolResources {
+    fn from(resources: Resources) -> Self {
+        match resources {
+            Resources::Kept => ToolResources::Kept,
+            Resources::Closed => ToolResources::Closed,
+            Resources::Recreated => ToolResources::Recreated,
+            Resources::Refused => ToolResources::Refused,
+        }
+    }
 }
 
 /// `"system"`, `"none"` or `{ seed = N }`.

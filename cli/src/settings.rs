@@ -257,6 +257,7 @@ fn tool_grants(table: &ToolConfig, base: &Path) -> Result<ToolGrants> {
         grants.allow.insert(function.clone(), constraints.collect());
     }
     grants.per_call = table.per_call.unwrap_or(false);
+    grants.resources = table.resources.map(Into::into).unwrap_or_default();
     let limits = &mut grants.limits;
     if let Some(timeout) = table.timeout {
         limits.timeout = timeout.0;

@@ -94,7 +94,7 @@ pub use state_store::{State, StateLimits};
 pub use telemetry::{Histogram, Metrics, ModelMetrics};
 pub use tool::{
     ClockSource, Constraint, Constraints, HttpRule, RandomSource, Secret, Tool, ToolGrants, ToolInfo,
-    ToolItem, ToolKind, ToolLimits,
+    ToolItem, ToolKind, ToolLimits, ToolResources,
 };
 #[cfg(feature = "mcp")]
 pub use tool::{McpServer, end_servers};

@@ -20,7 +20,7 @@ use crate::engine::{Interrupt, Stopped, Watchdog};
 use crate::kernel::Inner;
 use crate::replay::{Asked, Given, Tape};
 use crate::service;
-use crate::tool::Instances;
+use crate::tool::{Instances, Numbers};
 use crate::wasi::Waits;
 use crate::workspace::{
     FilesystemCtx, FilesystemCtxView, FilesystemLimits, FilesystemView, is_granted_directory,
@@ -161,9 +161,10 @@ impl State {
         holdings
     }
 
-    /// Makes it that of another instance: nothing of the one before is held any more.
-    pub fn leave_instance(&mut self) {
+    /// Makes it that of another instance: nothing of the one before is held any more, nor what came of tools after `numbers`.
+    pub fn leave_instance(&mut self, numbers: &Numbers) {
         self.end_started();
+        self.tools.put_back(numbers);
         self.table = handles();
         self.operations_in_flight = 0;
         self.answer = Arc::default();

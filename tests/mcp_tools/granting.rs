@@ -175,6 +175,9 @@ fn a_grant_without_effect_is_an_error() {
     fails(false, "`random` has no effect", &|grants| grants.random = RandomSource::Seeded(1));
     fails(false, "`clock` has no effect", &|grants| grants.clock = ClockSource::Refused);
     fails(false, "`per-call` has no effect", &|grants| grants.per_call = true);
+    fails(false, "`resources` has no effect", &|grants| {
+        grants.resources = agentkernel::ToolResources::Refused
+    });
     fails(false, "`memory` has no effect", &|grants| grants.limits.memory_bytes = 1);
     fails(false, "`max-instances` has no effect", &|grants| grants.limits.instances = 1);
     fails(false, "`max-written` has no effect", &|grants| grants.limits.write_bytes = 1);

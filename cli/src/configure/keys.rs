@@ -108,6 +108,9 @@ fn tidy(value: &mut Value) {
                     map.insert("type".to_owned(), one);
                 }
             }
+            if let Some(Value::Array(values)) = map.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
             if let Some(Value::Array(choices)) = map.get_mut("anyOf") {
                 choices.retain(|choice| choice["type"] != "null");
             }

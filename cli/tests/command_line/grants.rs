@@ -146,6 +146,8 @@ fn grants_that_cannot_be_are_errors_with_a_remedy() {
         ("random = { seed = -1 }", "`random` is"),
         ("clock = 2026-01-01T00:00:00", "`clock` is"),
         ("clock = 'noon'", "`clock` is"),
+        ("resources = 'refused'", "`resources` has no effect on the tool `fetch`"),
+        ("resources = 'forgotten'", "unknown variant `forgotten`"),
     ] {
         let directory = with_config(&format!("[tool.fetch]\n{config}"));
         let output = fetch(&directory, "", &[("MY_KEY", KEY), ("SHORT", "short")]);

@@ -411,3 +411,45 @@ fn images_of_the_configuration() {
         refused(&run(&["--image", name, "-c", "1"]), message);
     }
 }
+
+/// Each turn is another process. What tools have open is in none but the first, unless it is made anew.
+#[test]
+fn resources_of_tools_are_as_declared_in_later_turns() {
+    let directory = directory();
+    let at = directory.path();
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tools").canonicalize().unwrap();
+    let configure = |text: &str| {
+        let text = format!("tools = [{:?}]\n{text}", tools.join("echo.wasm"));
+        fs::write(at.join("agentkernel.toml"), text).unwrap();
+    };
+    let begin = "from tools.echo.counters import Counter\nk = Counter(5)\nprint(k.next())";
+    let look = "try: print(k.next())\nexcept Exception as error: print(type(error).__name__)";
+    for (resources, later) in [("kept", "ToolClosed\n"), ("closed", "ToolClosed\n"), ("recreated", "6\n")] {
+        configure(&format!("[tool.echo]\nresources = '{resources}'"));
+        said(at, &["new", resources]);
+        assert_eq!(turn(at, resources, begin), "6\n");
+        assert_eq!(turn(at, resources, look), later, "{resources}");
+        assert_eq!(turn(at, resources, look), later, "{resources}");
+    }
+    configure("[tool.echo]\nresources = 'refused'");
+    said(at, &["new", "refused"]);
+    let held = session(at, &["run", "refused", "-c", begin]);
+    assert_eq!((held.status.code(), stdout(&held).as_str()), (Some(1), "6\n"));
+    assert!(stderr(&held).contains("`tools.echo.counters.Counter`"), "{}", stderr(&held));
+    assert_eq!(
+        turn(at, "refused", "print('k' in globals())"),
+        "False\n",
+        "its memory is as before that turn"
+    );
+    // What lies beside tools may declare it; agentkernel.toml comes first.
+    fs::create_dir(at.join("t")).unwrap();
+    fs::copy(tools.join("echo.wasm"), at.join("t/echo.wasm")).unwrap();
+    fs::write(at.join("t/tools.toml"), "[tool.echo]\nresources = 'recreated'").unwrap();
+    for (text, later) in [("", "6\n"), ("[tool.echo]\nresources = 'closed'", "ToolClosed\n")] {
+        fs::write(at.join("agentkernel.toml"), format!("tools = ['t']\n{text}")).unwrap();
+        let name = if text.is_empty() { "beside" } else { "first" };
+        said(at, &["new", name]);
+        turn(at, name, begin);
+        assert_eq!(turn(at, name, look), later, "{text}");
+    }
+}

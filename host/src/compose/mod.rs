@@ -26,7 +26,7 @@ use crate::engine::Source;
 use crate::service;
 use crate::tool::describe::Description;
 use crate::tool::toolbox::{self, Body, Loaded};
-use crate::tool::{Kind, Tool};
+use crate::tool::{Kind, Tool, ToolResources};
 use crate::{Error, ErrorKind, Result};
 
 /// A program to be made one component with its tools and the interpreter.
@@ -163,6 +163,12 @@ fn load(tools: Vec<Tool>) -> Result<Vec<Loaded<Vec<u8>>>> {
         )
         .hint("leave it out, or give a component that does the same"));
     }
+    // Its state is never kept.
+    let plain = |mut tool: Tool| {
+        tool.grants.resources = ToolResources::default();
+        tool
+    };
+    let tools = tools.into_iter().map(plain).collect();
     toolbox::load(tools, |name, bytes, _| Ok((Description::read(&bytes, name)?, bytes)))
 }
 

@@ -48,7 +48,10 @@ fn made(described: Option<Description>) {
     assert_eq!(described, again);
     let names = python::function_names("fuzz", &described);
     assert_eq!(names.len(), described.function_count() as usize);
-    python::modules("fuzz", &described, 0);
+    for recreates in [false, true] {
+        python::modules("fuzz", &described, 0, recreates);
+    }
+    assert_eq!(python::class_names("fuzz", &described).len(), described.types.len());
     python::stubs("fuzz", &described);
     python::items("fuzz", &described, "");
 }

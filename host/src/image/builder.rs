@@ -117,7 +117,9 @@ impl ImageBuilder {
         let mut hash = Sha256::new();
         hash.update(FORMAT.to_le_bytes());
         hash.update(inner.guest_sha256()?);
-        let parts = serde_json::to_vec(&(&*super::marks(inner), &self.steps));
+        // Where resources are refused, there may be none.
+        let refusing = inner.tools.as_ref().map(|tools| tools.refusing().collect::<Vec<_>>());
+        let parts = serde_json::to_vec(&(&*super::marks(inner), &self.steps, refusing.unwrap_or_default()));
         hash.update(parts.unwrap_or_default());
         Ok(format!("image-{}", &hex(&hash.finalize())[..32]))
     }

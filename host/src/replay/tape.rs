@@ -146,25 +146,44 @@ impl Tape {
         self.glances != 0
     }
 
-    /// Begins a turn.
+    /// Begins a turn. `held` is what the program holds, if the state before the turn cannot be kept for that; gives what it
+    /// held in the recording. A replay has no tools that could hold something.
     ///
     /// # Errors
     ///
     /// When the recording has another one, or none.
-    pub fn begin_turn(&mut self, turn: &Turn, console: &Console) -> Result<()> {
+    pub fn begin_turn(
+        &mut self,
+        turn: &Turn,
+        held: Option<String>,
+        console: &Console,
+    ) -> Result<Option<String>> {
         let mut hash = Sha256::new();
         for text in [&turn.code, &turn.file].into_iter().chain(&turn.arguments) {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
         let asked = Asked::Turn { code: hex(&hash.finalize()) };
-        match self.track.next(&asked)? {
-            Some(Next::Event(mut event)) => self.play(&mut event, console),
+        let held = match self.track.next(&asked)? {
+            Some(Next::Event(mut event)) => {
+                self.play(&mut event, console);
+                match event.given {
+                    Given::Bytes(held) => held.get().and_then(|held| String::from_utf8(held).ok()),
+                    _ => None,
+                }
+            }
             Some(Next::Stopped(_)) => return Err(self.track.diverge("by beginning a turn too many")),
-            None => drop(self.given(asked, self.idle, Given::Nothing, console)),
-        }
+            None => {
+                let given = match &held {
+                    Some(held) => Given::Bytes(Bytes::of(held.as_bytes())),
+                    None => Given::Nothing,
+                };
+                self.given(asked, self.idle, given, console);
+                held
+            }
+        };
         console.begin_digests();
-        Ok(())
+        Ok(held)
     }
 
     /// Ends a turn.

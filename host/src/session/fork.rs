@@ -13,7 +13,8 @@ impl Session {
     /// # Errors
     ///
     /// [`ErrorKind::Held`] when the program holds what ends with its instance: an open file (named with
-    /// the line that opened it), a task that waits for a host call (named). [`ErrorKind::Image`] where the
+    /// the line that opened it), a task that waits for a host call (named), a resource of a tool for which this is
+    /// declared ([`ToolResources::Refused`](crate::ToolResources::Refused)). [`ErrorKind::Image`] where the
     /// host does not own the guest's memory, and in sessions that are recorded or replayed.
     /// [`ErrorKind::SessionEnded`] when there is no state.
     pub fn snapshot(&mut self) -> Result<Image> {
@@ -34,8 +35,8 @@ impl Session {
     /// never see of each other what they do in memory.
     ///
     /// A temporary workspace is copied, an overlay is forked; a granted directory is the same for both. A budget of models is
-    /// shared. Random numbers begin anew in the fork, time goes on. Resources of tools are closed in it:
-    /// using one raises `ToolClosed`. Standard input is empty, and output is collected in the outcomes.
+    /// shared. Random numbers begin anew in the fork, time goes on. Resources of tools are closed in it (using one raises
+    /// `ToolClosed`), or as their tools declare it ([`ToolResources`](crate::ToolResources)). Standard input is empty, and output is collected in the outcomes.
     ///
     /// ```
     /// # fn main() -> agentkernel::Result<()> {
@@ -94,8 +95,8 @@ impl Session {
     }
 
     /// Puts the session back to where it was before its last turn. Files, budgets and what tools have
-    /// done are not put back: a resource of a tool that the turn closed stays closed, and what it read of
-    /// standard input is gone.
+    /// done are not put back: a resource of a tool that the turn closed stays closed unless it is declared otherwise
+    /// ([`ToolResources`](crate::ToolResources)), and what it read of standard input is gone.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl Session {
             _ if !live.rollback => Some(live.cannot_go_back()),
             _ if !live.has_run => Some(nothing("no turn has run since it was there")),
             Point::Lost(held) => Some(is_held(held)),
-            Point::Start(_) | Point::Kept(_) => None,
+            Point::Start(_) | Point::Kept(..) => None,
         };
         if let Some(error) = refused {
             self.live = Some(live);
@@ -152,5 +153,6 @@ fn nothing(why: &str) -> Error {
 
 pub(super) fn is_held(held: &[String]) -> Error {
     let message = format!("the state cannot be kept while the program holds {}", held.join(", "));
-    Error::new(ErrorKind::Held, message).hint("close files (use `with`) and await tasks before the turn ends")
+    Error::new(ErrorKind::Held, message)
+        .hint("close files and resources of tools (use `with`), and await tasks, before the turn ends")
 }

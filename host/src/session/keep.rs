@@ -11,6 +11,7 @@ use super::{ASK_TIMEOUT, Live, ended};
 use crate::engine::{Frozen, Interrupt};
 use crate::kernel::Inner;
 use crate::outcome::Outcome;
+use crate::tool::Numbers;
 use crate::turn::Turn;
 use crate::{Error, ErrorKind, Overlay, Result};
 
@@ -25,8 +26,8 @@ pub(super) enum After {
 pub(super) enum Point {
     /// What it was started from: an image, or else an interpreter that has run nothing.
     Start(Option<Arc<Frozen>>),
-    /// Where it was before the last turn.
-    Kept(Arc<Frozen>),
+    /// Where it was before the last turn, and how far the numbers of tools' resources had come.
+    Kept(Arc<Frozen>, Numbers),
     /// Nowhere, since the program held this.
     Lost(Vec<String>),
 }
@@ -58,7 +59,7 @@ impl Live {
             _ if alive => After::Live(self),
             _ if !self.rollback => After::Ended(Vec::new()),
             Point::Lost(held) => After::Ended(held),
-            Point::Start(_) | Point::Kept(_) => {
+            Point::Start(_) | Point::Kept(..) => {
                 outcome.rolled_back = true;
                 After::Live(self.go_back(kernel, interrupt)?)
             }
@@ -81,11 +82,11 @@ impl Live {
             Ok(()) => {
                 let before =
                     match (self.latest.take(), std::mem::replace(&mut self.point, Point::Lost(Vec::new()))) {
-                        (None, Point::Kept(before)) => Some(before),
+                        (None, Point::Kept(before, _)) => Some(before),
                         (latest, _) => latest,
                     };
                 match self.memory.freeze(&mut self.store, self.rollback_bytes, before) {
-                    Some(kept) => Point::Kept(kept),
+                    Some(kept) => Point::Kept(kept, self.store.data_mut().tools.numbers()),
                     None => Point::Lost(vec![format!(
                         "more than {} bytes of changed memory",
                         self.rollback_bytes
@@ -102,7 +103,8 @@ impl Live {
         kernel: &Inner,
         interrupt: &Arc<Interrupt>,
     ) -> Result<Result<(), Vec<String>>> {
-        let holdings = self.store.data_mut().holdings();
+        let state = self.store.data_mut();
+        let (resources, holdings) = (state.tools.held(), state.holdings());
         if holdings.programs > 0 {
             let held = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {
                 python.agentkernel_kernel_guest().call_held(store)
@@ -111,7 +113,11 @@ impl Live {
             if held.is_empty() {
                 held.push("a file or a listing without a name (`os.open`, `os.scandir`)".into());
             }
+            held.extend(resources);
             return Ok(Err(held));
+        }
+        if !resources.is_empty() {
+            return Ok(Err(resources));
         }
         if holdings.own {
             let rested = self.beside(kernel, interrupt, ASK_TIMEOUT, |python, store| {
@@ -135,11 +141,14 @@ impl Live {
         // What was kept has its settings.
         let (kept, is_configured) = match &point {
             Point::Start(kept) => (kept.as_ref(), false),
-            Point::Kept(kept) => (Some(kept), true),
+            Point::Kept(kept, _) => (Some(kept), true),
             Point::Lost(_) => return Err(ended()),
         };
         let mut state = store.into_data();
-        state.leave_instance();
+        match &point {
+            Point::Kept(_, numbers) => state.leave_instance(numbers),
+            _ => state.leave_instance(&Numbers::new()),
+        }
         let (store, python, memory) = instantiate(kernel, interrupt, state, kept)?;
         Ok(Box::new(Live {
             store,

@@ -7,6 +7,7 @@ use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::Live;
+use super::keep::Point;
 use crate::bindings::{Python, guest};
 use crate::console::Stream;
 use crate::engine::{Interrupt, Reason};
@@ -85,7 +86,13 @@ impl Live {
         let state = self.store.data_mut();
         state.passed_at_stop = Vec::new();
         if let Some(tape) = &mut state.tape {
-            tape.begin_turn(&turn, &state.console)?;
+            let held = match &self.point {
+                Point::Lost(held) if self.rollback => Some(held.join(", ")),
+                _ => None,
+            };
+            if let Some(held) = tape.begin_turn(&turn, held, &state.console)? {
+                self.point = Point::Lost(vec![held]);
+            }
         }
         let turn = guest::Turn {
             code: turn.code,

@@ -134,7 +134,7 @@ impl Session {
                     self.held.join(", ")
                 ),
             )
-            .hint("start a new session; close files (use `with`) and await tasks before a turn ends"),
+            .hint("start a new session; close files and resources of tools (use `with`), and await tasks, before a turn ends"),
         }
     }
 

@@ -53,9 +53,9 @@ impl Session {
         let point = match &live.point {
             // Nothing has run since.
             Point::Start(kept) if !live.has_run => Point::Start(kept.clone()),
-            Point::Kept(kept) if !live.has_run => Point::Kept(Arc::clone(kept)),
+            Point::Kept(kept, numbers) if !live.has_run => Point::Kept(Arc::clone(kept), numbers.clone()),
             _ => match live.let_go(&self.kernel, &self.interrupt) {
-                Ok(Ok(())) => Point::Kept(live.freeze()?),
+                Ok(Ok(())) => Point::Kept(live.freeze()?, live.store.data_mut().tools.numbers()),
                 Ok(Err(held)) => return Err(is_held(&held)),
                 Err(error) => {
                     self.live = None;

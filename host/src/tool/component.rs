@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{ComponentExportIndex, InstancePre};
+use wasmtime::component::{ComponentExportIndex, Instance, InstancePre, ResourceType};
 
 use super::ToolGrants;
 use super::describe::{Description, Shape};
@@ -58,6 +59,7 @@ impl Component {
         let describe = || Description::read(bytes, name);
         let (component, description) =
             engines.load(bytes, cache, progress, describe, |description| description.concurrent)?;
+        grants.resources.check(name, &description)?;
         let has_resources = description.types.iter().any(|ty| matches!(ty.shape, Shape::Resource));
         if grants.per_call && has_resources {
             return Err(Error::new(
@@ -108,5 +110,25 @@ impl Component {
                 imports,
             },
         ))
+    }
+    /// The types of the resources of an instance, with the positions of their descriptions.
+    pub fn resource_types(
+        &self,
+        description: &Description,
+        instance: Instance,
+        store: &mut Store<ToolState>,
+    ) -> Vec<(usize, ResourceType)> {
+        let resources = description.types.iter().enumerate();
+        let resources = resources.filter(|(_, ty)| matches!(ty.shape, Shape::Resource));
+        let found = resources.filter_map(|(index, ty)| {
+            let export = &description.interfaces[ty.interface?].export;
+            let inside = match export.as_str() {
+                "" => None,
+                export => Some(self.compiled.get_export_index(None, export)?),
+            };
+            let export = self.compiled.get_export_index(inside.as_ref(), &ty.name)?;
+            Some((index, instance.get_resource(&mut *store, &export)?))
+        });
+        found.collect()
     }
 }

@@ -149,7 +149,14 @@ impl Description {
         function.kind != Kind::Free || types.into_iter().any(|ty| self.holds_resources(ty))
     }
 
-    fn holds_resources(&self, ty: &Type) -> bool {
+    /// Whether a call of `function` may give resources.
+    pub fn gives_resources(&self, function: &Function) -> bool {
+        matches!(function.kind, Kind::Constructor(_))
+            || function.result.as_ref().is_some_and(|ty| self.holds_resources(ty))
+    }
+
+    /// Whether a value of the type holds resources.
+    pub fn holds_resources(&self, ty: &Type) -> bool {
         let inside = |ty: &Type| self.holds_resources(ty);
         match ty {
             Type::Own(_) | Type::Borrow(_) => true,

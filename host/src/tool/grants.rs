@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Constraints;
+use super::ToolResources;
 use super::ambient::{ClockSource, RandomSource};
 use super::http::{HttpRule, Secret};
 use crate::{Access, Mount};
@@ -33,6 +34,8 @@ pub struct ToolGrants {
     /// Whether each call gets an instance of its own, so that nothing of one call is there in the next.
     /// Default: an instance serves the calls of a session until one fails.
     pub per_call: bool,
+    /// What becomes of its open resources when a session is forked, kept or put back.
+    pub resources: ToolResources,
     /// How much it may use.
     pub limits: ToolLimits,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::Instrument;
 
+use super::ToolResources;
 use super::denials;
 use super::function::{self, Closure};
 use super::json;
@@ -15,7 +16,7 @@ use super::told::Overlapped;
 use super::toolbox::{Body, Target, Toolbox};
 use crate::bindings::operations::Failure;
 use crate::console::Stream;
-use crate::engine::Stopped;
+use crate::engine::{Stopped, hex};
 use crate::modules::TOO_MUCH_HELD;
 use crate::operations::{Answer, Held};
 use crate::workspace::FilesystemCtx;
@@ -31,12 +32,30 @@ pub(crate) struct Instances {
 #[derive(Default)]
 struct Slot {
     live: Option<Live>,
+    /// What programs know the instance by, or the one that is made next, where they need to.
+    mark: Option<Mark>,
     used: Option<Arc<Used>>,
     /// Instances for calls that overlap.
     pool: Option<Arc<Pool>>,
     /// An MCP server that is the session's own.
     #[cfg(feature = "mcp")]
     server: Option<Owned>,
+}
+
+type Mark = [u8; 8];
+
+/// How far the numbers of each tool's resources have come, and of which instance.
+pub(crate) type Numbers = Vec<Option<(Mark, u32)>>;
+
+impl Slot {
+    fn mark(&mut self) -> Mark {
+        *self.mark.get_or_insert_with(|| fastrand::u64(..).to_le_bytes())
+    }
+
+    /// Ends the instance; the next call gets a fresh one.
+    fn end(&mut self) {
+        (self.live, self.mark) = (None, None);
+    }
 }
 
 /// What a call needs of the session.
@@ -71,7 +90,10 @@ impl Instances {
             Some(toolbox) if let Some(acting) = self.acting(&toolbox, number, [head, tail]) => {
                 caller.host.interrupt.block_on(caller.host.runtime, acting)
             }
-            Some(toolbox) => self.call_in(&toolbox, number, head, tail, caller),
+            Some(toolbox) => match self.of_instance(&toolbox, number, head) {
+                Ok(head) => self.call_in(&toolbox, number, head, tail, caller),
+                Err(failure) => Ok(Err(failure)),
+            },
             None => Ok(Err(unknown(number))),
         }
     }
@@ -130,6 +152,61 @@ impl Instances {
                 Some(overlapping(told, running))
             }
             _ => None,
+        }
+    }
+
+    /// What is passed without the mark of the instance that it is for. The call is none if that is another one by now: then
+    /// the program is told which.
+    fn of_instance<'a>(
+        &mut self,
+        toolbox: &Toolbox,
+        number: u32,
+        head: &'a [u8],
+    ) -> Result<&'a [u8], Failure> {
+        let Some(position) = toolbox.names_instance(number) else { return Ok(head) };
+        let mark = self.slots[position].mark();
+        match head.split_first_chunk() {
+            Some((meant, head)) if *meant == mark => Ok(head),
+            _ => Err(failure("instance", hex(&mark))),
+        }
+    }
+
+    /// What the program holds that keeps its state from being kept.
+    pub fn held(&mut self) -> Vec<String> {
+        let Some(toolbox) = &self.toolbox else { return Vec::new() };
+        let tools = self.slots.iter_mut().zip(&toolbox.tools);
+        let refused = tools.filter(|(_, tool)| tool.resources == ToolResources::Refused);
+        refused
+            .filter_map(|(slot, tool)| match (&mut slot.live, &tool.body) {
+                (Some(live), Body::Component(component)) => Some(live.open(tool, component)),
+                _ => None,
+            })
+            .flatten()
+            .collect()
+    }
+
+    /// What tells the resources that the program has from those that it is given later.
+    pub fn numbers(&mut self) -> Numbers {
+        let number = |slot: &mut Slot| {
+            let next = slot.live.as_ref()?.next_number();
+            Some((slot.mark(), next))
+        };
+        self.slots.iter_mut().map(number).collect()
+    }
+
+    /// The program is where it was when the numbers had come so far: it knows nothing of what came after.
+    pub fn put_back(&mut self, numbers: &Numbers) {
+        let Some(toolbox) = &self.toolbox else { return };
+        for (position, (slot, tool)) in self.slots.iter_mut().zip(&toolbox.tools).enumerate() {
+            match &mut slot.live {
+                _ if tool.resources != ToolResources::Kept => slot.end(),
+                Some(live) => {
+                    let number = numbers.get(position).copied().flatten();
+                    let of_this = number.filter(|(mark, _)| slot.mark == Some(*mark));
+                    live.take_back(of_this.map(|(_, next)| next));
+                }
+                None => {}
+            }
         }
     }
 
@@ -198,6 +275,10 @@ impl Instances {
         };
         let tool = &toolbox.tools[position];
         let Some(described) = tool.function(function) else { return Ok(Err(unknown(number))) };
+        // Nobody could close it.
+        if tool.description.gives_resources(described) {
+            return refused(format!("{name} gives a resource, which JSON cannot hold"));
+        }
         let encoded = match json::encode_arguments(&tool.description, described, &request.arguments) {
             Ok(encoded) => encoded,
             Err(message) => return refused(format!("{name}: {message}")),
@@ -300,12 +381,12 @@ impl Instances {
             Ok(bytes) => Ok(Ok(bytes)),
             Err(Fault::Refused(failure)) => Ok(Err(failure)),
             Err(Fault::Stopped) => {
-                slot.live = None;
+                slot.end();
                 Err(Stopped)
             }
             Err(Fault::Failed(failure)) => {
-                // Nothing is known about its state any more; the next call gets a fresh one.
-                slot.live = None;
+                // Nothing is known about its state any more.
+                slot.end();
                 Ok(Err(failure))
             }
         }

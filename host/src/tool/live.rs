@@ -1,10 +1,11 @@
 //! One instance of a tool in a store of its own: made, called, and stopped at its limits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::runtime::Handle;
-use wasmtime::component::{Func, Val};
+use wasmtime::component::{Func, Instance, ResourceAny, Val};
 use wasmtime::{Store, Trap};
 
 use super::component::Component;
@@ -29,10 +30,13 @@ const RESULT_BYTES: usize = 1 << 30;
 /// An instance.
 pub(super) struct Live {
     store: Store<ToolState>,
+    instance: Option<Instance>,
     functions: Vec<Func>,
     /// Which of them are called of a resource, their first argument.
     methods: Vec<bool>,
     handles: Handles,
+    /// Resources that nobody knows of any more, to be closed by the next call.
+    left: Vec<ResourceAny>,
     interrupt: Arc<Interrupt>,
     denials: Denials,
     /// What the program was told of on standard error.
@@ -139,15 +143,17 @@ impl Live {
         interrupt.set_control(tool_control(engine));
         let mut live = Live {
             store,
+            instance: None,
             functions: Vec::new(),
             methods: tool.methods(),
             handles: Handles::default(),
+            left: Vec::new(),
             interrupt,
             denials,
             told: Vec::new(),
         };
         let what = || format!("starting {}", tool.name);
-        let functions = live.guarded(component, host, &what, |store, _| {
+        let (instance, functions) = live.guarded(component, host, &what, |store, _| {
             let pre = component.pre.as_ref().ok_or_else(|| wasmtime::Error::msg("it is not linked"))?;
             let instance = pre.instantiate(&mut *store)?;
             let function = |export| {
@@ -155,9 +161,10 @@ impl Live {
                     .get_func(&mut *store, export)
                     .ok_or_else(|| wasmtime::Error::msg("an export is not a function"))
             };
-            component.exports.iter().map(function).collect::<wasmtime::Result<Vec<_>>>()
+            let functions = component.exports.iter().map(function).collect::<wasmtime::Result<Vec<_>>>()?;
+            Ok((instance, functions))
         })?;
-        live.functions = functions;
+        (live.instance, live.functions) = (Some(instance), functions);
         Ok(live)
     }
 
@@ -170,6 +177,7 @@ impl Live {
         buffer: Vec<u8>,
         host: &Host<'_>,
     ) -> Result<Vec<u8>, Fault> {
+        self.close_left(callee, host)?;
         let Callee { tool, component, .. } = callee;
         // A program that was forked or put back may use what is gone. That must not cost it what is there.
         if self.methods[function]
@@ -227,6 +235,49 @@ impl Live {
         self.guarded(callee.component, host, &what, |store, _| {
             resource.resource_drop(store).map(|()| Vec::new())
         })
+    }
+
+    /// The number that its next resource gets.
+    pub fn next_number(&self) -> u32 {
+        self.handles.next()
+    }
+
+    /// The program knows nothing of what it was given since `number` was the next one, or of anything.
+    pub fn take_back(&mut self, number: Option<u32>) {
+        self.left.extend(self.handles.take_since(number));
+    }
+
+    fn close_left(&mut self, callee: &Callee<'_>, host: &Host<'_>) -> Result<(), Fault> {
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        let left = std::mem::take(&mut self.left);
+        let what = || format!("closing what a turn that was taken back has left of {}", callee.tool.name);
+        self.guarded(callee.component, host, &what, |store, _| {
+            left.into_iter().try_for_each(|resource| resource.resource_drop(&mut *store))
+        })
+    }
+
+    /// What the program holds of it, named as in Python.
+    pub fn open(&mut self, tool: &Loaded, component: &Component) -> Vec<String> {
+        let mut counts = BTreeMap::<String, usize>::new();
+        let classes = match self.instance {
+            Some(instance) if self.handles.resources().next().is_some() => {
+                component.resource_types(&tool.description, instance, &mut self.store)
+            }
+            _ => Vec::new(),
+        };
+        let names = tool.class_names();
+        for resource in self.handles.resources() {
+            let class = classes.iter().find(|(_, ty)| *ty == resource.ty());
+            let name = class.map_or(tool.name.as_str(), |(index, _)| names[*index].as_str());
+            *counts.entry(format!("tools.{name}")).or_default() += 1;
+        }
+        let told = counts.into_iter().map(|(name, count)| match count {
+            1 => format!("a resource of a tool, `{name}`"),
+            _ => format!("{count} resources of a tool, `{name}`"),
+        });
+        told.collect()
     }
 
     /// Tells the program what the tool was refused during a call that ended all the same: in the

@@ -28,6 +28,7 @@ mod package;
 mod pool;
 pub(crate) mod python;
 mod read;
+mod resources;
 mod state;
 mod told;
 pub(crate) mod toolbox;
@@ -46,7 +47,7 @@ pub use grants::{ToolGrants, ToolLimits};
 pub(crate) use http::client_config;
 pub use http::{HttpRule, Secret};
 pub(crate) use http::{Network, Resolve};
-pub(crate) use instance::{Caller, Instances};
+pub(crate) use instance::{Caller, Instances, Numbers};
 pub(crate) use live::Host;
 #[cfg(feature = "mcp")]
 pub(crate) use mcp::ask_servers;
@@ -55,6 +56,7 @@ pub use mcp::{McpServer, end_servers};
 pub(crate) use package::Package;
 #[cfg(feature = "compose")]
 pub(crate) use read::without_docs;
+pub use resources::ToolResources;
 pub(crate) use state::ToolState;
 pub(crate) use toolbox::{ToolMark, Toolbox};
 

@@ -16,7 +16,9 @@ use super::mcp::{self, Act, Mcp};
 use super::package::Package;
 use super::python::{self, Item};
 use super::told::{self, Ended};
-use super::{Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, json, link, names};
+use super::{
+    Kind, Network, Tool, ToolGrants, ToolInfo, ToolItem, ToolKind, ToolResources, json, link, names,
+};
 use crate::engine::{Cache, Progress, ToolEngines, hex};
 use crate::{Error, ErrorKind, Result};
 
@@ -55,6 +57,7 @@ pub(crate) struct Loaded<C = Component> {
     summary: String,
     pub description: Description,
     pub body: Body<C>,
+    pub resources: ToolResources,
     /// What calls of a function must be like, by its position.
     rules: Vec<Option<Rules>>,
     /// The number of its first function; then come those that close resources.
@@ -114,10 +117,20 @@ impl Toolbox {
                 // Their functions are called by their names, so it may offer others.
                 #[cfg(feature = "mcp")]
                 Body::Mcp(server) => server.mark().into_bytes(),
+                // Their modules are others.
+                _ if tool.recreates() => {
+                    serde_json::to_vec(&("recreated", &tool.description)).unwrap_or_default()
+                }
                 _ => serde_json::to_vec(&tool.description).unwrap_or_default(),
             })),
         };
         Arc::clone(self.marks.get_or_init(|| self.tools.iter().map(mark).collect()))
+    }
+
+    /// The tools while of which a resource is open no state is kept.
+    pub fn refusing(&self) -> impl Iterator<Item = &str> {
+        let refusing = self.tools.iter().filter(|tool| tool.resources == ToolResources::Refused);
+        refusing.map(|tool| tool.name.as_str())
     }
 
     /// Whether a tool may use the network.
@@ -159,6 +172,19 @@ impl Toolbox {
             local if local < tool.numbers() => Some((position, Target::Close)),
             _ => None,
         }
+    }
+
+    /// The tool whose instance a call of function number `number` names, if it does: where resources are recreated, one
+    /// instance must not be taken for another.
+    pub fn names_instance(&self, number: u32) -> Option<usize> {
+        let (position, target) = self.target(number)?;
+        let tool = &self.tools[position];
+        let names = tool.recreates()
+            && match target {
+                Target::Function(function) => tool.description.passes_resources(tool.function(function)?),
+                Target::Close => true,
+            };
+        names.then_some(position)
     }
 
     /// The number of the function that programs call `name` below `tools`.
@@ -247,6 +273,7 @@ pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool
             return Some((python::package(&tools), true));
         }
         "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
+        "tools._recreated" => return Some((python::RECREATED.to_owned(), false)),
         "tools._discovery" => return Some((python::DISCOVERY.to_owned(), false)),
         #[cfg(feature = "mcp")]
         "tools._mcp" => return Some((mcp::RUNTIME.to_owned(), false)),
@@ -309,7 +336,7 @@ impl<C> Loaded<C> {
         first_function: u32,
     ) -> Result<Self> {
         let Tool { name, kind, summary, grants } = tool;
-        let allow = grants.allow.clone();
+        let (allow, resources) = (grants.allow.clone(), grants.resources);
         #[cfg(feature = "mcp")]
         if let Kind::Mcp(server) = kind {
             let server = Box::new(Mcp::new(&name, server, grants, first_function)?);
@@ -368,6 +395,7 @@ impl<C> Loaded<C> {
             _ => description.summary(),
         });
         let mut loaded = Loaded::of(name, summary, description, body, first_function);
+        loaded.resources = resources;
         loaded.constrain(&allow)?;
         Ok(loaded)
     }
@@ -384,6 +412,7 @@ impl<C> Loaded<C> {
             summary,
             description,
             body,
+            resources: ToolResources::default(),
             rules: Vec::new(),
             first_function,
             modules: OnceLock::new(),
@@ -428,7 +457,13 @@ impl<C> Loaded<C> {
     }
 
     fn modules(&self) -> &[(String, String)] {
-        self.modules.get_or_init(|| python::modules(&self.name, &self.description, self.first_function))
+        self.modules.get_or_init(|| {
+            python::modules(&self.name, &self.description, self.first_function, self.recreates())
+        })
+    }
+
+    fn recreates(&self) -> bool {
+        self.resources == ToolResources::Recreated
     }
 
     fn items(&self) -> Vec<Item> {
@@ -449,6 +484,11 @@ impl<C> Loaded<C> {
     /// Its functions as programs call them, below the tool's name.
     fn function_names(&self) -> &[String] {
         self.function_names.get_or_init(|| python::function_names(&self.name, &self.description))
+    }
+
+    /// Its classes as programs find them, in the order of its types.
+    pub fn class_names(&self) -> Vec<String> {
+        python::class_names(&self.name, &self.description)
     }
 
     pub fn function(&self, position: usize) -> Option<&Function> {

@@ -86,6 +86,24 @@ impl Handles {
         self.open.contains_key(&handle)
     }
 
+    /// The handle that is given next.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Takes the resources whose handles were given since `next` was the next one, or all.
+    pub fn take_since(&mut self, next: Option<u32>) -> Vec<ResourceAny> {
+        let last = self.next;
+        let is_later =
+            |handle: &u32| next.is_none_or(|next| handle.wrapping_sub(next) < last.wrapping_sub(next));
+        self.open.extract_if(|handle, _| is_later(handle)).map(|(_, resource)| resource).collect()
+    }
+
+    /// The resources that the caller holds.
+    pub fn resources(&self) -> impl Iterator<Item = &ResourceAny> {
+        self.open.values()
+    }
+
     fn add(&mut self, resource: ResourceAny) -> wasmtime::Result<u32> {
         if self.open.len() >= MAX_HANDLES {
             wasmtime::bail!("{MAX_HANDLES} resources are open, which is the limit");

@@ -240,6 +240,7 @@ impl McpServer {
             (grants.random != none.random, "random", "its chance is its own"),
             (grants.clock != none.clock, "clock", "its clocks are its own"),
             (grants.per_call, "per-call", "each session has a server of its own unless it is `shared`"),
+            (grants.resources != none.resources, "resources", "it has none"),
             (limits.memory_bytes != plain.memory_bytes, "memory", "limit it by the operating system's means"),
             (
                 limits.instances != plain.instances,

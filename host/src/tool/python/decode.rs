@@ -36,7 +36,7 @@ impl Writer<'_> {
         }
     }
 
-    fn raise(&mut self, code: &mut Code, error: Option<&Type>) {
+    pub(super) fn raise(&mut self, code: &mut Code, error: Option<&Type>) {
         code.line("if _b[0]:".into());
         code.deeper();
         match error {

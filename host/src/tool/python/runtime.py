@@ -347,8 +347,11 @@ class _handle:
         if self._number is None:
             raise ToolClosed(f"this {cls.__name__} is closed")
         if self._born != self._generation[0]:
-            raise ToolClosed(f"this {cls.__name__} went with the instance of its tool, which failed since")
+            self._renew(cls)
         return self._number
+
+    def _renew(self, cls):
+        raise ToolClosed(f"this {cls.__name__} went with the instance of its tool, which failed since")
 
     def _given(self):
         """The tool owns it now."""

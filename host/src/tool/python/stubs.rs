@@ -174,7 +174,7 @@ impl Writer<'_> {
     }
 
     /// Where programs find a class.
-    fn class_name(&self, index: usize) -> String {
+    pub(super) fn class_name(&self, index: usize) -> String {
         let part = self.described.types[index].interface.map(|position| self.interfaces[position].as_str());
         match part {
             Some(part) if self.several() && !part.is_empty() => {

@@ -1,0 +1,50 @@
+;; Resources that asynchronous functions give and take.
+(component
+  (type $t (resource (rep i32)))
+  (core func $new (canon resource.new $t))
+  (core func $gives-thing (canon task.return (result (own $t))))
+  (core func $gives-u32 (canon task.return (result u32)))
+
+  (core module $code
+    (import "" "new" (func $new (param i32) (result i32)))
+    (import "" "gives-thing" (func $gives-thing (param i32)))
+    (import "" "gives-u32" (func $gives-u32 (param i32)))
+    (func (export "make") (param i32) (result i32)
+      (call $gives-thing (call $new (local.get 0)))
+      (i32.const 0))
+    (func (export "more") (param i32 i32) (result i32)
+      (call $gives-thing (call $new (i32.add (local.get 0) (local.get 1))))
+      (i32.const 0))
+    (func (export "get") (param i32) (result i32)
+      (call $gives-u32 (local.get 0))
+      (i32.const 0))
+    (func (export "fail") unreachable)
+    (func (export "no-callback") (param i32 i32 i32) (result i32) unreachable))
+
+  (core instance $c (instantiate $code (with "" (instance
+    (export "new" (func $new))
+    (export "gives-thing" (func $gives-thing))
+    (export "gives-u32" (func $gives-u32))))))
+
+  (alias core export $c "no-callback" (core func $none))
+  (func $make async (param "n" u32) (result (own $t)) (canon lift (core func $c "make") async (callback $none)))
+  (func $more async (param "of" (borrow $t)) (param "n" u32) (result (own $t))
+    (canon lift (core func $c "more") async (callback $none)))
+  (func $get async (param "of" (borrow $t)) (result u32)
+    (canon lift (core func $c "get") async (callback $none)))
+  (func $fail (canon lift (core func $c "fail")))
+  (component $things
+    (import "t" (type $t (sub resource)))
+    (import "make" (func $make async (param "n" u32) (result (own $t))))
+    (import "more" (func $more async (param "of" (borrow $t)) (param "n" u32) (result (own $t))))
+    (import "get" (func $get async (param "of" (borrow $t)) (result u32)))
+    (import "fail" (func $fail))
+    (export $te "thing" (type $t))
+    (export "make" (func $make) (func async (param "n" u32) (result (own $te))))
+    (export "more" (func $more) (func async (param "of" (borrow $te)) (param "n" u32) (result (own $te))))
+    (export "get" (func $get) (func async (param "of" (borrow $te)) (result u32)))
+    (export "fail" (func $fail)))
+  (instance $i (instantiate $things
+    (with "t" (type $t)) (with "make" (func $make)) (with "more" (func $more)) (with "get" (func $get))
+    (with "fail" (func $fail))))
+  (export "test:later/things" (instance $i)))
