@@ -199,9 +199,9 @@ fn recursion_ends_cleanly() {
 #[test]
 fn deeply_nested_data_is_ordinary() {
     for code in [
-        "class N:\n  def __init__(self, next): self.next = next\nn = None\nfor i in range(20_000): n = N(n)\ndel n\n1",
-        "x = []\nfor i in range(20_000): x = [x]\ndel x\n1",
-        "x = {}\nfor i in range(20_000): x = {1: x}\ndel x\n1",
+        "class N:\n  def __init__(self, next): self.next = next\nn = None\nfor i in range(100_000): n = N(n)\ndel n\n1",
+        "x = []\nfor i in range(200_000): x = [x]\ndel x\n1",
+        "x = {}\nfor i in range(100_000): x = {1: x}\ndel x\n1",
         "x = ()\nfor i in range(10_000): x = (x,)\ny = ()\nfor i in range(10_000): y = (y,)\nhash(x) == hash(y) and 1",
         "e = None\nfor i in range(10_000):\n  n = ValueError(i)\n  n.__cause__ = e\n  e = n\ndel e, n\n1",
     ] {

@@ -61,7 +61,7 @@ const CACHE_FORMAT: u32 = 6;
 
 /// Native stack that guest code may use. Python's own limits are lower but for freeing, comparing and
 /// showing deeply nested data.
-const GUEST_STACK_BYTES: usize = 16 << 20;
+const GUEST_STACK_BYTES: usize = 64 << 20;
 
 /// Slots of address space kept for the next sessions.
 #[cfg(target_os = "linux")]

@@ -127,7 +127,7 @@ impl Component {
                 export => Some(self.compiled.get_export_index(None, export)?),
             };
             let export = self.compiled.get_export_index(inside.as_ref(), &ty.name)?;
-            Some((index, instance.get_resource(&mut *store, &export)?))
+            Some((index, instance.get_resource(&mut *store, export)?))
         });
         found.collect()
     }
