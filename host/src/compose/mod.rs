@@ -25,7 +25,8 @@ use std::path::PathBuf;
 use crate::engine::Source;
 use crate::service;
 use crate::tool::describe::Description;
-use crate::tool::toolbox::{self, Body, Loaded};
+use crate::tool::loaded::{self, Body, Loaded};
+use crate::tool::toolbox;
 use crate::tool::{Kind, Tool, ToolResources};
 use crate::{Error, ErrorKind, Result};
 
@@ -169,7 +170,7 @@ fn load(tools: Vec<Tool>) -> Result<Vec<Loaded<Vec<u8>>>> {
         tool
     };
     let tools = tools.into_iter().map(plain).collect();
-    toolbox::load(tools, |name, bytes, _| Ok((Description::read(&bytes, name)?, bytes)))
+    loaded::load(tools, |name, bytes, _| Ok((Description::read(&bytes, name)?, bytes)))
 }
 
 /// A component to be composed.

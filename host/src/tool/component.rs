@@ -111,6 +111,7 @@ impl Component {
             },
         ))
     }
+
     /// The types of the resources of an instance, with the positions of their descriptions.
     pub fn resource_types(
         &self,

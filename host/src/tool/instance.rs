@@ -9,11 +9,12 @@ use super::denials;
 use super::function::{self, Closure};
 use super::json;
 use super::live::{Callee, Fault, Host, Live, Used, failure};
+use super::loaded::Body;
 #[cfg(feature = "mcp")]
 use super::mcp::{self, Owned};
 use super::pool::Pool;
 use super::told::Overlapped;
-use super::toolbox::{Body, Target, Toolbox};
+use super::toolbox::{Target, Toolbox};
 use crate::bindings::operations::Failure;
 use crate::console::Stream;
 use crate::engine::{Stopped, hex};

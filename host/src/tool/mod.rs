@@ -21,6 +21,7 @@ pub(crate) mod json;
 mod lifts;
 mod link;
 mod live;
+pub(crate) mod loaded;
 #[cfg(feature = "mcp")]
 mod mcp;
 pub(crate) mod names;

@@ -8,7 +8,8 @@ use tracing::Span;
 
 use super::component::Component;
 use super::live::{Callee, Fault, Host, Live, Used, failure};
-use super::toolbox::{Body, Toolbox};
+use super::loaded::Body;
+use super::toolbox::Toolbox;
 use crate::console::Console;
 use crate::engine::{Interrupt, Reason, Watchdog};
 use crate::modules::TOO_MUCH_HELD;

@@ -7,7 +7,8 @@ use tracing::Span;
 
 use super::describe::Function;
 use super::json;
-use super::toolbox::{Body, Loaded, Toolbox};
+use super::loaded::{Body, Loaded};
+use super::toolbox::Toolbox;
 use crate::engine::Stopped;
 use crate::operations::Answer;
 use crate::telemetry::{Counts, Metrics, spans};

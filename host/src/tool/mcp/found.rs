@@ -1,7 +1,8 @@
 //! Finding servers among the tools.
 
 use super::{Act, Mcp};
-use crate::tool::toolbox::{Body, Loaded, Toolbox};
+use crate::tool::loaded::{Body, Loaded};
+use crate::tool::toolbox::Toolbox;
 
 impl Toolbox {
     /// The server that function number `number` is of, and what that function does.
