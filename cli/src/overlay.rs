@@ -2,6 +2,7 @@
 
 use agentkernel::{Change, ChangeKind, Diff, Grants, Object, ObjectKind, Overlay, Workspace};
 
+use crate::arguments::Changes;
 use crate::failure::{Failure, Result};
 use crate::terminal::{self, escaped};
 use crate::units::show_number_of;
@@ -9,18 +10,21 @@ use crate::units::show_number_of;
 /// Changes that a summary names.
 const NAMED: usize = 20;
 
-/// Lays an overlay that ends with the process over the workspace, to be applied or not.
-pub fn over_workspace(grants: &mut Grants, apply: bool) -> Result<Overlay> {
+/// Lays an overlay that ends with the process over the workspace, if the flags say so.
+pub fn over_workspace(grants: &mut Grants, changes: Changes) -> Result<Option<Overlay>> {
+    if !changes.overlay {
+        return Ok(None);
+    }
     let Workspace::Directory(directory) = &grants.workspace else {
         return Err(Failure::new("`--overlay` has no directory to lie over")
             .hint("name it with `--workspace DIR`; without one, the program's files are dropped anyway"));
     };
     let overlay = Overlay::over(directory)?;
-    if apply {
+    if changes.apply {
         overlay.check_apply()?;
     }
     grants.workspace = Workspace::Overlay(overlay.clone());
-    Ok(overlay)
+    Ok(Some(overlay))
 }
 
 /// Shows what a program has changed, and takes it over where that is asked for and the program has

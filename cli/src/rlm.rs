@@ -45,7 +45,7 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let context = context(&arguments.contexts, &settings)?;
+    let context = context(&arguments.data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let (trajectory, kept) = match (arguments.no_trajectory, arguments.trajectory) {
         (true, _) => (Trajectory::none(), None),
@@ -63,10 +63,10 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     if let Some(steps) = arguments.max_iterations {
         builder = builder.max_iterations(steps);
     }
-    if let Some(steps) = arguments.max_errors {
+    if let Some(steps) = arguments.effort.max_errors {
         builder = builder.max_errors(steps);
     }
-    if let Some(children) = arguments.max_children {
+    if let Some(children) = arguments.effort.max_children {
         builder = builder.max_children(children);
     }
     let display = Display::start(talk);

@@ -30,8 +30,7 @@ pub struct Program {
 }
 
 pub fn run(arguments: Run) -> Result<i32> {
-    let Run { code, sandbox, models, contexts, tasks, lasting, overlay, apply, image, repetition, .. } =
-        arguments;
+    let Run { code, sandbox, models, data, tasks, lasting, changes, start, repetition, .. } = arguments;
     let (json, talk, rest) = (arguments.json, arguments.talk, arguments.rest);
     let again = Again::open(&repetition)?;
     let mut settings = Settings::with_models(sandbox, &models, &again)?.lasting(&lasting)?;
@@ -41,11 +40,11 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
     let program = program(code, rest, "run")?;
-    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants, apply)).transpose()?;
+    let overlay = overlay::over_workspace(&mut settings.grants, changes)?;
     if let Some(path) = &program.path {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }
-    let context = context(&contexts, &settings)?;
+    let context = context(&data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let background = Background::start(&tasks, &settings, &kernel)?;
     let output = Output::default();
@@ -56,7 +55,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     if let Some(context) = context {
         builder = builder.context(context);
     }
-    if let Some(image) = &image {
+    if let Some(image) = &start.image {
         builder = builder.image(&warm::image(&kernel, &settings, image)?);
     }
     if !program.used_stdin {
@@ -110,7 +109,7 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::error(&message, hint);
     }
     if let Some(overlay) = overlay {
-        overlay::end(&overlay, apply, code == 0, talk.quiet)?;
+        overlay::end(&overlay, changes.apply, code == 0, talk.quiet)?;
     }
     if talk.verbose {
         terminal::remark(&report::used(&outcome.usage));

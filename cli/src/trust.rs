@@ -147,6 +147,13 @@ pub fn outside(settings: &Settings, what: &str, path: &Path, remedy: &str) -> Re
         .hint(format!("move it out of `{directory}`, {remedy}")))
 }
 
+/// Refuses data that programs could change whose later turns need it as it was.
+pub fn apart(settings: &Settings, contexts: &[PathBuf]) -> Result<()> {
+    contexts.iter().try_for_each(|path| {
+        outside(settings, "context", path, "or keep what programs change apart with `--overlay`")
+    })
+}
+
 /// Refuses a file with keys that lies in what the program, or what is written by it, can read.
 pub fn hidden<'a>(secrets: &Path, readable: impl Iterator<Item = &'a Path>) -> Result<()> {
     let passed: Vec<_> = way(secrets).iter().filter_map(|place| identity(place)).collect();

@@ -77,7 +77,7 @@ pub use compilation_cache::CompilationCache;
 #[cfg(feature = "compose")]
 pub use compose::Composition;
 pub use console::{OutputHandler, Stdin, Stream};
-pub use context::{Context, ContextBuilder};
+pub use context::{Context, ContextBuilder, ContextMark};
 pub use engine::{CacheEntry, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};

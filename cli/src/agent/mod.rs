@@ -47,7 +47,7 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let context = context(&arguments.contexts, &settings)?;
+    let context = context(&arguments.data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let background = Background::start(&arguments.tasks, &settings, &kernel)?;
     let holders = granted.holders();
@@ -63,10 +63,10 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
     if let Some(steps) = arguments.max_steps {
         builder = builder.max_steps(steps);
     }
-    if let Some(steps) = arguments.max_errors {
+    if let Some(steps) = arguments.effort.max_errors {
         builder = builder.max_errors(steps);
     }
-    if let Some(children) = arguments.max_children {
+    if let Some(children) = arguments.effort.max_children {
         builder = builder.max_children(children);
     }
     if let Some(background) = &background {

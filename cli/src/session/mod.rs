@@ -7,6 +7,7 @@
 mod changes;
 mod config;
 mod copy;
+mod data;
 mod head;
 mod journal;
 mod new;

@@ -38,7 +38,9 @@ pub fn reset(store: &Store, name: &str, files: bool) -> Result<i32> {
         let message = format!("the files in `{}` are not the session's own", directory.display());
         return Err(Failure::new(message).hint("leave `--files` out, and look after the directory yourself"));
     }
-    state.commit(After::Beginning, What::Reset { files }, None)?;
+    // What the turns to come read is what is there now.
+    let context = state.open_context()?.map(|context| context.mark().clone());
+    state.commit(After::Beginning, What::Reset { files, context }, None)?;
     match &state.overlay {
         Some(overlay) if files => overlay.discard()?,
         None if files => empty(&state.held.directory.join(WORKSPACE)).map_err(|error| {

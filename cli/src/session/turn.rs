@@ -39,13 +39,21 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     let mut grants = state.settings.grants.clone();
     let import_path = program.path.as_ref().and_then(|path| directory_in_sandbox(path, &grants));
     grants.import_paths.extend(import_path.clone());
+    let context = state.context()?;
     let kernel = kernel(&state.settings, talk)?;
+    let background = state.background(&kernel)?;
     let output = Output::default();
     let written = Written::default();
     // What a stopped turn leaves of the memory is not needed: the image is there.
     let mut builder = kernel.session().grants(grants.clone()).rollback(false);
     if let Some(image) = state.current(&kernel)? {
         builder = builder.image(&image);
+    }
+    if let Some(context) = context {
+        builder = builder.context(context);
+    }
+    if let Some(background) = &background {
+        builder = builder.tasks(&background.tasks);
     }
     if !program.used_stdin {
         builder = builder.stdin(Stdin::Reader(Box::new(Input::default())));
@@ -79,6 +87,9 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     ran.held = held.as_ref().map(|failure| failure.message.clone());
     let after = if kept { After::New } else { After::Same };
     state.commit(after, What::Turn(Box::new(ran)), checkpoint)?;
+    if let Some(background) = background {
+        background.end(talk);
+    }
 
     if let Some(error) = output.finish(signal.is_some() || stopped) {
         return unwritten(&error);
