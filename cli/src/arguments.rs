@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. `AGENTKERNEL_*` variables stand in for flags that are not given.
 
 mod agent;
+mod changes;
 mod config;
 mod grants;
 mod lasting;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::agent::{Agent, Approve};
+pub use self::changes::{ChangesAction, Settle};
 pub use self::config::{ConfigAction, ConfigShow};
 pub use self::grants::{Changes, Data, Start};
 pub use self::lasting::{Lasting, SkillAction, SkillsAt};
@@ -76,6 +78,11 @@ pub enum Command {
     Session {
         #[command(subcommand)]
         action: SessionAction,
+    },
+    /// Changes of programs that could not be applied to their directory.
+    Changes {
+        #[command(subcommand)]
+        action: ChangesAction,
     },
     /// Run programs in the background, and hear of them.
     Task {

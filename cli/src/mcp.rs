@@ -109,7 +109,7 @@ fn serve(arguments: Serve) -> Result<i32> {
         background.end(talk);
     }
     if let Some(overlay) = overlay {
-        overlay::end(&overlay, changes.apply, served.is_ok(), talk.quiet)?;
+        overlay::end("mcp", &overlay, changes.apply, served.is_ok(), talk.quiet)?;
     }
     served?;
     Ok(signal.try_recv().map_or(0, Signal::exit_code))

@@ -193,7 +193,7 @@ fn farewell(
         return unwritten(&error).map(Some);
     }
     complain(&outcome.ending, settings);
-    Ok((!outcome.ending.is_kept()).then(|| report::exit_code(&outcome.ending)))
+    Ok((!outcome.ending.is_kept()).then(|| outcome.ending.exit_code()))
 }
 
 /// Runs a turn that signals can stop.

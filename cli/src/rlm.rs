@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use agentkernel::Stream;
+use agentkernel::report::Asked;
 use agentkernel::rlm::{Rlm, RlmOutcome, RunEnding, Trajectory};
 use serde::Serialize;
 
@@ -17,7 +18,6 @@ use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, unwritten};
 use crate::repetition::Again;
-use crate::report::{self, Asked};
 use crate::run::context;
 use crate::settings::Settings;
 use crate::signals::Stopper;
@@ -183,7 +183,7 @@ fn json(outcome: &RlmOutcome, trajectory: Option<&str>, exit_code: i32) -> Resul
         ending: outcome.ending,
         message: outcome.message.as_deref(),
         iterations: outcome.iterations,
-        usage: report::asked(&outcome.usage),
+        usage: Asked::of(&outcome.usage),
         wall_seconds: outcome.wall.as_secs_f64(),
         trajectory,
         trajectory_problem: outcome.trajectory_problem.as_deref(),

@@ -4,18 +4,18 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use agentkernel::{Context, Ending, Grants, Session, Stdin, Stream, Turn, Workspace};
+use agentkernel::report::Report;
+use agentkernel::{Context, Ending, Grants, Limits, Outcome, Session, Stdin, Stream, Turn, Workspace};
 
 use crate::arguments::Run;
 use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, Output, unwritten};
 use crate::repetition::Again;
-use crate::report::{self, Report};
 use crate::settings::Settings;
 use crate::signals::{Signal, Stopper};
 use crate::task::Background;
-use crate::{hints, overlay, terminal, trust, warm};
+use crate::{hints, overlay, report, terminal, trust, warm};
 
 /// A program and where it came from.
 pub struct Program {
@@ -78,7 +78,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     }
     let outcome = session.run_blocking(turn)?;
     let signal = stopper.ended();
-    let code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
+    let code = signal.map_or_else(|| outcome.ending.exit_code(), Signal::exit_code);
     // The temporary workspace goes now: `main` leaves without unwinding.
     drop::<Session>(session);
     if let Some(background) = background {
@@ -91,7 +91,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     again.finish()?;
     let limits = &settings.grants.limits;
     if json {
-        let mut report = serde_json::to_string(&Report::new(&outcome, limits, code))
+        let mut report = serde_json::to_string(&report(&outcome, limits, code))
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
         report.push('\n');
         if let Err(error) = output::write(Stream::Stdout, report.as_bytes()) {
@@ -109,12 +109,19 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::error(&message, hint);
     }
     if let Some(overlay) = overlay {
-        overlay::end(&overlay, changes.apply, code == 0, talk.quiet)?;
+        overlay::end("run", &overlay, changes.apply, code == 0, talk.quiet)?;
     }
     if talk.verbose {
         terminal::remark(&report::used(&outcome.usage));
     }
     Ok(code)
+}
+
+/// What `--json` prints. The exit code may be that of a signal.
+pub fn report(outcome: &Outcome, limits: &Limits, exit_code: i32) -> Report {
+    let mut report = Report::new(outcome.clone(), limits);
+    report.exit_code = exit_code;
+    report
 }
 
 /// The data of `--context`, if there is any. It must not show keys.

@@ -41,6 +41,8 @@ pub fn check(settings: &Settings) -> Result<()> {
     let sessions = files::sessions().filter(|sessions| sessions.is_dir());
     // An overlay does what it says.
     let applies = files::data().map(|data| data.join("applies")).filter(|applies| applies.is_dir());
+    // So has what is to be applied.
+    let changes = files::data().map(|data| data.join(files::CHANGES)).filter(|changes| changes.is_dir());
     for (what, path, remedy) in [
         (
             "configuration",
@@ -49,6 +51,7 @@ pub fn check(settings: &Settings) -> Result<()> {
         ),
         ("interpreter", engine.guest.as_deref(), "and name it with `--guest` from elsewhere"),
         ("store of sessions", sessions.as_deref(), "or name another with `AGENTKERNEL_DATA_DIR`"),
+        ("store of changes", changes.as_deref(), "or name another with `AGENTKERNEL_DATA_DIR`"),
         (
             "record of applied changes",
             applies.as_deref(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Data, Granted, Lasting, Models, Sandbox, Start, Talk, Telemetry};
+use super::{Data, Granted, Lasting, Models, Sandbox, Settle, Start, Talk, Telemetry};
 
 /// `agentkernel session`.
 #[derive(Debug, Subcommand)]
@@ -71,6 +71,8 @@ pub enum SessionAction {
     Apply {
         /// The session.
         name: String,
+        #[command(flatten)]
+        settle: Settle,
     },
     /// Drop these changes.
     Discard {

@@ -9,9 +9,9 @@ use agentkernel::task::TaskId;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
-use super::store::replace;
 use crate::arguments::{Arguments, Command, NewSession, SessionAction};
 use crate::failure::{Failure, Result};
+use crate::store::replace;
 
 const FILE: &str = "session.json";
 const FORMAT: u32 = 1;

@@ -7,14 +7,14 @@ use agentkernel::Overlay;
 use super::config::Config;
 use super::head::Head;
 use super::state::{Files, kernel, settings};
-use super::store::{self, Store};
 use super::{BASE, WORKSPACE};
 use crate::arguments::NewSession;
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 use crate::{files, run, task, trust, warm};
 
 pub fn run(store: &Store, new: NewSession) -> Result<i32> {
-    store::check(&new.name)?;
+    store.check(&new.name)?;
     let mut config = Config::of_process()?;
     // All that can be wrong is told now, and not at the first turn.
     let (settings, place) = settings(&new, true)?;

@@ -9,10 +9,10 @@ use agentkernel::remove_tree;
 use super::head::image_name;
 use super::journal::What;
 use super::state::{After, Files, Purpose, State, kernel};
-use super::store::Store;
 use super::{SNAPSHOTS, WORKSPACE, absolute};
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 use crate::{files, terminal};
 
 pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {

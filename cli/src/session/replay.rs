@@ -4,9 +4,9 @@ use agentkernel::{Ending, Image, Overlay, Turn, Workspace};
 
 use super::journal::{Entry, Ran, What};
 use super::state::{After, Files, Purpose, State, kernel};
-use super::store::Store;
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 use crate::terminal::{self, escaped, say};
 use crate::units::show_number_of;
 

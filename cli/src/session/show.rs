@@ -9,9 +9,9 @@ use super::config::Config;
 use super::head::Head;
 use super::journal::{Entry, Journal, Ran, What};
 use super::state::{Files, Purpose, State, reached};
-use super::store::Store;
 use super::{LAYERS, WORKSPACE};
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 use crate::terminal::{self, escaped, say};
 use crate::units::{show_bytes, show_number_of};
 

@@ -14,12 +14,12 @@ use agentkernel::{Checkpoint, ErrorKind, Image, Kernel, Overlay, Workspace};
 use super::config::{Config, now};
 use super::head::{Head, image_name};
 use super::journal::{Entry, Journal, What};
-use super::store::{Held, Store, sync_directory};
 use super::{BASE, DAMAGED_LAYERS, LAYERS, WORKSPACE};
 use crate::arguments::{Granted, NewSession, Talk};
 use crate::failure::{Failure, Result};
 use crate::repetition::Again;
 use crate::settings::Settings;
+use crate::store::{Held, Store, sync_directory};
 use crate::{terminal, warm};
 
 /// What a session is opened for.

@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agentkernel::report::{Report, Used};
 use agentkernel::{Ending, ErrorKind, Outcome, OutputHandler, Session, Stdin, Stream, Turn};
 use serde::Serialize;
 
 use super::journal::{Raised, Ran, What};
 use super::state::{After, Purpose, State, kernel};
-use super::store::Store;
 use crate::arguments::SessionRun;
 use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, Output, unwritten};
-use crate::report::{self, Report, Used};
-use crate::run::{Program, directory_in_sandbox, program};
+use crate::run::{Program, directory_in_sandbox, program, report as report_of};
 use crate::signals::{Signal, Stopper};
-use crate::{hints, terminal};
+use crate::store::Store;
+use crate::{hints, report, terminal};
 
 /// Bytes of each text that the journal has of a turn, its code apart.
 const TEXT_BYTES: usize = 64 << 10;
@@ -68,7 +68,7 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     let stopper = Stopper::start(move || canceller.cancel());
     let outcome = session.run_blocking(turn(&program))?;
     let signal = stopper.ended();
-    let mut code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
+    let mut code = signal.map_or_else(|| outcome.ending.exit_code(), Signal::exit_code);
 
     let stopped = !outcome.ending.is_kept();
     let rolled_back = stopped || (transactional && code != 0);
@@ -105,7 +105,7 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
             kept,
             files_kept,
             held: held.as_ref().map(|failure| failure.message.as_str()),
-            report: Report::new(&outcome, limits, code),
+            report: report_of(&outcome, limits, code),
         };
         let text = serde_json::to_string(&turn)
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
@@ -235,5 +235,5 @@ struct InSession<'a> {
     files_kept: bool,
     held: Option<&'a str>,
     #[serde(flatten)]
-    report: Report<'a>,
+    report: Report,
 }

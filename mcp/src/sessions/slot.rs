@@ -154,16 +154,16 @@ impl Slot {
         self.face().turns = head.turn;
         let mut executed = Executed::new(&self.name, head.turn, outcome, written, &self.limits);
         if !is_alive {
-            executed.note = Some(ended(shared.store.is_some()));
+            executed.turn.note = Some(ended(shared.store.is_some()));
             taken.inner.is_ahead = false;
         }
         if shared.store.is_some() {
-            if executed.kept {
-                executed.note = self.save(shared, &mut taken.inner).await.err().map(|refusal| {
+            if executed.turn.kept {
+                executed.turn.note = self.save(shared, &mut taken.inner).await.err().map(|refusal| {
                     format!("the session goes on, and is not on disk as it is now. {}", refusal.text())
                 });
             }
-            executed.saved = Some(!taken.inner.is_ahead);
+            executed.turn.saved = Some(!taken.inner.is_ahead);
         }
         Ok(executed)
     }
