@@ -112,6 +112,37 @@ fn they_are_listed_shown_applied_and_dropped() {
 }
 
 #[test]
+fn each_conflict_is_settled_for_one_side() {
+    let directory = directory();
+    let at = directory.path();
+    workspace(at);
+    for name in ["a", "b"] {
+        fs::write(at.join("work").join(name), name).unwrap();
+    }
+    let code = "for name in ['a', 'b', 'new']:\n  open(name, 'w').write('ours')\n  open('/d/' + name, 'w').write('theirs!')";
+    let name = conflict(at, code);
+    let apply = |flags: &[&str]| changes(at, &[&["apply", &name], flags].concat());
+    // Nothing is settled by halves, nor where there is nothing to be settled.
+    refused(&apply(&["--ours", "a", "--theirs", "b"]), "not every conflict is settled: `new` was made");
+    refused(&apply(&["--ours", "absent"]), "there is no conflict at `absent`");
+    refused(&apply(&["--ours", "a", "--theirs", "a", "--theirs", "."]), "there is no conflict at `a`");
+    refused(&apply(&[]), "was changed meanwhile");
+    assert_eq!(fs::read_to_string(at.join("work/a")).unwrap(), "theirs!");
+    let output = apply(&["--ours", "./a", "--theirs", "b", "--theirs", "new", "--ours", "notes.txt"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("2 changes applied"), "{}", stderr(&output));
+    for (file, text) in [("a", "ours"), ("b", "theirs!"), ("new", "theirs!"), ("notes.txt", "one\ntwo\n")] {
+        assert_eq!(fs::read_to_string(at.join("work").join(file)).unwrap(), text, "{file}");
+    }
+    assert!(listed(at).is_empty());
+    fs::write(at.join("work/notes.txt"), "one\n").unwrap();
+    let name = conflict(at, "");
+    assert_eq!(changes(at, &["apply", &name, "--theirs", "."]).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(at.join("work/notes.txt")).unwrap(), "one\ntheirs");
+    assert!(listed(at).is_empty());
+}
+
+#[test]
 fn what_is_damaged_foreign_in_use_or_nowhere_is_refused() {
     let directory = directory();
     let at = directory.path();
