@@ -142,6 +142,8 @@ pub enum CacheAction {
 
 /// How much is said on standard error.
 #[derive(Clone, Copy, Debug, Default, Args)]
+// Flags of a group would else leave theirs to those that follow.
+#[command(next_help_heading = None::<&str>)]
 pub struct Talk {
     /// Say nothing that is not an error.
     #[arg(short, long, conflicts_with = "verbose")]
@@ -197,6 +199,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// The heading of a group of flags is not that of the flags after it.
+    #[test]
+    fn what_belongs_to_no_group_stands_under_options() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let is_own = ["quiet", "verbose", "json", "image"].contains(&argument.get_id().as_str());
+                assert!(
+                    !is_own || argument.get_help_heading().is_none(),
+                    "{argument} of {}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Arguments::command());
     }
 
     #[test]

@@ -152,9 +152,22 @@ pub fn outside(settings: &Settings, what: &str, path: &Path, remedy: &str) -> Re
 
 /// Refuses data that programs could change whose later turns need it as it was.
 pub fn apart(settings: &Settings, contexts: &[PathBuf]) -> Result<()> {
-    contexts.iter().try_for_each(|path| {
-        outside(settings, "context", path, "or keep what programs change apart with `--overlay`")
-    })
+    for path in contexts {
+        outside(settings, "context", path, "or keep what programs change apart with `--overlay`")?;
+        let own = identity(path);
+        let around =
+            |directory: &&Path| way(directory).iter().any(|place| own.is_some() && identity(place) == own);
+        if let Some(directory) = writable(settings).find(around) {
+            let (shown, directory) = (path.display(), directory.display());
+            return Err(Failure::new(format!(
+                "the directory `{directory}`, which the program may write to, lies in the context `{shown}`"
+            ))
+            .hint(
+                "name parts of the context without it, or keep what programs change apart with `--overlay`",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a file with keys that lies in what the program, or what is written by it, can read.

@@ -26,6 +26,7 @@ pub struct Changes {
 
 /// What sessions begin with.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = None::<&str>)]
 pub struct Start {
     /// What programs start from: `[image.NAME]` of agentkernel.toml, or a file that `session snapshot` has written.
     #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]

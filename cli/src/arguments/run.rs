@@ -46,7 +46,7 @@ pub struct Run {
     pub repetition: Repetition,
 
     /// Print one JSON object with the outcome, in place of the program's output.
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&str>)]
     pub json: bool,
 
     #[command(flatten)]

@@ -133,7 +133,12 @@ fn what_cannot_be_one_is_told_when_the_session_is_made() {
     let within = ["new", "s", "--workspace", "work", "--context", "work/data.txt"];
     refused(&session(at, &within), "lies in a directory that the program may write to");
     refused(&session(at, &["new", "s", "--mount", "logs:/logs:rw", "--context", "logs"]), "may write to");
+    fs::create_dir(at.join("logs/out")).unwrap();
+    let around = ["new", "s", "--workspace", "logs/out", "--context", "logs"];
+    refused(&session(at, &around), "lies in the context `logs`");
     assert_eq!(json(at, &["list", "--json"]).as_array().unwrap().len(), 0);
+    said(at, &[&around[..], &["--overlay"]].concat());
+    said(at, &["rm", "s"]);
     said(at, &[&within[..], &["--overlay"]].concat());
     turn(at, "s", "open('data.txt', 'w').write('changed')");
     assert_eq!(
