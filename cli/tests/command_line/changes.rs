@@ -37,7 +37,7 @@ fn conflict(at: &Path, code: &str) -> String {
     let all = format!("{code}\n{touch}\n{write}");
     let mounts = ["--workspace", "work", "--mount", "work:/d:rw", "--overlay", "--apply"];
     let output = command(at, &[&["run"][..], &mounts, &["-c", &all]].concat()).output().unwrap();
-    refused(&output, "was changed meanwhile: `notes.txt` was changed");
+    refused(&output, "`notes.txt` was changed");
     let said = stderr(&output);
     let name =
         said.split("`agentkernel changes apply ").nth(1).unwrap().split('`').next().unwrap().to_owned();
@@ -68,6 +68,8 @@ fn they_are_listed_shown_applied_and_dropped() {
     assert_eq!((stdout(&output).as_str(), stderr(&output).contains("no changes are kept")), ("", true));
     let name = conflict(at, "open('new\\x1b.txt', 'w').write('new')");
     let (said, all) = (stdout(&changes(at, &["list"])), listed(at));
+    let doctor = stdout(&command(at, &["doctor"]).output().unwrap());
+    assert!(doctor.contains("data/changes`, 1 set that could not be applied"), "{doctor}");
     assert!(said.starts_with(&name) && said.contains("2 changes") && said.contains("work\n"), "{said}");
     assert_eq!((&all[0]["name"], &all[0]["changes"]), (&name.clone().into(), &2.into()));
     assert!(all[0]["why"].as_str().unwrap().contains("`notes.txt` was changed"), "{all:?}");

@@ -10,6 +10,9 @@ use super::plan::Conflict;
 use super::state::{File, Id, Identity, Link, Node, Op, State};
 use crate::{Error, ErrorKind, Result};
 
+/// How often it is looked for conflicts that others were in the way of: a level of directories each time.
+const ROUNDS: usize = 2048;
+
 /// What holds at a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -54,7 +57,7 @@ impl Overlay {
         let mut inner = self.0.lock();
         let mut settled = 0;
         let mut before: Vec<Conflict> = Vec::new();
-        loop {
+        for _ in 0..ROUNDS {
             let mut conflicts = self.0.plan(&inner)?.conflicts;
             conflicts.retain(|conflict| is_within(&conflict.path, path));
             let Some(first) = conflicts.first() else { return Ok(settled) };
@@ -73,6 +76,7 @@ impl Overlay {
             settled += conflicts.len();
             before = conflicts;
         }
+        Err(unsettled(path, "the directory is changed all the time"))
     }
 }
 
