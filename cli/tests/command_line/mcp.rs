@@ -279,6 +279,21 @@ fn an_overlay_is_applied_when_the_server_ends() {
         .map(|entry| entry.file_name())
         .collect();
     assert_eq!(names, ["taken"]);
+    // What meets changes of others is kept for later.
+    let command = || {
+        let mut command = agentkernel(directory.path());
+        command.env("AGENTKERNEL_DATA_DIR", directory.path().join("data"));
+        command
+    };
+    let mut server = Server::of(command(), &["--workspace", "work", "--overlay", "--apply"]);
+    assert_eq!(server.execute("open('new', 'w').write('ours')")["outcome"], "completed");
+    fs::write(directory.path().join("work/new"), "theirs").unwrap();
+    let (code, said) = server.end();
+    assert_eq!(code, Some(2), "{said}");
+    let name = said.split("`agentkernel changes apply ").nth(1).unwrap().split('`').next().unwrap();
+    let apply = command().args(["changes", "apply", name, "--ours", "."]).output().unwrap();
+    assert_eq!(apply.status.code(), Some(0), "{}", stderr(&apply));
+    assert_eq!(fs::read_to_string(directory.path().join("work/new")).unwrap(), "ours");
 }
 
 #[test]

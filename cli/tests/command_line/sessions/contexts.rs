@@ -169,3 +169,41 @@ fn names_of_files_do_not_reach_the_terminal_as_they_are() {
     refused(&output, "had 1 bytes, and has 2");
     assert!(!stderr(&output).contains('\u{1b}'), "{}", stderr(&output));
 }
+
+/// Whenever a process ends that takes a context as it is now, memory is never of another one than what is read.
+#[test]
+fn a_killed_replay_or_reset_leaves_no_memory_over_another_context() {
+    let directory = directory();
+    let at = directory.path();
+    let (mut before, mut after) = (0, 0);
+    for (round, overlay) in [&[][..], &["--overlay"]].into_iter().cycle().take(14).enumerate() {
+        fs::write(at.join("data.txt"), "abc").unwrap();
+        said(at, &[&["new", "s", "--context", "data.txt"], overlay].concat());
+        turn(at, "s", "from agentkernel import context\nsize = len(context)");
+        write(&at.join("data.txt"), "abcdef");
+        let action = if round % 4 < 2 { "replay" } else { "reset" };
+        let mut child =
+            command(at, &[action, "s"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(12 * round as u64));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let code =
+            "from agentkernel import context\nprint(globals().get('size', len(context)), len(context))";
+        let output = session(at, &["run", "s", "-c", code]);
+        match output.status.code() {
+            Some(0) => {
+                after += 1;
+                assert_eq!(stdout(&output), "6 6\n", "round {round}");
+            }
+            _ => {
+                before += 1;
+                refused(&output, "had 3 bytes, and has 6");
+            }
+        }
+        // Either way it can be done now.
+        assert_eq!(session(at, &[action, "s"]).status.code(), Some(0));
+        assert_eq!(turn(at, "s", code), "6 6\n");
+        said(at, &["rm", "s"]);
+    }
+    assert!(before > 0, "{after} of them were done before they were killed");
+}
