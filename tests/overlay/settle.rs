@@ -36,8 +36,9 @@ fn the_side_that_is_named_holds() {
         |path: &'static str, text: &'static str| move |root: &Path| fs::write(root.join(path), text).unwrap();
     let remove = |path: &'static str| move |root: &Path| fs::remove_file(root.join(path)).unwrap();
     type Theirs<'a> = &'a dyn Fn(&Path);
+    type Held = Option<&'static [(&'static str, &'static str)]>;
     // What the program does, what others do, and what there is when the one or the other side holds.
-    let cases: [(&str, Theirs, Option<&[(&str, &str)]>, Option<&[(&str, &str)]>); 9] = [
+    let cases: [(&str, Theirs, Held, Held); 9] = [
         (
             "open('a', 'w').write('ours')",
             &write("a", "theirs!"),
