@@ -27,6 +27,8 @@ mod observe;
 mod open;
 #[path = "overlay/programs.rs"]
 mod programs;
+#[path = "overlay/settle.rs"]
+mod settle;
 
 use asked::{answer, start_with};
 use observe::{contents, names, snapshot};

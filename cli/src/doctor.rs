@@ -153,15 +153,28 @@ fn stores(settings: &Settings, lasting: &Lasting, findings: &mut Vec<Finding>) {
     });
     findings.push(match files::sessions() {
         Some(directory) => {
-            let number = std::fs::read_dir(&directory).map_or(0, |entries| {
-                entries.flatten().filter(|entry| entry.path().join("session.json").is_file()).count()
-            });
-            good(format!("sessions: `{}`, {}", directory.display(), show_number_of(number as u64, "session")))
+            let number = kept(&directory, "session.json");
+            good(format!("sessions: `{}`, {}", directory.display(), show_number_of(number, "session")))
         }
         None => {
             fair("sessions: no place for them", "set HOME, or name a directory with AGENTKERNEL_DATA_DIR")
         }
     });
+    if let Some(directory) = files::data().map(|data| data.join(files::CHANGES))
+        && let number @ 1.. = kept(&directory, "changes.json")
+    {
+        let number = show_number_of(number, "set");
+        findings.push(fair(
+            format!("changes: `{}`, {number} that could not be applied", directory.display()),
+            "`agentkernel changes list` lists them",
+        ));
+    }
+}
+
+/// How many directories have a file.
+fn kept(directory: &Path, file: &str) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.path().join(file).is_file()).count() as u64
 }
 
 /// Which variables of providers are set, by their names alone.

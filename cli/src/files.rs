@@ -48,9 +48,15 @@ pub fn data() -> Option<PathBuf> {
     Some(data.join("agentkernel"))
 }
 
+/// Named sessions, below the data.
+pub const SESSIONS: &str = "sessions";
+
+/// Changes that could not be applied, below the data.
+pub const CHANGES: &str = "changes";
+
 /// Where named sessions are, if the user has a home.
 pub fn sessions() -> Option<PathBuf> {
-    Some(data()?.join("sessions"))
+    Some(data()?.join(SESSIONS))
 }
 
 /// Makes a directory that only its owner can enter.

@@ -4,6 +4,7 @@ mod agent;
 mod answer;
 mod arguments;
 mod cache;
+mod changes;
 mod compose;
 mod config;
 mod configure;
@@ -30,6 +31,7 @@ mod session;
 mod settings;
 mod signals;
 mod skill;
+mod store;
 mod task;
 mod telemetry;
 mod terminal;
@@ -69,6 +71,7 @@ fn act(command: Command) -> Result<i32> {
         Command::Cache { action, engine, configuration } => cache::run(action, engine, configuration),
         Command::Tool { action } => tool::run(action),
         Command::Session { action } => session::run(action),
+        Command::Changes { action } => changes::run(action),
         Command::Task { action } => task::run(action),
         Command::Skill { action } => skill::run(action),
         Command::Mcp { action } => mcp::run(action),

@@ -5,11 +5,9 @@
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use agentkernel::Kernel;
 use agentkernel_mcp::{HttpSettings, Server, ServerLimits, Token};
 use tokio::sync::oneshot;
 
@@ -19,7 +17,7 @@ use crate::repetition::Again;
 use crate::settings::Settings;
 use crate::signals::{self, Signal};
 use crate::task::Background;
-use crate::{overlay, terminal, trust, warm};
+use crate::{overlay, run, terminal, trust, warm};
 
 /// A token, for those who keep secrets in variables. No flag has it: others see those.
 const TOKEN: &str = "AGENTKERNEL_MCP_TOKEN";
@@ -34,17 +32,20 @@ pub fn run(action: McpAction) -> Result<i32> {
 }
 
 fn serve(arguments: Serve) -> Result<i32> {
-    let Serve { sandbox, models, tasks, lasting, overlay, apply, image, sessions, http, talk, .. } =
-        arguments;
+    let Serve { sandbox, models, data, tasks, lasting, changes, start, sessions, http, talk, .. } = arguments;
     let mut settings = Settings::with_models(sandbox, &models, &Again::default())?.lasting(&lasting)?;
     if talk.verbose
         && let Some(file) = &settings.config_file
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants, apply)).transpose()?;
+    let overlay = overlay::over_workspace(&mut settings.grants, changes)?;
     let http_settings = http_settings(&http, &settings)?;
     if let Some(directory) = &sessions {
+        // With an overlay none are kept.
+        if !changes.overlay {
+            trust::apart(&settings, &data.contexts)?;
+        }
         trust::outside(
             &settings,
             "directory of sessions",
@@ -52,6 +53,7 @@ fn serve(arguments: Serve) -> Result<i32> {
             "and name it with `--sessions` from elsewhere",
         )?;
     }
+    let context = run::context(&data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let background = Background::start(&tasks, &settings, &kernel)?;
 
@@ -60,8 +62,20 @@ fn serve(arguments: Serve) -> Result<i32> {
     limits.idle = arguments.idle.map_or(limits.idle, |idle| idle.0);
     limits.clients = http.max_clients as usize;
     limits.unfinished_tasks = settings.tasks.limits().unfinished;
-    let server =
-        server(&kernel, &settings, background.as_ref(), image.as_deref(), sessions.as_deref(), limits)?;
+    let mut builder = Server::builder(kernel.clone()).grants(settings.grants.clone()).limits(limits);
+    if let Some(context) = context {
+        builder = builder.context(context);
+    }
+    if let Some(background) = &background {
+        builder = builder.tasks(background.tasks.clone());
+    }
+    if let Some(image) = &start.image {
+        builder = builder.image(warm::image(&kernel, &settings, image)?);
+    }
+    if let Some(sessions) = sessions {
+        builder = builder.keep_sessions(sessions);
+    }
+    let server = builder.build()?;
 
     let (signal, shutdown) = listen()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,31 +109,10 @@ fn serve(arguments: Serve) -> Result<i32> {
         background.end(talk);
     }
     if let Some(overlay) = overlay {
-        overlay::end(&overlay, apply, served.is_ok(), talk.quiet)?;
+        overlay::end("mcp", &overlay, changes.apply, served.is_ok(), talk.quiet)?;
     }
     served?;
     Ok(signal.try_recv().map_or(0, Signal::exit_code))
-}
-
-fn server(
-    kernel: &Kernel,
-    settings: &Settings,
-    background: Option<&Background>,
-    image: Option<&Path>,
-    sessions: Option<&Path>,
-    limits: ServerLimits,
-) -> Result<Server> {
-    let mut builder = Server::builder(kernel.clone()).grants(settings.grants.clone()).limits(limits);
-    if let Some(background) = background {
-        builder = builder.tasks(background.tasks.clone());
-    }
-    if let Some(image) = image {
-        builder = builder.image(warm::image(kernel, settings, image)?);
-    }
-    if let Some(sessions) = sessions {
-        builder = builder.keep_sessions(sessions);
-    }
-    Ok(builder.build()?)
 }
 
 /// Where HTTP is served, if it is.

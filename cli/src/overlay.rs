@@ -1,31 +1,43 @@
 //! Overlays on the command line: what a program has changed, shown and taken over.
 
-use agentkernel::{Change, ChangeKind, Diff, Grants, Object, ObjectKind, Overlay, Workspace};
+use std::io::{self, IsTerminal};
+use std::path::Path;
 
+use agentkernel::{
+    Change, ChangeKind, Conflict, ConflictKind, Diff, ErrorKind, Grants, Object, ObjectKind, Overlay, Side,
+    Workspace,
+};
+use serde::Serialize;
+
+use crate::arguments::{Changes, Settle};
+use crate::changes;
 use crate::failure::{Failure, Result};
-use crate::terminal::{self, escaped};
+use crate::terminal::{self, escaped, say};
 use crate::units::show_number_of;
 
 /// Changes that a summary names.
 const NAMED: usize = 20;
 
-/// Lays an overlay that ends with the process over the workspace, to be applied or not.
-pub fn over_workspace(grants: &mut Grants, apply: bool) -> Result<Overlay> {
+/// Lays an overlay that ends with the process over the workspace, if the flags say so.
+pub fn over_workspace(grants: &mut Grants, changes: Changes) -> Result<Option<Overlay>> {
+    if !changes.overlay {
+        return Ok(None);
+    }
     let Workspace::Directory(directory) = &grants.workspace else {
         return Err(Failure::new("`--overlay` has no directory to lie over")
             .hint("name it with `--workspace DIR`; without one, the program's files are dropped anyway"));
     };
     let overlay = Overlay::over(directory)?;
-    if apply {
+    if changes.apply {
         overlay.check_apply()?;
     }
     grants.workspace = Workspace::Overlay(overlay.clone());
-    Ok(overlay)
+    Ok(Some(overlay))
 }
 
-/// Shows what a program has changed, and takes it over where that is asked for and the program has
-/// `succeeded`.
-pub fn end(overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Result<()> {
+/// Shows what a program of the command `by` has changed, and takes it over where that is asked for and the program has
+/// `succeeded`. What could not be taken over is kept.
+pub fn end(by: &str, overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Result<()> {
     let diff = overlay.diff()?;
     if !quiet {
         for change in summary(&diff) {
@@ -37,7 +49,11 @@ pub fn end(overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Resu
     }
     let shown = overlay.directory().display();
     if apply && succeeded {
-        overlay.apply()?;
+        overlay.apply().map_err(|error| {
+            let keep = |layers: &Path| overlay.fork_into(layers).map(drop);
+            let kept = changes::keep(by, overlay.directory(), diff.changes.len(), &error.to_string(), keep);
+            Failure::new(escaped(&error.to_string())).hint(changes::remedy(kept))
+        })?;
         if !quiet {
             terminal::remark(&format!("these changes were applied to `{shown}`"));
         }
@@ -48,6 +64,82 @@ pub fn end(overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Resu
         });
     }
     Ok(())
+}
+
+/// What `diff` of a command prints.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    diff: &'a Diff,
+    /// Where the directory was changed meanwhile.
+    conflicts: &'a [Conflict],
+}
+
+/// Shows what differs, and what stands against applying it.
+pub fn show(overlay: &Overlay, as_json: bool) -> Result<()> {
+    let (diff, conflicts) = (overlay.diff()?, overlay.conflicts()?);
+    if as_json {
+        let text = serde_json::to_string(&Shown { diff: &diff, conflicts: &conflicts })
+            .map_err(|error| Failure::new(format!("the differences have no JSON form: {error}")))?;
+        say!("{text}");
+        return Ok(());
+    }
+    if diff.changes.is_empty() {
+        terminal::remark("nothing differs");
+    } else {
+        say!("{}", differences(&diff, io::stdout().is_terminal()).trim_end_matches('\n'));
+    }
+    for conflict in &conflicts {
+        terminal::remark(&format!("conflict: {} in the directory meanwhile", told(conflict)));
+    }
+    Ok(())
+}
+
+fn told(conflict: &Conflict) -> String {
+    let what = match conflict.kind {
+        ConflictKind::Removed => "removed",
+        ConflictKind::Made => "made",
+        _ => "changed",
+    };
+    format!("`{}` was {what}", escaped(&conflict.path).replace('\n', "\\n"))
+}
+
+/// Takes changes over into the directory, all or none, with conflicts settled as it is said; gives how many there were.
+/// What does so again, and what drops them, is for messages.
+pub fn apply(overlay: &Overlay, settle: &Settle, again: &str, drop_them: &str) -> Result<u64> {
+    if !(settle.ours.is_empty() && settle.theirs.is_empty()) {
+        // Rolled back where it is dropped.
+        let checkpoint = overlay.checkpoint();
+        for (paths, side) in [(&settle.ours, Side::Overlay), (&settle.theirs, Side::Directory)] {
+            for path in paths {
+                if overlay.settle(plain(path), side)? == 0 {
+                    return Err(Failure::new(format!("there is no conflict at `{}`", escaped(path)))
+                        .hint("paths start at the top of the directory; `diff` shows all conflicts"));
+                }
+            }
+        }
+        if let Some(left) = overlay.conflicts()?.first() {
+            return Err(Failure::new(format!("not every conflict is settled: {}", told(left))).hint(format!(
+                "settle the others as well, or all of them with `{again} --ours .` or `{again} --theirs .`"
+            )));
+        }
+        checkpoint.commit()?;
+    }
+    let count = overlay.diff()?.changes.len() as u64;
+    overlay.apply().map_err(|error| match error.kind() {
+        ErrorKind::Conflict => Failure::new(escaped(&error.to_string())).hint(format!(
+            "`diff` shows all that differs; `{again} --ours PATH` replaces what is there, `--theirs PATH` leaves it, and \
+             `{drop_them}` drops all changes"
+        )),
+        _ => error.into(),
+    })?;
+    Ok(count)
+}
+
+/// A path as conflicts have it.
+fn plain(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    if path == "." { "" } else { path.strip_prefix("./").unwrap_or(path) }
 }
 
 /// All that differs, with the lines of texts; `escape` what a terminal would obey.

@@ -18,6 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::input::{Wake, input};
 use crate::output::{self, CLOSED, Output, unwritten};
 use crate::repetition::Again;
+use crate::run::context;
 use crate::settings::Settings;
 use crate::signals::{self, Signal};
 use crate::task::Background;
@@ -29,6 +30,7 @@ const HISTORY_LINES: usize = 10_000;
 pub fn run(arguments: Repl) -> Result<i32> {
     let settings = Settings::with_models(arguments.sandbox, &arguments.models, &Again::default())?;
     let settings = settings.lasting(&arguments.lasting)?;
+    let context = context(&arguments.data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(arguments.talk)).build()?;
     let current = Arc::new(Mutex::new(Current::default()));
     let interrupted = Arc::clone(&current);
@@ -46,7 +48,8 @@ pub fn run(arguments: Repl) -> Result<i32> {
     .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
 
     let background = Background::start(&arguments.tasks, &settings, &kernel)?;
-    let host = Host { kernel, tasks: background.as_ref().map(|background| background.tasks.clone()) };
+    let tasks = background.as_ref().map(|background| background.tasks.clone());
+    let host = Host { kernel, context, tasks };
     let session = start(&host, &settings, &current)?;
     let config = Config::builder()
         .auto_add_history(true)
@@ -96,6 +99,9 @@ fn start(host: &Host, settings: &Settings, current: &Mutex<Current>) -> Result<L
         // One for all sessions: a new interpreter has no new money.
         builder = builder.budget(granted.budget.clone());
     }
+    if let Some(context) = &host.context {
+        builder = builder.context(context.clone());
+    }
     if let Some(tasks) = &host.tasks {
         builder = builder.tasks(tasks);
     }
@@ -108,6 +114,7 @@ fn start(host: &Host, settings: &Settings, current: &Mutex<Current>) -> Result<L
 /// What sessions are started with.
 struct Host {
     kernel: Kernel,
+    context: Option<agentkernel::Context>,
     tasks: Option<Tasks>,
 }
 
@@ -186,7 +193,7 @@ fn farewell(
         return unwritten(&error).map(Some);
     }
     complain(&outcome.ending, settings);
-    Ok((!outcome.ending.is_kept()).then(|| report::exit_code(&outcome.ending)))
+    Ok((!outcome.ending.is_kept()).then(|| outcome.ending.exit_code()))
 }
 
 /// Runs a turn that signals can stop.

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use agentkernel::Stream;
+use agentkernel::report::Asked;
 use agentkernel::rlm::{Rlm, RlmOutcome, RunEnding, Trajectory};
 use serde::Serialize;
 
@@ -17,7 +18,6 @@ use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, unwritten};
 use crate::repetition::Again;
-use crate::report::{self, Asked};
 use crate::run::context;
 use crate::settings::Settings;
 use crate::signals::Stopper;
@@ -45,7 +45,7 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let context = context(&arguments.contexts, &settings)?;
+    let context = context(&arguments.data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let (trajectory, kept) = match (arguments.no_trajectory, arguments.trajectory) {
         (true, _) => (Trajectory::none(), None),
@@ -63,10 +63,10 @@ fn ask(arguments: arguments::Rlm) -> Result<i32> {
     if let Some(steps) = arguments.max_iterations {
         builder = builder.max_iterations(steps);
     }
-    if let Some(steps) = arguments.max_errors {
+    if let Some(steps) = arguments.effort.max_errors {
         builder = builder.max_errors(steps);
     }
-    if let Some(children) = arguments.max_children {
+    if let Some(children) = arguments.effort.max_children {
         builder = builder.max_children(children);
     }
     let display = Display::start(talk);
@@ -183,7 +183,7 @@ fn json(outcome: &RlmOutcome, trajectory: Option<&str>, exit_code: i32) -> Resul
         ending: outcome.ending,
         message: outcome.message.as_deref(),
         iterations: outcome.iterations,
-        usage: report::asked(&outcome.usage),
+        usage: Asked::of(&outcome.usage),
         wall_seconds: outcome.wall.as_secs_f64(),
         trajectory,
         trajectory_problem: outcome.trajectory_problem.as_deref(),

@@ -4,18 +4,18 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use agentkernel::{Context, Ending, Grants, Session, Stdin, Stream, Turn, Workspace};
+use agentkernel::report::Report;
+use agentkernel::{Context, Ending, Grants, Limits, Outcome, Session, Stdin, Stream, Turn, Workspace};
 
 use crate::arguments::Run;
 use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, Output, unwritten};
 use crate::repetition::Again;
-use crate::report::{self, Report};
 use crate::settings::Settings;
 use crate::signals::{Signal, Stopper};
 use crate::task::Background;
-use crate::{hints, overlay, terminal, trust, warm};
+use crate::{hints, overlay, report, terminal, trust, warm};
 
 /// A program and where it came from.
 pub struct Program {
@@ -30,8 +30,7 @@ pub struct Program {
 }
 
 pub fn run(arguments: Run) -> Result<i32> {
-    let Run { code, sandbox, models, contexts, tasks, lasting, overlay, apply, image, repetition, .. } =
-        arguments;
+    let Run { code, sandbox, models, data, tasks, lasting, changes, start, repetition, .. } = arguments;
     let (json, talk, rest) = (arguments.json, arguments.talk, arguments.rest);
     let again = Again::open(&repetition)?;
     let mut settings = Settings::with_models(sandbox, &models, &again)?.lasting(&lasting)?;
@@ -41,11 +40,11 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
     let program = program(code, rest, "run")?;
-    let overlay = overlay.then(|| overlay::over_workspace(&mut settings.grants, apply)).transpose()?;
+    let overlay = overlay::over_workspace(&mut settings.grants, changes)?;
     if let Some(path) = &program.path {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }
-    let context = context(&contexts, &settings)?;
+    let context = context(&data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let background = Background::start(&tasks, &settings, &kernel)?;
     let output = Output::default();
@@ -56,7 +55,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     if let Some(context) = context {
         builder = builder.context(context);
     }
-    if let Some(image) = &image {
+    if let Some(image) = &start.image {
         builder = builder.image(&warm::image(&kernel, &settings, image)?);
     }
     if !program.used_stdin {
@@ -79,7 +78,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     }
     let outcome = session.run_blocking(turn)?;
     let signal = stopper.ended();
-    let code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
+    let code = signal.map_or_else(|| outcome.ending.exit_code(), Signal::exit_code);
     // The temporary workspace goes now: `main` leaves without unwinding.
     drop::<Session>(session);
     if let Some(background) = background {
@@ -92,7 +91,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     again.finish()?;
     let limits = &settings.grants.limits;
     if json {
-        let mut report = serde_json::to_string(&Report::new(&outcome, limits, code))
+        let mut report = serde_json::to_string(&report(&outcome, limits, code))
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
         report.push('\n');
         if let Err(error) = output::write(Stream::Stdout, report.as_bytes()) {
@@ -110,12 +109,19 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::error(&message, hint);
     }
     if let Some(overlay) = overlay {
-        overlay::end(&overlay, apply, code == 0, talk.quiet)?;
+        overlay::end("run", &overlay, changes.apply, code == 0, talk.quiet)?;
     }
     if talk.verbose {
         terminal::remark(&report::used(&outcome.usage));
     }
     Ok(code)
+}
+
+/// What `--json` prints. The exit code may be that of a signal.
+pub fn report(outcome: &Outcome, limits: &Limits, exit_code: i32) -> Report {
+    let mut report = Report::new(outcome.clone(), limits);
+    report.exit_code = exit_code;
+    report
 }
 
 /// The data of `--context`, if there is any. It must not show keys.

@@ -171,7 +171,7 @@ fn call(name: &str, mut arguments: String, sandbox: Sandbox) -> Result<i32> {
     );
     let outcome = session.run_blocking(Turn::new(code).last())?;
     let signal = stopper.ended();
-    let exit = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
+    let exit = signal.map_or_else(|| outcome.ending.exit_code(), Signal::exit_code);
     drop(session);
     if let Some(error) = output.finish(!outcome.ending.is_kept()) {
         return unwritten(&error);

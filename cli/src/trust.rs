@@ -41,6 +41,8 @@ pub fn check(settings: &Settings) -> Result<()> {
     let sessions = files::sessions().filter(|sessions| sessions.is_dir());
     // An overlay does what it says.
     let applies = files::data().map(|data| data.join("applies")).filter(|applies| applies.is_dir());
+    // So has what is to be applied.
+    let changes = files::data().map(|data| data.join(files::CHANGES)).filter(|changes| changes.is_dir());
     for (what, path, remedy) in [
         (
             "configuration",
@@ -49,6 +51,7 @@ pub fn check(settings: &Settings) -> Result<()> {
         ),
         ("interpreter", engine.guest.as_deref(), "and name it with `--guest` from elsewhere"),
         ("store of sessions", sessions.as_deref(), "or name another with `AGENTKERNEL_DATA_DIR`"),
+        ("store of changes", changes.as_deref(), "or name another with `AGENTKERNEL_DATA_DIR`"),
         (
             "record of applied changes",
             applies.as_deref(),
@@ -145,6 +148,26 @@ pub fn outside(settings: &Settings, what: &str, path: &Path, remedy: &str) -> Re
     let (shown, directory) = (path.display(), directory.display());
     Err(Failure::new(format!("the {what} `{shown}` lies in a directory that the program may write to"))
         .hint(format!("move it out of `{directory}`, {remedy}")))
+}
+
+/// Refuses data that programs could change whose later turns need it as it was.
+pub fn apart(settings: &Settings, contexts: &[PathBuf]) -> Result<()> {
+    for path in contexts {
+        outside(settings, "context", path, "or keep what programs change apart with `--overlay`")?;
+        let own = identity(path);
+        let around =
+            |directory: &&Path| way(directory).iter().any(|place| own.is_some() && identity(place) == own);
+        if let Some(directory) = writable(settings).find(around) {
+            let (shown, directory) = (path.display(), directory.display());
+            return Err(Failure::new(format!(
+                "the directory `{directory}`, which the program may write to, lies in the context `{shown}`"
+            ))
+            .hint(
+                "name parts of the context without it, or keep what programs change apart with `--overlay`",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a file with keys that lies in what the program, or what is written by it, can read.

@@ -53,6 +53,7 @@ mod outcome;
 mod pool;
 mod privacy;
 mod replay;
+pub mod report;
 pub mod rlm;
 mod service;
 mod session;
@@ -77,7 +78,7 @@ pub use compilation_cache::CompilationCache;
 #[cfg(feature = "compose")]
 pub use compose::Composition;
 pub use console::{OutputHandler, Stdin, Stream};
-pub use context::{Context, ContextBuilder};
+pub use context::{Context, ContextBuilder, ContextMark};
 pub use engine::{CacheEntry, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{Access, Grants, Limits, Mount, Workspace};
@@ -100,7 +101,7 @@ pub use tool::{
 pub use tool::{McpServer, end_servers};
 pub use turn::{Mode, Turn};
 pub use workspace::{
-    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Files, Object, ObjectKind, Overlay,
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Files, Object, ObjectKind, Overlay, Side,
     WorkspaceFile, copy_tree, remove_tree,
 };
 

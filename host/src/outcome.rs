@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::Limits;
 use crate::llm::LlmUsage;
 
 /// What one turn did.
@@ -82,6 +83,36 @@ impl Ending {
             Ending::Cancelled => "cancelled",
             Ending::Trapped(_) => "trapped",
         }
+    }
+
+    /// What a shell sees of a process that ends so: 0, 1 for an exception and 130 for `KeyboardInterrupt`, the lower eight
+    /// bits of `sys.exit`, 124 for the limits of time and fuel, 137 for that of memory, 130 for a cancellation, 134 for a
+    /// trap.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Ending::Completed(_) => 0,
+            Ending::Raised(exception) if exception.kind == "KeyboardInterrupt" => 130,
+            Ending::Raised(_) => 1,
+            Ending::Exited(code) => code & 0xff,
+            Ending::TimedOut | Ending::OutOfFuel => 124,
+            Ending::Cancelled => 130,
+            Ending::OutOfMemory => 137,
+            Ending::Trapped(_) => 134,
+        }
+    }
+
+    /// Why a turn of a session with these limits was stopped, in a sentence; `None` for an ending that is Python's own.
+    pub fn stopped(&self, limits: &Limits) -> Option<String> {
+        Some(match self {
+            Ending::Completed(_) | Ending::Raised(_) | Ending::Exited(_) => return None,
+            Ending::TimedOut => {
+                format!("stopped at the time limit of {:?}", limits.timeout.unwrap_or_default())
+            }
+            Ending::OutOfFuel => format!("stopped at the fuel limit of {}", limits.fuel.unwrap_or_default()),
+            Ending::OutOfMemory => format!("stopped at the memory limit of {} bytes", limits.memory_bytes),
+            Ending::Cancelled => "cancelled".to_owned(),
+            Ending::Trapped(reason) => format!("the interpreter failed: {reason}"),
+        })
     }
 }
 

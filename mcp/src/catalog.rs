@@ -17,12 +17,11 @@ A turn that is stopped at a limit leaves the session as it was before it.";
 
 /// The tools: those of tasks where tasks are granted, the search where there is something to be found.
 pub(crate) fn tools(kernel: &Kernel, has_tasks: bool) -> Vec<Tool> {
-    let mut tools = vec![tool::<Execute, Executed>(
-        "execute",
-        "Run Python",
-        EXECUTE,
-        ToolAnnotations::new().read_only(false).destructive(true).open_world(true),
-    )];
+    let execute = Tool::new("execute", EXECUTE, schema::taken::<Execute>())
+        .with_title("Run Python")
+        .with_raw_output_schema(Executed::schema())
+        .with_annotations(ToolAnnotations::new().read_only(false).destructive(true).open_world(true));
+    let mut tools = vec![execute];
     let own = || ToolAnnotations::new().read_only(false).destructive(false).open_world(false);
     let look = || ToolAnnotations::new().read_only(true).open_world(false);
     let end = || ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false);

@@ -1,13 +1,16 @@
 //! An outcome as a client gets it: an object like that of `agentkernel run --json`, and a text for a model.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use agentkernel::{Ending, Exception, Frame, Limits, Outcome, Usage};
+use agentkernel::report::Report;
+use agentkernel::{Ending, Exception, Limits, Outcome};
+use rmcp::model::JsonObject;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::output::Written;
+use crate::schema;
 
 /// Bytes of a message, and of a traceback, that are passed on. The ends of a traceback say the most.
 const MESSAGE_BYTES: usize = 16 << 10;
@@ -17,34 +20,22 @@ const TRACEBACK_BYTES: usize = 64 << 10;
 const FRAMES: usize = 100;
 const FRAME_BYTES: usize = 1 << 10;
 
-/// The names of endings.
-const OUTCOMES: [&str; 8] =
-    ["completed", "raised", "exited", "timed-out", "out-of-memory", "out-of-fuel", "cancelled", "trapped"];
-
-/// What a turn did.
-#[derive(Debug, Serialize, JsonSchema)]
+/// What a turn did: the object of docs/outcome.schema.json, and more.
+#[derive(Debug, Serialize)]
 pub(crate) struct Executed {
+    #[serde(flatten)]
+    pub report: Report,
+    #[serde(flatten)]
+    pub turn: InSession,
+}
+
+/// What is said beside the outcome.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct InSession {
     /// The session it ran in.
     pub session: String,
     /// Its number in the session, from 1.
     pub turn: u64,
-    /// How the program ended.
-    #[schemars(extend("enum" = OUTCOMES))]
-    pub outcome: &'static str,
-    /// The value of the last expression, if there is one and JSON can say all of it; null otherwise.
-    pub value: Value,
-    /// Python's repr() of that value, null if the program did not end in an expression.
-    pub repr: Option<String>,
-    /// Standard output; bytes that are not UTF-8 are replaced.
-    pub stdout: String,
-    /// Standard error, without the traceback of an uncaught exception.
-    pub stderr: String,
-    /// The uncaught exception, or the limit that stopped the program.
-    pub error: Option<Raised>,
-    /// The exit code that a process would have.
-    pub exit_code: i32,
-    /// What the turn used.
-    pub usage: Used,
     /// Whether what the turn did in memory is part of the session.
     pub kept: bool,
     /// Whether the session was put back to where it was before the turn. Files are not put back.
@@ -55,90 +46,48 @@ pub(crate) struct Executed {
     pub note: Option<String>,
 }
 
-/// An uncaught exception, or the limit that stopped the program: then `type` is the outcome.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Raised {
-    /// The exception's class, with its module unless that is builtins or __main__.
-    r#type: String,
-    message: String,
-    /// As Python prints it; the middle of a long one is left out.
-    traceback: String,
-    /// The outermost first; of many, the first and the last.
-    frames: Vec<Place>,
-}
-
-/// A frame of a traceback.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Place {
-    file: String,
-    line: u32,
-    function: String,
-    source: Option<String>,
-}
-
-/// What a turn used.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Used {
-    wall_seconds: f64,
-    cpu_seconds: f64,
-    fuel: Option<u64>,
-    peak_memory_bytes: u64,
-    output_bytes: u64,
-    output_dropped_bytes: u64,
-    /// Over the session's life.
-    written_bytes: u64,
-    host_calls: u64,
-    /// What models were asked, by the model's name.
-    llm: BTreeMap<String, Value>,
-}
-
 impl Executed {
-    pub fn new(session: &str, turn: u64, outcome: Outcome, written: Written, limits: &Limits) -> Self {
-        let exit_code = exit_code(&outcome.ending);
-        let kept = outcome.ending.is_kept();
-        let usage = Used::new(&outcome.usage, written.dropped);
-        let name = outcome.ending.name();
-        let (mut value, mut repr, mut error) = (Value::Null, None, None);
-        match outcome.ending {
-            Ending::Completed(Some(given)) => {
-                (value, repr) = (given.json.unwrap_or_default(), Some(given.repr));
-            }
-            Ending::Raised(exception) => error = Some(Raised::from(exception)),
-            ending => {
-                error = stopped(&ending, limits).map(|message| Raised {
-                    r#type: name.to_owned(),
-                    message,
-                    traceback: String::new(),
-                    frames: Vec::new(),
-                });
-            }
-        }
-        Executed {
+    pub fn new(session: &str, turn: u64, mut outcome: Outcome, written: Written, limits: &Limits) -> Self {
+        let turn = InSession {
             session: session.to_owned(),
             turn,
-            outcome: name,
-            value,
-            repr,
-            stdout: lossy(written.stdout),
-            stderr: lossy(written.stderr),
-            error,
-            exit_code,
-            usage,
-            kept,
+            kept: outcome.ending.is_kept(),
             rolled_back: outcome.rolled_back,
             saved: None,
             note: None,
+        };
+        (outcome.stdout, outcome.stderr) = (written.stdout, written.stderr);
+        outcome.usage.output_dropped_bytes = written.dropped;
+        if let Ending::Raised(exception) = &mut outcome.ending {
+            shorten(exception);
         }
+        Executed { report: Report::new(outcome, limits), turn }
+    }
+
+    /// The schema, in one piece.
+    pub fn schema() -> Arc<JsonObject> {
+        let mut schema = schema::in_one_piece(Report::schema());
+        let more = schema::given::<InSession>();
+        let strings = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+        let required = [strings(schema.get("required")), strings(more.get("required"))].concat();
+        if let (Some(Value::Object(fields)), Some(Value::Object(more))) =
+            (schema.get_mut("properties"), more.get("properties"))
+        {
+            fields.extend(more.clone());
+        }
+        schema.insert("required".to_owned(), required.into());
+        Arc::new(schema)
     }
 
     /// Whether the program failed, as a model should see it.
     pub fn is_error(&self) -> bool {
-        self.exit_code != 0
+        self.report.exit_code != 0
     }
 
     /// What a model reads, of about `most` bytes at the most.
     pub fn text(&self, most: usize) -> String {
-        let mut text = cut(&self.stdout, most / 2);
+        let Executed { report, turn } = self;
+        let mut text = cut(&report.stdout, most / 2);
         let mut part = |name: &str, content: &str| {
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
@@ -146,107 +95,45 @@ impl Executed {
             text.push_str(name);
             text.push_str(content);
         };
-        if !self.stderr.is_empty() {
-            part("[standard error]\n", &cut(&self.stderr, most / 8));
+        if !report.stderr.is_empty() {
+            part("[standard error]\n", &cut(&report.stderr, most / 8));
         }
-        if let Some(repr) = &self.repr
+        if let Some(repr) = &report.repr
             && repr != "None"
         {
             part("", &cut(repr, most / 4));
         }
-        match &self.error {
+        match &report.error {
             Some(error) if !error.traceback.is_empty() => part("", &cut(&error.traceback, most / 8)),
             Some(error) => part("error: ", &error.message),
             None => {}
         }
-        if self.outcome == "exited" {
-            part("", &format!("[sys.exit with code {}]", self.exit_code));
+        if report.outcome == "exited" {
+            part("", &format!("[sys.exit with code {}]", report.exit_code));
         }
-        if self.rolled_back {
+        if turn.rolled_back {
             part("", "[the session is as it was before this turn; files are not put back]");
         }
-        if let Some(note) = &self.note {
+        if let Some(note) = &turn.note {
             part("", &format!("[{note}]"));
         }
         if text.is_empty() { "[no output]".to_owned() } else { text }
     }
 }
 
-/// As a shell would see a process.
-fn exit_code(ending: &Ending) -> i32 {
-    match ending {
-        Ending::Completed(_) => 0,
-        Ending::Raised(exception) if exception.kind == "KeyboardInterrupt" => 130,
-        Ending::Raised(_) => 1,
-        Ending::Exited(code) => code & 0xff,
-        Ending::TimedOut | Ending::OutOfFuel => 124,
-        Ending::Cancelled => 130,
-        Ending::OutOfMemory => 137,
-        _ => 134,
+/// Cuts what a program can make as long as it likes.
+fn shorten(exception: &mut Exception) {
+    if let Some(left_out) = exception.frames.len().checked_sub(FRAMES) {
+        exception.frames.drain(FRAMES / 2..FRAMES / 2 + left_out);
     }
-}
-
-fn stopped(ending: &Ending, limits: &Limits) -> Option<String> {
-    Some(match ending {
-        Ending::TimedOut => format!("stopped at the time limit of {:?}", limits.timeout.unwrap_or_default()),
-        Ending::OutOfFuel => format!("stopped at the fuel limit of {}", limits.fuel.unwrap_or_default()),
-        Ending::OutOfMemory => format!("stopped at the memory limit of {} bytes", limits.memory_bytes),
-        Ending::Cancelled => "cancelled".to_owned(),
-        Ending::Trapped(reason) => format!("the interpreter failed: {reason}"),
-        _ => return None,
-    })
-}
-
-impl From<Exception> for Raised {
-    fn from(exception: Exception) -> Self {
-        let left_out = exception.frames.len().saturating_sub(FRAMES);
-        let is_shown = |at: &usize| *at < FRAMES / 2 || *at >= FRAMES / 2 + left_out;
-        let frames = exception.frames.into_iter().enumerate().filter(|(at, _)| is_shown(at));
-        Raised {
-            r#type: cut(&exception.kind, FRAME_BYTES),
-            message: cut(&exception.message, MESSAGE_BYTES),
-            traceback: cut(&exception.traceback, TRACEBACK_BYTES),
-            frames: frames.map(|(_, frame)| Place::from(frame)).collect(),
-        }
+    let texts = exception.frames.iter_mut().flat_map(|frame| {
+        [Some(&mut frame.file), Some(&mut frame.function), frame.source.as_mut()].into_iter().flatten()
+    });
+    for text in texts.chain([&mut exception.kind]) {
+        *text = cut(text, FRAME_BYTES);
     }
-}
-
-impl From<Frame> for Place {
-    fn from(frame: Frame) -> Self {
-        Place {
-            file: cut(&frame.file, FRAME_BYTES),
-            line: frame.line,
-            function: cut(&frame.function, FRAME_BYTES),
-            source: frame.source.map(|source| cut(&source, FRAME_BYTES)),
-        }
-    }
-}
-
-impl Used {
-    fn new(usage: &Usage, dropped: u64) -> Self {
-        let asked = usage.llm.models.iter().map(|(name, model)| {
-            let asked = json!({
-                "calls": model.calls,
-                "cached": model.cached,
-                "input_tokens": model.input_tokens,
-                "output_tokens": model.output_tokens,
-                "cost": model.cost,
-                "hidden": model.hidden,
-            });
-            (name.clone(), asked)
-        });
-        Used {
-            wall_seconds: usage.wall.as_secs_f64(),
-            cpu_seconds: usage.cpu.as_secs_f64(),
-            fuel: usage.fuel,
-            peak_memory_bytes: usage.peak_memory_bytes,
-            output_bytes: usage.output_bytes,
-            output_dropped_bytes: dropped,
-            written_bytes: usage.written_bytes,
-            host_calls: usage.host_calls,
-            llm: asked.collect(),
-        }
-    }
+    exception.message = cut(&exception.message, MESSAGE_BYTES);
+    exception.traceback = cut(&exception.traceback, TRACEBACK_BYTES);
 }
 
 /// Bytes as text, without a copy where they are text.

@@ -31,6 +31,29 @@ fn of<T: JsonSchema>(settings: SchemaSettings) -> Arc<JsonObject> {
     }
 }
 
+/// A schema whose definitions stand where they are referred to.
+pub(crate) fn in_one_piece(mut schema: Value) -> JsonObject {
+    let definitions = schema["$defs"].take();
+    inline(&mut schema, &definitions);
+    let Value::Object(mut schema) = schema else { return JsonObject::new() };
+    for key in ["$schema", "$defs", "title"] {
+        schema.shift_remove(key);
+    }
+    schema
+}
+
+fn inline(schema: &mut Value, definitions: &Value) {
+    let referred = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix("#/$defs/"));
+    if let Some(name) = referred {
+        *schema = definitions[name].clone();
+    }
+    match schema {
+        Value::Object(object) => object.values_mut().for_each(|inner| inline(inner, definitions)),
+        Value::Array(items) => items.iter_mut().for_each(|item| inline(item, definitions)),
+        _ => {}
+    }
+}
+
 /// Takes out `format`, which is `uint64` and the like here, and the titles made of Rust's names.
 fn simplify(schema: &mut Value, is_schema: bool) {
     match schema {

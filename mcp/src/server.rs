@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agentkernel::llm::Budget;
 use agentkernel::task::Tasks;
-use agentkernel::{Access, Files, Grants, Image, Kernel, Limits, Session, Workspace};
+use agentkernel::{Access, Context, Files, Grants, Image, Kernel, Limits, Session, Workspace};
 use rmcp::ServiceExt;
 use rmcp::model::Tool;
 use rmcp::service::ServerInitializeError;
@@ -23,7 +23,7 @@ use crate::http::{HttpServer, HttpSettings};
 use crate::output::Output;
 use crate::refusal::{Refusal, blocking};
 use crate::search::Librarian;
-use crate::sessions::{Place, Store, Table};
+use crate::sessions::{Owner, Place, Slot, Store, Table};
 use crate::settings::{ServerBuilder, ServerLimits};
 
 /// How long sessions may take to end with their connection.
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub kernel: Kernel,
     pub grants: Grants,
     pub image: Option<Image>,
+    /// What programs of all sessions read.
+    context: Option<Context>,
     pub tasks: Option<Tasks>,
     pub limits: ServerLimits,
     /// Of all sessions together: a client could make any number of them.
@@ -87,7 +89,7 @@ impl Server {
     }
 
     pub(crate) fn new(builder: ServerBuilder) -> Result<Self> {
-        let ServerBuilder { kernel, grants, image, tasks, keep, limits } = builder;
+        let ServerBuilder { kernel, grants, image, context, tasks, keep, limits } = builder;
         let store = match keep {
             None => None,
             Some(_) if !kernel.info().host_owned_memory => {
@@ -103,7 +105,7 @@ impl Server {
                 ));
             }
             Some(directory) => {
-                let store = Store::open(&directory)?;
+                let store = Store::open(&directory, context.as_ref().map(|context| context.mark().clone()))?;
                 check_outside(&grants, store.directory())?;
                 Some(Arc::new(store))
             }
@@ -115,6 +117,7 @@ impl Server {
             kernel,
             grants,
             image,
+            context,
             tasks,
             limits,
             store,
@@ -278,21 +281,20 @@ impl Shared {
     /// Starts a session where that holds up nobody.
     pub async fn start_session(
         self: &Arc<Self>,
-        name: &str,
-        limits: &Limits,
+        slot: &Slot,
         image: Option<Image>,
         output: &Output,
     ) -> Result<Session, Refusal> {
-        let (shared, name, limits, output) =
-            (Arc::clone(self), name.to_owned(), limits.clone(), output.clone());
-        blocking(move || Ok(shared.session(&limits, Some(&name), image.as_ref(), &output)?)).await?
+        let (shared, limits, output) = (Arc::clone(self), slot.limits().clone(), output.clone());
+        let (name, owner) = (slot.name().to_owned(), slot.owner().clone());
+        blocking(move || Ok(shared.session(&limits, Some((&name, &owner)), image.as_ref(), &output)?)).await?
     }
 
-    /// Starts a session; with a name it has its own files where sessions are kept.
+    /// Starts a session; one with a name has its own files where sessions are kept, and the tasks of its owner.
     fn session(
         &self,
         limits: &Limits,
-        name: Option<&str>,
+        name: Option<(&str, &Owner)>,
         image: Option<&Image>,
         output: &Output,
     ) -> agentkernel::Result<Session> {
@@ -300,7 +302,7 @@ impl Shared {
         grants.limits = limits.clone();
         // Counted here, for each turn: a session may live long.
         grants.limits.output_bytes = u64::MAX;
-        if let (Some(store), Some(name)) = (self.store_of_files(), name) {
+        if let (Some(store), Some((name, _))) = (self.store_of_files(), name) {
             // What cannot be made cannot be opened either, and is told then.
             grants.workspace = Workspace::Directory(store.workspace(name));
         }
@@ -308,8 +310,14 @@ impl Shared {
         if let Some(budget) = &self.budget {
             builder = builder.budget(budget.clone());
         }
+        if let Some(context) = &self.context {
+            builder = builder.context(context.clone());
+        }
         if let Some(tasks) = &self.tasks {
-            builder = builder.tasks(tasks);
+            builder = match name {
+                Some((_, Owner(owner))) => builder.tasks(&tasks.owned_by(owner)),
+                None => builder.tasks(tasks),
+            };
         }
         if let Some(image) = image.or(self.image.as_ref()) {
             builder = builder.image(image);

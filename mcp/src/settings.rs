@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agentkernel::task::Tasks;
-use agentkernel::{Grants, Image, Kernel};
+use agentkernel::{Context, Grants, Image, Kernel};
 
 use crate::error::Result;
 use crate::server::Server;
@@ -51,6 +51,7 @@ pub struct ServerBuilder {
     pub(crate) kernel: Kernel,
     pub(crate) grants: Grants,
     pub(crate) image: Option<Image>,
+    pub(crate) context: Option<Context>,
     pub(crate) tasks: Option<Tasks>,
     pub(crate) keep: Option<PathBuf>,
     pub(crate) limits: ServerLimits,
@@ -62,6 +63,7 @@ impl ServerBuilder {
             kernel,
             grants: Grants::default(),
             image: None,
+            context: None,
             tasks: None,
             keep: None,
             limits: ServerLimits::default(),
@@ -77,6 +79,12 @@ impl ServerBuilder {
     /// What sessions start from. Default: an interpreter that has run nothing.
     pub fn image(mut self, image: Image) -> Self {
         self.image = Some(image);
+        self
+    }
+
+    /// What programs read as `agentkernel.context`. Kept sessions go on only while it is what it was. Default: none.
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = Some(context);
         self
     }
 

@@ -262,6 +262,37 @@ fn programs_do_not_see_the_tasks_of_others() {
     assert_eq!(place.status(&other).state, TaskState::Ready);
 }
 
+/// Sessions of one owner are one to the store, those of other owners are strangers, and none is taken for a task.
+#[test]
+fn sessions_of_one_owner_have_their_tasks_in_common() {
+    let mut place = Place::new().limited(|limits| limits.dispatched = 3);
+    let _worker = place.work(1);
+    let all = place.tasks.clone();
+    let mut of = |owner: &str, code: &str| {
+        place.tasks = all.owned_by(owner);
+        place.program(&format!("from agentkernel import task\n{code}"))
+    };
+    let id = of("one", "one = task.dispatch('1'); one.result(); one.id");
+    let id = id.as_str().unwrap();
+    assert_eq!(
+        of("one", &format!("[task.get({id:?}).result(), len(task.list())]")),
+        serde_json::json!([1, 1])
+    );
+    let strangers = format!("task-{id}");
+    for owner in ["other", "", "one' OR '1", strangers.as_str()] {
+        let got = of(owner, &format!("task.get({id:?})"));
+        assert!(got.as_str().unwrap().contains("there is no task"), "{owner}: {got}");
+    }
+    // What they dispatch counts together.
+    assert_eq!(
+        of("one", "[task.dispatch('2').result(), task.dispatch('3').result()]"),
+        serde_json::json!([2, 3])
+    );
+    let refused = of("one", "task.dispatch('4')");
+    assert!(refused.as_str().unwrap().starts_with("agentkernel.task.TaskError"), "{refused}");
+    assert_eq!(of("other", "task.dispatch('4').result()"), 4);
+}
+
 #[test]
 fn floods_of_tasks_are_stopped_at_their_limits() {
     let place = Place::new().limited(|limits| {

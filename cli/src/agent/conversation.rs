@@ -4,15 +4,15 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agentkernel::Kernel;
 use agentkernel::agent::{Agent, AgentOutcome, AgentTask};
+use agentkernel::{Grants, Kernel, Workspace};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
 use super::approval::{self, Approval, QUESTION, is_yes};
 use super::narrator::Narrator;
-use super::{exit_code, report};
+use super::{exit_code, keep, report};
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
 use crate::output::{CLOSED, unwritten};
@@ -37,10 +37,10 @@ Ctrl-C stops a task and keeps the session.";
 pub fn hold(
     agent: &mut Agent,
     kernel: &Kernel,
+    grants: &Grants,
     approval: Approval,
     narrator: &Narrator,
     talk: Talk,
-    has_directory: bool,
 ) -> Result<i32> {
     let working = Arc::new(AtomicBool::new(false));
     let (works, interrupter) = (Arc::clone(&working), agent.interrupter());
@@ -66,10 +66,10 @@ pub fn hold(
     if crate::run::interactive() && !talk.quiet {
         say!("AgentKernel {}. A line is a task; `/help` tells the rest.", env!("CARGO_PKG_VERSION"));
     }
-    let mut held = Held { agent, kernel, approval, narrator, talk, working, code: 0 };
+    let mut held = Held { agent, kernel, approval, narrator, talk, working, code: 0, problem: None };
     let code = held.converse(&mut editor);
-    if has_directory {
-        held.leave();
+    if grants.workspace != Workspace::Temporary {
+        held.leave(grants);
     }
     let code = code?;
     if let Some(file) = &history {
@@ -90,6 +90,8 @@ struct Held<'a> {
     working: Arc<AtomicBool>,
     /// Of the last task.
     code: i32,
+    /// Why changes could not be applied, as long as nothing was said of them since.
+    problem: Option<String>,
 }
 
 impl Held<'_> {
@@ -112,7 +114,10 @@ impl Held<'_> {
                 "/diff" => self.diff(),
                 "/apply" => self.apply(),
                 "/discard" => match self.agent.discard() {
-                    Ok(()) => self.remark("changes that were not applied are dropped"),
+                    Ok(()) => {
+                        self.problem = None;
+                        self.remark("changes that were not applied are dropped");
+                    }
                     Err(error) => self.complain(error),
                 },
                 "/run" if rest.trim().is_empty() => {
@@ -137,10 +142,13 @@ impl Held<'_> {
         Ok(if std::io::stdin().is_terminal() { 0 } else { self.code })
     }
 
-    /// Says what is lost with the agent.
-    fn leave(&mut self) {
+    /// Says what is lost with the agent; what was to be applied is kept.
+    fn leave(&mut self, grants: &Grants) {
         match self.agent.diff() {
             Ok(diff) if diff.changes.is_empty() => {}
+            Ok(_) if self.problem.is_some() => {
+                keep(self.agent, grants, self.problem.as_deref().unwrap_or_default());
+            }
             Ok(_) => self.remark("changes that were not applied are dropped"),
             Err(error) => self.complain(error),
         }
@@ -166,6 +174,7 @@ impl Held<'_> {
         if printed.is_ok() || !self.approval.asks() {
             self.approve(&mut outcome, editor)?;
         }
+        report::complain_of_changes(&outcome);
         report::complain(&outcome);
         if let Err(error) = printed {
             return unwritten(&error).map(Some);
@@ -175,6 +184,9 @@ impl Held<'_> {
         }
         if outcome.changes_problem.is_some() {
             self.code = exit_code(&outcome);
+            self.problem = outcome.changes_problem;
+        } else if outcome.applied {
+            self.problem = None;
         }
         Ok(None)
     }
@@ -216,8 +228,14 @@ impl Held<'_> {
 
     fn apply(&mut self) {
         match self.agent.apply() {
-            Ok(()) => self.remark("changes were applied"),
-            Err(error) => self.complain(error),
+            Ok(()) => {
+                self.problem = None;
+                self.remark("changes were applied");
+            }
+            Err(error) => {
+                self.problem = Some(error.to_string());
+                self.complain(error);
+            }
         }
     }
 

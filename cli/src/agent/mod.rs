@@ -6,13 +6,12 @@ mod narrator;
 mod report;
 
 use std::io::{self, IsTerminal, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agentkernel::Workspace;
 use agentkernel::agent::{Agent, AgentOutcome};
 use agentkernel::rlm::Trajectory;
+use agentkernel::{Grants, Workspace};
 
 use self::approval::Approval;
 use self::narrator::Narrator;
@@ -25,7 +24,7 @@ use crate::run::context;
 use crate::settings::Settings;
 use crate::signals::Stopper;
 use crate::task::Background;
-use crate::{answer, files, llm, terminal};
+use crate::{answer, changes, llm, terminal};
 
 /// Bytes of a task: it is part of every prompt.
 const LONGEST_TASK: u64 = 1 << 20;
@@ -47,7 +46,7 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
     {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
-    let context = context(&arguments.contexts, &settings)?;
+    let context = context(&arguments.data.contexts, &settings)?;
     let kernel = settings.kernel().on_progress(terminal::progress(talk)).build()?;
     let background = Background::start(&arguments.tasks, &settings, &kernel)?;
     let holders = granted.holders();
@@ -63,10 +62,10 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
     if let Some(steps) = arguments.max_steps {
         builder = builder.max_steps(steps);
     }
-    if let Some(steps) = arguments.max_errors {
+    if let Some(steps) = arguments.effort.max_errors {
         builder = builder.max_errors(steps);
     }
-    if let Some(children) = arguments.max_children {
+    if let Some(children) = arguments.effort.max_children {
         builder = builder.max_children(children);
     }
     if let Some(background) = &background {
@@ -83,12 +82,9 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
     let code = match &task {
         Some(task) => {
             let how = report::How { json: arguments.json, talk, trajectory: arguments.trajectory.as_deref() };
-            once(&mut agent, task, approval, &narrator, &how)
+            once(&mut agent, &settings.grants, task, approval, &narrator, &how)
         }
-        None => {
-            let has_directory = settings.grants.workspace != Workspace::Temporary;
-            conversation::hold(&mut agent, &kernel, approval, &narrator, talk, has_directory)
-        }
+        None => conversation::hold(&mut agent, &kernel, &settings.grants, approval, &narrator, talk),
     };
     let finished = agent.finish();
     narrator.end();
@@ -106,6 +102,7 @@ pub fn run(arguments: arguments::Agent) -> Result<i32> {
 /// Does one task, and says what came of it.
 fn once(
     agent: &mut Agent,
+    grants: &Grants,
     task: &str,
     approval: Approval,
     narrator: &Narrator,
@@ -131,10 +128,12 @@ fn once(
     // What nobody reads is no reason to drop what was approved beforehand.
     let can_ask = printed.is_ok();
     approval.end(agent, &mut outcome, how.talk, || can_ask && approval::asked(input))?;
-    let kept = outcome.changes_problem.is_some().then(|| keep(agent));
+    report::complain_of_changes(&outcome);
+    if let Some(problem) = &outcome.changes_problem {
+        keep(agent, grants, problem);
+    }
     if let Err(error) = printed {
         report::complain(&outcome);
-        kept.iter().for_each(tell_kept);
         return unwritten(&error);
     }
     let code = match stopper.ended() {
@@ -142,40 +141,25 @@ fn once(
         None => exit_code(&outcome),
     };
     if how.json {
-        kept.iter().for_each(tell_kept);
         return match report::json(&outcome, how, code)? {
             Ok(()) => Ok(code),
             Err(error) => unwritten(&error),
         };
     }
     report::complain(&outcome);
-    kept.iter().for_each(tell_kept);
     if !how.talk.quiet {
         report::remarks(&outcome, approval.holds());
     }
     Ok(code)
 }
 
-/// Puts changes that could not be applied where they outlive the agent.
-fn keep(agent: &Agent) -> Result<PathBuf> {
-    let data = files::data()
-        .ok_or_else(|| Failure::new("there is no place for them: set HOME or AGENTKERNEL_DATA_DIR"))?;
-    let all = data.join("changes");
-    let cannot = |error| Failure::new(format!("cannot make `{}`: {error}", all.display()));
-    files::private(&all).map_err(cannot)?;
-    let made = tempfile::Builder::new().prefix("agent-").tempdir_in(&all).map_err(cannot)?;
-    agent.keep_changes(made.path())?;
-    Ok(made.keep())
-}
-
-fn tell_kept(kept: &Result<PathBuf>) {
-    match kept {
-        Ok(layers) => terminal::hint(&format!(
-            "the changes are kept in `{}`, as layers that `Overlay::open` of the library opens over the workspace",
-            layers.display()
-        )),
-        Err(failure) => terminal::error(&format!("the changes are lost: {failure}"), failure.hint.as_deref()),
-    }
+/// Keeps changes that could not be applied; says what to do with them.
+fn keep(agent: &Agent, grants: &Grants, why: &str) {
+    let Workspace::Directory(directory) = &grants.workspace else { return };
+    let kept = agent.diff().map_err(Failure::from).and_then(|diff| {
+        changes::keep("agent", directory, diff.changes.len(), why, |layers| agent.keep_changes(layers))
+    });
+    terminal::hint(&changes::remedy(kept));
 }
 
 fn exit_code(outcome: &AgentOutcome) -> i32 {

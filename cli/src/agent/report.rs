@@ -4,13 +4,13 @@ use std::io;
 use std::path::Path;
 
 use agentkernel::agent::{AgentOutcome, AgentStep, Artefact};
+use agentkernel::report::Asked;
 use agentkernel::rlm::RunEnding;
 use agentkernel::{Change, Stream};
 use serde::Serialize;
 
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
-use crate::report::{self, Asked};
 use crate::units::{show_bytes, show_duration, show_number_of};
 use crate::{answer, llm, output, terminal};
 
@@ -24,12 +24,16 @@ pub struct How<'a> {
     pub trajectory: Option<&'a Path>,
 }
 
-/// Says why the task has not ended as it should, if it has not.
-pub fn complain(outcome: &AgentOutcome) {
+/// Says why changes are not in the directory, if they should be.
+pub fn complain_of_changes(outcome: &AgentOutcome) {
     if let Some(problem) = &outcome.changes_problem {
         let message = format!("changes to files were not applied: {}", terminal::escaped(problem));
         terminal::error(&message, None);
     }
+}
+
+/// Says why the task has not ended as it should, if it has not.
+pub fn complain(outcome: &AgentOutcome) {
     let (message, has_answer) = (outcome.message.as_deref(), outcome.answer.is_some());
     answer::complain(outcome.ending, has_answer, message, "--max-steps");
 }
@@ -82,7 +86,7 @@ pub fn json(outcome: &AgentOutcome, how: &How<'_>, exit_code: i32) -> Result<io:
         applied: outcome.applied,
         changes_problem: outcome.changes_problem.as_deref(),
         log: &outcome.log,
-        usage: report::asked(&outcome.usage),
+        usage: Asked::of(&outcome.usage),
         wall_seconds: outcome.wall.as_secs_f64(),
         trajectory: how.trajectory.map(|file| file.display().to_string()),
         exit_code,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{Granted, Lasting, Models, Sandbox, Talk, Telemetry};
+use super::{Data, Effort, Granted, Lasting, Models, Sandbox, Talk, Telemetry};
 
 /// `agentkernel agent`.
 #[derive(Debug, Args)]
@@ -17,9 +17,6 @@ pub struct Agent {
     /// The task, or `-` to read it from standard input [default: a conversation, a line for each task].
     #[arg(value_name = "TASK|-")]
     pub task: Option<String>,
-    /// Data that programs read as `context`, of any size. Repeatable.
-    #[arg(short = 'C', long = "context", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
-    pub contexts: Vec<PathBuf>,
     /// Keep changes to files apart from the workspace until they are approved: they are shown, and asked for on the
     /// terminal; `yes` and `no` say it beforehand [default: changes are kept when a task ends].
     #[arg(
@@ -34,12 +31,8 @@ pub struct Agent {
     /// Steps that the model may make for a task [default: 30].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_steps: Option<u32>,
-    /// Steps in a row that may fail [default: 5].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_errors: Option<u32>,
-    /// Child sessions of one depth at the same time [default: 8].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_children: Option<u32>,
+    #[command(flatten)]
+    pub effort: Effort,
     /// Where all that happens is written [default: nowhere]; `rlm view` makes a page of it.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trajectory: Option<PathBuf>,
@@ -51,6 +44,8 @@ pub struct Agent {
     pub talk: Talk,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub data: Data,
     #[command(flatten)]
     pub tasks: Granted,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Granted, Lasting, Models, Sandbox, Talk, Telemetry};
+use super::{Changes, Data, Granted, Lasting, Models, Sandbox, Start, Talk, Telemetry};
 use crate::units;
 
 /// `agentkernel mcp`.
@@ -35,19 +35,16 @@ pub struct Serve {
     #[command(flatten)]
     pub models: Models,
     #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
     pub tasks: Granted,
     #[command(flatten)]
     pub lasting: Lasting,
+    #[command(flatten)]
+    pub changes: Changes,
+    #[command(flatten)]
+    pub start: Start,
 
-    /// Keep what programs change in the workspace apart from the directory; what differs is shown at the end, then dropped.
-    #[arg(long, help_heading = "Grants")]
-    pub overlay: bool,
-    /// Take the changes over into the directory when the server is told to end.
-    #[arg(long, requires = "overlay", help_heading = "Grants")]
-    pub apply: bool,
-    /// What sessions start from: `[image.NAME]` of agentkernel.toml, or a file that `session snapshot` has written.
-    #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
-    pub image: Option<PathBuf>,
     /// Keep sessions in this directory, the state after each turn before its outcome is told [default: they end with their connection].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub sessions: Option<PathBuf>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Lasting, Sandbox, Talk, Telemetry};
+use super::{Data, Lasting, Sandbox, Talk, Telemetry};
 use crate::units::{self, Timeout};
 
 /// Which models may be asked, and how much of them.
@@ -58,6 +58,17 @@ pub struct Repetition {
     pub deterministic: Option<u64>,
 }
 
+/// How much may go wrong, and go on at the same time, while models write programs.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Effort {
+    /// Steps in a row that may fail [default: 5].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_errors: Option<u32>,
+    /// Child sessions of one depth at the same time [default: 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_children: Option<u32>,
+}
+
 /// `agentkernel rlm`.
 #[derive(Debug, Args)]
 #[command(
@@ -77,18 +88,11 @@ pub struct Rlm {
     /// Read the question from a file.
     #[arg(long, value_name = "FILE", conflicts_with = "question", value_hint = ValueHint::FilePath)]
     pub question_file: Option<PathBuf>,
-    /// Data that the question is about, of any size. Repeatable.
-    #[arg(short = 'C', long = "context", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
-    pub contexts: Vec<PathBuf>,
     /// Steps that a session may make [default: 30].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_iterations: Option<u32>,
-    /// Steps in a row that may fail [default: 5].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_errors: Option<u32>,
-    /// Child sessions of one depth at the same time [default: 8].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_children: Option<u32>,
+    #[command(flatten)]
+    pub effort: Effort,
     /// Where all that happens is written [default: a file among the user's; see `rlm list`].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trajectory: Option<PathBuf>,
@@ -105,6 +109,8 @@ pub struct Rlm {
     pub telemetry: Telemetry,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub data: Data,
     #[command(flatten)]
     pub lasting: Lasting,
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Lasting, Models, Sandbox, Talk, Telemetry};
+use super::{Data, Granted, Lasting, Models, Sandbox, Settle, Start, Talk, Telemetry};
 
 /// `agentkernel session`.
 #[derive(Debug, Subcommand)]
@@ -71,6 +71,8 @@ pub enum SessionAction {
     Apply {
         /// The session.
         name: String,
+        #[command(flatten)]
+        settle: Settle,
     },
     /// Drop these changes.
     Discard {
@@ -119,13 +121,16 @@ pub struct NewSession {
     /// Keep what programs change in the workspace apart from the directory, with each turn as a whole.
     #[arg(long, help_heading = "Grants")]
     pub overlay: bool,
-    /// What the session starts from: `[image.NAME]` of agentkernel.toml, or a file that `snapshot` has written.
-    #[arg(long, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
-    pub image: Option<PathBuf>,
+    #[command(flatten)]
+    pub start: Start,
     #[command(flatten)]
     pub sandbox: Sandbox,
     #[command(flatten)]
     pub models: Models,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub tasks: Granted,
     #[command(flatten)]
     pub lasting: Lasting,
     #[command(flatten)]

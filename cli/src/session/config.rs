@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use agentkernel::ContextMark;
+use agentkernel::task::TaskId;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
-use super::store::replace;
 use crate::arguments::{Arguments, Command, NewSession, SessionAction};
 use crate::failure::{Failure, Result};
+use crate::store::replace;
 
 const FILE: &str = "session.json";
 const FORMAT: u32 = 1;
@@ -27,6 +29,18 @@ pub struct Config {
     pub words: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<Origin>,
+    /// What `--context` named looked like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextMark>,
+    /// Whose the tasks are that its programs dispatch; forks have them in common. Those of sessions that were made
+    /// before there was such a name are each turn's own.
+    #[serde(default = "owner")]
+    pub tasks: String,
+}
+
+/// A name that no other session has.
+fn owner() -> String {
+    TaskId::new().as_str().to_owned()
 }
 
 /// What a session is a fork of.
@@ -51,7 +65,9 @@ impl Config {
                 .hint("make the session in another directory"));
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(Config { format: FORMAT, created: now(), version, directory, words, forked_from: None })
+        let (forked_from, context) = (None, None);
+        let (created, tasks) = (now(), owner());
+        Ok(Config { format: FORMAT, created, version, directory, words, forked_from, context, tasks })
     }
 
     pub fn read(session: &Path) -> Result<Self, String> {

@@ -9,14 +9,14 @@ use agentkernel::copy_tree;
 use super::config::{Config, Origin, now};
 use super::head::image_name;
 use super::state::{Files, Purpose, State};
-use super::store::{self, Store, sync_directory};
 use super::{BASE, LAYERS, SNAPSHOTS, WORKSPACE};
 use crate::failure::{Failure, Result};
 use crate::files;
+use crate::store::{Store, sync_directory};
 use crate::terminal::{self, say};
 
 pub fn fork(store: &Store, name: &str, new: &str) -> Result<i32> {
-    store::check(new)?;
+    store.check(new)?;
     let state = State::open(store, name, Purpose::Look)?;
     let from = &state.held.directory;
     let cannot = |error: io::Error| Failure::new(format!("cannot copy the session `{name}`: {error}"));

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::replace;
 use crate::failure::{Failure, Result};
+use crate::store::replace;
 
 const FILE: &str = "head.json";
 

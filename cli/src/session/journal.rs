@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use agentkernel::ContextMark;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +34,9 @@ pub enum What {
     /// The memory is that of the beginning.
     Reset {
         files: bool,
+        /// What `--context` names looked like.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ContextMark>,
     },
     /// The memory is that of a file.
     Restored {
@@ -42,6 +46,9 @@ pub enum What {
     Replayed {
         turns: u64,
         differing: u64,
+        /// What `--context` names looked like.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ContextMark>,
     },
 }
 
@@ -127,6 +134,14 @@ impl Journal {
             }
         }
         Ok(journal)
+    }
+
+    /// What `--context` named looked like when the memory was made that the turns went on from, if that is in it.
+    pub fn context(&self) -> Option<&ContextMark> {
+        self.entries.iter().rev().find_map(|entry| match &entry.what {
+            What::Reset { context, .. } | What::Replayed { context, .. } => context.as_ref(),
+            What::Turn(_) | What::Restored { .. } => None,
+        })
     }
 
     pub fn entry(&self, turn: u64) -> Option<&Entry> {

@@ -7,6 +7,7 @@
 mod changes;
 mod config;
 mod copy;
+mod data;
 mod head;
 mod journal;
 mod new;
@@ -14,14 +15,26 @@ mod put;
 mod replay;
 mod show;
 mod state;
-mod store;
 mod turn;
 
 use std::path::PathBuf;
 
 use crate::arguments::SessionAction;
 use crate::failure::{Failure, Result};
-use store::Store;
+use crate::files;
+use crate::store::{Kind, Store};
+
+/// Sessions, where they are kept.
+const SESSIONS: Kind = Kind {
+    place: files::SESSIONS,
+    one: "session",
+    many: "sessions",
+    absent: |name| {
+        format!("`agentkernel session list` lists them, `agentkernel session new {name}` makes one")
+    },
+    busy: "wait until that has ended, or go on in a fork of the session",
+    taken: |name| format!("use another name, or remove it: `agentkernel session rm {name}`"),
+};
 
 /// The file of an image that `new --image FILE` named.
 const BASE: &str = "base.akimg";
@@ -34,7 +47,7 @@ const DAMAGED_LAYERS: &str = "layers.damaged";
 const SNAPSHOTS: &str = "snapshots";
 
 pub fn run(action: SessionAction) -> Result<i32> {
-    let store = Store::open()?;
+    let store = Store::open(&SESSIONS)?;
     match action {
         SessionAction::New(new) => new::run(&store, *new),
         SessionAction::Run(run) => turn::run(&store, run),
@@ -47,7 +60,7 @@ pub fn run(action: SessionAction) -> Result<i32> {
         }
         SessionAction::Restore { name, file } => put::restore(&store, &name, &file),
         SessionAction::Diff { name, json } => changes::diff(&store, &name, json),
-        SessionAction::Apply { name } => changes::apply(&store, &name),
+        SessionAction::Apply { name, settle } => changes::apply(&store, &name, &settle),
         SessionAction::Discard { name } => changes::discard(&store, &name),
         SessionAction::Reset { name, files } => put::reset(&store, &name, files),
         SessionAction::Replay { name, talk } => replay::run(&store, &name, talk),

@@ -9,10 +9,10 @@ use agentkernel::remove_tree;
 use super::head::image_name;
 use super::journal::What;
 use super::state::{After, Files, Purpose, State, kernel};
-use super::store::Store;
 use super::{SNAPSHOTS, WORKSPACE, absolute};
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 use crate::{files, terminal};
 
 pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {
@@ -38,7 +38,9 @@ pub fn reset(store: &Store, name: &str, files: bool) -> Result<i32> {
         let message = format!("the files in `{}` are not the session's own", directory.display());
         return Err(Failure::new(message).hint("leave `--files` out, and look after the directory yourself"));
     }
-    state.commit(After::Beginning, What::Reset { files }, None)?;
+    // What the turns to come read is what is there now.
+    let context = state.open_context()?.map(|context| context.mark().clone());
+    state.commit(After::Beginning, What::Reset { files, context }, None)?;
     match &state.overlay {
         Some(overlay) if files => overlay.discard()?,
         None if files => empty(&state.held.directory.join(WORKSPACE)).map_err(|error| {

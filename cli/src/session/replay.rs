@@ -4,9 +4,9 @@ use agentkernel::{Ending, Image, Overlay, Turn, Workspace};
 
 use super::journal::{Entry, Ran, What};
 use super::state::{After, Files, Purpose, State, kernel};
-use super::store::Store;
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 use crate::terminal::{self, escaped, say};
 use crate::units::show_number_of;
 
@@ -16,7 +16,9 @@ const SHOWN: usize = 80;
 pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
     let mut state = State::open(store, name, Purpose::Replay)?;
     let turns = turns(&state.journal.entries, name)?;
+    let context = state.open_context()?;
     let kernel = kernel(&state.settings, talk)?;
+    let background = state.background(&kernel)?;
     let mut grants = state.settings.grants.clone();
     // The files are there already. What the programs do to them once more goes nowhere.
     grants.workspace = match (&state.files, &state.overlay) {
@@ -26,7 +28,13 @@ pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
     let start = |image: Option<&Image>, import_path: &Option<String>| {
         let mut grants = grants.clone();
         grants.import_paths.extend(import_path.clone());
-        let builder = kernel.session().grants(grants);
+        let mut builder = kernel.session().grants(grants);
+        if let Some(context) = &context {
+            builder = builder.context(context.clone());
+        }
+        if let Some(background) = &background {
+            builder = builder.tasks(&background.tasks);
+        }
         match image {
             Some(image) => builder.image(image).start(),
             None => builder.start(),
@@ -52,7 +60,11 @@ pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
     session.snapshot()?.save(state.next_image())?;
     let replayed = turns.len() as u64;
     drop(session);
-    state.commit(After::New, What::Replayed { turns: replayed, differing }, None)?;
+    let context = context.map(|context| context.mark().clone());
+    state.commit(After::New, What::Replayed { turns: replayed, differing, context }, None)?;
+    if let Some(background) = background {
+        background.end(talk);
+    }
     if !talk.quiet {
         let files = "files stay as they were";
         terminal::remark(&format!(

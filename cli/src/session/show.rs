@@ -9,9 +9,9 @@ use super::config::Config;
 use super::head::Head;
 use super::journal::{Entry, Journal, Ran, What};
 use super::state::{Files, Purpose, State, reached};
-use super::store::Store;
 use super::{LAYERS, WORKSPACE};
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 use crate::terminal::{self, escaped, say};
 use crate::units::{show_bytes, show_number_of};
 
@@ -225,8 +225,8 @@ fn said(entry: &Entry) -> String {
         What::Turn(ran) => format!("{}{}", outcome(ran), if ran.kept { "" } else { "; not kept" }),
         What::Reset { .. } => "reset".to_owned(),
         What::Restored { from } => format!("restored from {}", escaped(from)),
-        What::Replayed { turns, differing: 0 } => format!("replayed {}", show_number_of(*turns, "turn")),
-        What::Replayed { turns, differing } => {
+        What::Replayed { turns, differing: 0, .. } => format!("replayed {}", show_number_of(*turns, "turn")),
+        What::Replayed { turns, differing, .. } => {
             format!("replayed {}, {differing} differing", show_number_of(*turns, "turn"))
         }
     }

@@ -14,12 +14,12 @@ use agentkernel::{Checkpoint, ErrorKind, Image, Kernel, Overlay, Workspace};
 use super::config::{Config, now};
 use super::head::{Head, image_name};
 use super::journal::{Entry, Journal, What};
-use super::store::{Held, Store, sync_directory};
 use super::{BASE, DAMAGED_LAYERS, LAYERS, WORKSPACE};
-use crate::arguments::{NewSession, Talk};
+use crate::arguments::{Granted, NewSession, Talk};
 use crate::failure::{Failure, Result};
 use crate::repetition::Again;
 use crate::settings::Settings;
+use crate::store::{Held, Store, sync_directory};
 use crate::{terminal, warm};
 
 /// What a session is opened for.
@@ -40,6 +40,10 @@ pub struct State {
     pub settings: Settings,
     /// What `--image` named.
     image: Option<PathBuf>,
+    /// What `--context` named.
+    pub contexts: Vec<PathBuf>,
+    /// Whether its programs may dispatch tasks.
+    pub tasks: Granted,
     pub overlay: Option<Overlay>,
     pub files: Files,
     pub head: Head,
@@ -120,9 +124,10 @@ impl State {
             None => Head::read(&directory),
         };
         let head = head.and_then(|head| reached(head, &journal));
-        let image = flags.image;
+        let (image, contexts, tasks) = (flags.start.image, flags.data.contexts, flags.tasks);
+        let head_now = Head::default();
         let mut state =
-            State { held, config, settings, image, overlay, files, head: Head::default(), journal };
+            State { held, config, settings, image, contexts, tasks, overlay, files, head: head_now, journal };
         match head {
             Ok(head) => {
                 state.journal.cut(head.turn)?;

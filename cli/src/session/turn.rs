@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agentkernel::report::{Report, Used};
 use agentkernel::{Ending, ErrorKind, Outcome, OutputHandler, Session, Stdin, Stream, Turn};
 use serde::Serialize;
 
 use super::journal::{Raised, Ran, What};
 use super::state::{After, Purpose, State, kernel};
-use super::store::Store;
 use crate::arguments::SessionRun;
 use crate::failure::{Failure, Result};
 use crate::input::Input;
 use crate::output::{self, Output, unwritten};
-use crate::report::{self, Report, Used};
-use crate::run::{Program, directory_in_sandbox, program};
+use crate::run::{Program, directory_in_sandbox, program, report as report_of};
 use crate::signals::{Signal, Stopper};
-use crate::{hints, terminal};
+use crate::store::Store;
+use crate::{hints, report, terminal};
 
 /// Bytes of each text that the journal has of a turn, its code apart.
 const TEXT_BYTES: usize = 64 << 10;
@@ -39,13 +39,21 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     let mut grants = state.settings.grants.clone();
     let import_path = program.path.as_ref().and_then(|path| directory_in_sandbox(path, &grants));
     grants.import_paths.extend(import_path.clone());
+    let context = state.context()?;
     let kernel = kernel(&state.settings, talk)?;
+    let background = state.background(&kernel)?;
     let output = Output::default();
     let written = Written::default();
     // What a stopped turn leaves of the memory is not needed: the image is there.
     let mut builder = kernel.session().grants(grants.clone()).rollback(false);
     if let Some(image) = state.current(&kernel)? {
         builder = builder.image(&image);
+    }
+    if let Some(context) = context {
+        builder = builder.context(context);
+    }
+    if let Some(background) = &background {
+        builder = builder.tasks(&background.tasks);
     }
     if !program.used_stdin {
         builder = builder.stdin(Stdin::Reader(Box::new(Input::default())));
@@ -60,7 +68,7 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     let stopper = Stopper::start(move || canceller.cancel());
     let outcome = session.run_blocking(turn(&program))?;
     let signal = stopper.ended();
-    let mut code = signal.map_or_else(|| report::exit_code(&outcome.ending), Signal::exit_code);
+    let mut code = signal.map_or_else(|| outcome.ending.exit_code(), Signal::exit_code);
 
     let stopped = !outcome.ending.is_kept();
     let rolled_back = stopped || (transactional && code != 0);
@@ -79,6 +87,9 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     ran.held = held.as_ref().map(|failure| failure.message.clone());
     let after = if kept { After::New } else { After::Same };
     state.commit(after, What::Turn(Box::new(ran)), checkpoint)?;
+    if let Some(background) = background {
+        background.end(talk);
+    }
 
     if let Some(error) = output.finish(signal.is_some() || stopped) {
         return unwritten(&error);
@@ -94,7 +105,7 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
             kept,
             files_kept,
             held: held.as_ref().map(|failure| failure.message.as_str()),
-            report: Report::new(&outcome, limits, code),
+            report: report_of(&outcome, limits, code),
         };
         let text = serde_json::to_string(&turn)
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
@@ -224,5 +235,5 @@ struct InSession<'a> {
     files_kept: bool,
     held: Option<&'a str>,
     #[serde(flatten)]
-    report: Report<'a>,
+    report: Report,
 }

@@ -12,6 +12,14 @@ use crate::settings::Settings;
 use crate::terminal;
 use crate::units::show_number_of;
 
+/// The store that the flag or the file grants, if one of them does.
+pub fn granted(flags: &Granted, settings: &Settings) -> Result<Option<Tasks>> {
+    match flags.tasks.is_some() || settings.tasks.programs {
+        true => store(flags.tasks.as_deref().map(Path::new), &settings.tasks).map(Some),
+        false => Ok(None),
+    }
+}
+
 /// A store that a program may put tasks into, and a worker for it in this process.
 pub struct Background {
     pub tasks: Tasks,
@@ -20,14 +28,15 @@ pub struct Background {
 
 impl Background {
     /// What the flag or the file grants.
-    pub fn start(granted: &Granted, settings: &Settings, kernel: &Kernel) -> Result<Option<Self>> {
-        let config = &settings.tasks;
-        if granted.tasks.is_none() && !config.programs {
-            return Ok(None);
-        }
-        let tasks = store(granted.tasks.as_deref().map(Path::new), config)?;
-        let worker = super::work::builder(&tasks, kernel, config).start()?;
+    pub fn start(flags: &Granted, settings: &Settings, kernel: &Kernel) -> Result<Option<Self>> {
+        let Some(tasks) = granted(flags, settings)? else { return Ok(None) };
+        let worker = super::work::builder(&tasks, kernel, &settings.tasks).start()?;
         Ok(Some(Background { tasks, worker }))
+    }
+
+    /// The same for sessions of that name, which are one.
+    pub fn owned_by(self, owner: &str) -> Self {
+        Background { tasks: self.tasks.owned_by(owner), ..self }
     }
 
     /// Gives what runs back, and says what is left.

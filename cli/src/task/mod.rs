@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use agentkernel::task::{TaskId, Tasks};
 
-pub use self::background::Background;
+pub use self::background::{Background, granted};
 pub use self::settings::TasksConfig;
 use crate::arguments::{Place, TaskAction};
 use crate::config::Config;

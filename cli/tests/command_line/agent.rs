@@ -101,7 +101,11 @@ fn agent(directory: &Path, arguments: &[&str]) -> Output {
 }
 
 fn talk(directory: &Path, arguments: &[&str], lines: &str) -> Output {
-    let mut child = command(directory)
+    talk_as(command(directory), arguments, lines)
+}
+
+fn talk_as(mut command: Command, arguments: &[&str], lines: &str) -> Output {
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -244,24 +248,38 @@ fn changes_are_kept_only_when_they_are_approved() {
 fn what_cannot_be_applied_is_told_and_kept() {
     let (directory, data) = (script(), directory());
     let arguments = ["--no-config", "--workspace", "work", "--mount", "work:/d:rw", "--quiet"];
-    let mut command = command(directory.path());
-    command.env("AGENTKERNEL_DATA_DIR", data.path()).args(arguments).arg("Conflict");
-    let output = command.output().unwrap();
+    let mut asked = command(directory.path());
+    asked.env("AGENTKERNEL_DATA_DIR", data.path()).args(arguments).arg("Conflict");
+    let output = asked.output().unwrap();
     assert_eq!(
         (stdout(&output).as_str(), output.status.code()),
         ("written\n", Some(1)),
         "{}",
         stderr(&output)
     );
-    assert!(stderr(&output).contains("was changed meanwhile") && stderr(&output).contains("are kept in"));
-    let kept: Vec<_> =
-        fs::read_dir(data.path().join("changes")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(kept.len() == 1 && kept[0].join("log.jsonl").is_file(), "{kept:?}");
-    // A conversation goes on, and says at its end what is dropped.
-    let output = talk(directory.path(), &arguments[..5], "Conflict\n/apply\n/run print(41)\n/quit\n");
+    assert!(
+        stderr(&output).contains("was changed meanwhile")
+            && stderr(&output).contains("agentkernel changes apply agent-")
+    );
+    let with_data = |mut command: Command| {
+        command.env("AGENTKERNEL_DATA_DIR", data.path());
+        command
+    };
+    let kept = || -> Vec<Value> {
+        let mut list = with_data(agentkernel(directory.path()));
+        serde_json::from_str(&stdout(&list.args(["changes", "list", "--json"]).output().unwrap())).unwrap()
+    };
+    assert!(kept().len() == 1 && kept()[0]["changes"] == 1, "{:?}", kept());
+    // A conversation goes on, and keeps at its end what should have been applied.
+    let conversation = |lines| talk_as(with_data(command(directory.path())), &arguments[..5], lines);
+    let output = conversation("Conflict\n/apply\n/run print(41)\n/quit\n");
     assert_eq!(stdout(&output), "written\n41\n", "{}", stderr(&output));
-    assert!(stderr(&output).ends_with("changes that were not applied are dropped\n"), "{}", stderr(&output));
-    assert_eq!(notes(directory.path()), "one\ntheirstheirs");
+    assert!(stderr(&output).contains("agentkernel changes apply agent-"), "{}", stderr(&output));
+    assert_eq!((kept().len(), notes(directory.path()).as_str()), (2, "one\ntheirstheirs"));
+    // What the user has dropped is dropped.
+    let output = conversation("Conflict\n/discard\n/quit\n");
+    assert!(!stderr(&output).contains("are kept"), "{}", stderr(&output));
+    assert_eq!(kept().len(), 2);
 }
 
 #[test]

@@ -165,6 +165,26 @@ fn all_that_is_wrong_is_said() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// What an image would have no use for is no key of it, so that nobody believes it was granted.
+#[test]
+fn an_image_has_no_keys_without_effect() {
+    let directory = directory();
+    for key in ["task = true", "tasks = true", "context = 'data'", "workspace = '.'"] {
+        let text = format!("[image.mine]\ncode = 'x = 1'\n{key}\n");
+        fs::write(directory.path().join("agentkernel.toml"), text).unwrap();
+        for arguments in [&["run", "-c", "1"][..], &["config", "check"], &["session", "new", "s"]] {
+            let mut command = agentkernel(directory.path());
+            command.env("AGENTKERNEL_DATA_DIR", directory.path().join("data"));
+            let output = command.args(arguments).output().unwrap();
+            assert_ne!(output.status.code(), Some(0), "{key}: {arguments:?}");
+            let (said, name) = (stdout(&output) + &stderr(&output), key.split(' ').next().unwrap());
+            let told =
+                ["unknown field", "there is no key"].map(|what| said.contains(&format!("{what} `{name}`")));
+            assert!(told.contains(&true), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_file_is_begun_and_not_replaced() {
     let directory = directory();

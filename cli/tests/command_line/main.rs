@@ -1,6 +1,7 @@
 //! The binary, run as a user runs it.
 
 mod agent;
+mod changes;
 mod compose;
 mod config;
 mod grants;

@@ -178,6 +178,58 @@ fn a_killed_server_loses_no_turn_no_skill_no_state_and_no_task() {
 
 #[cfg(unix)]
 #[test]
+fn kept_sessions_read_the_context_they_began_with_and_find_their_tasks() {
+    let directory = directory();
+    let at = directory.path();
+    fs::write(at.join("data.txt"), "abc").unwrap();
+    let arguments = ["--context", "data.txt", "--tasks=tasks.db", "--sessions", "sessions", "--idle", "none"];
+    let mut server = Server::start(at, &arguments);
+    let code = "from agentkernel import context, task\npart = context[1:]\n\
+                one = task.dispatch('6 * 7')\n[str(part), one.result()]";
+    assert_eq!(server.execute(code)["value"], json!(["bc", 42]));
+    for name in ["other", "fresh"] {
+        server.call("session_create", json!({ "name": name }));
+    }
+    server.kill();
+    // The same in another process, for the session alone.
+    let mut server = Server::start(at, &arguments);
+    assert_eq!(server.execute("[str(part), one.result(), len(task.list())]")["value"], json!(["bc", 42, 1]));
+    let others = json!({ "session": "other", "code": "from agentkernel import task\ntask.list()" });
+    assert_eq!(server.call("execute", others)["structuredContent"]["value"], json!([]));
+    let fork = server.call("session_fork", json!({ "session": "default", "name": "fork" }));
+    assert_eq!(fork["isError"], json!(false), "{fork}");
+    let forked = json!({ "session": "fork", "code": "len(task.list())" });
+    assert_eq!(server.call("execute", forked)["structuredContent"]["value"], 1);
+    server.kill();
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(at.join("data.txt"), "abcdef").unwrap();
+    let mut server = Server::start(at, &arguments);
+    let refused = server.call("execute", json!({ "code": "1" }));
+    let text = refused["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("had 3 bytes, and has 6") && text.contains("session_reset"), "{text}");
+    // One that has run nothing may read it as it is, and so may one that begins anew.
+    let code = "from agentkernel import context\nlen(context)";
+    let fresh = json!({ "session": "fresh", "code": code });
+    assert_eq!(server.call("execute", fresh)["structuredContent"]["value"], 6);
+    server.call("session_reset", json!({}));
+    assert_eq!(server.execute(code)["value"], 6);
+    server.kill();
+    let mut server = Server::start(at, &arguments);
+    assert_eq!(server.execute("len(context)")["value"], 6);
+    server.kill();
+    let mut server = Server::start(at, &arguments[2..]);
+    let refused = server.call("execute", json!({ "code": "1" }));
+    assert!(refused["content"][0]["text"].as_str().unwrap().contains("has none now"), "{refused}");
+    server.end();
+    // What their programs could change themselves is no such context.
+    fs::create_dir(at.join("work")).unwrap();
+    fs::write(at.join("work/data.txt"), "x").unwrap();
+    let within = ["mcp", "serve", "--workspace", "work", "--context", "work/data.txt"];
+    let output = agentkernel(at).args(within).args(["--sessions", "sessions"]).output().unwrap();
+    assert!(stderr(&output).contains("the context `work/data.txt` lies in"), "{}", stderr(&output));
+}
+
+#[test]
 fn signals_and_the_end_of_the_input_end_the_server_in_order() {
     let temporary = directory();
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
@@ -227,6 +279,21 @@ fn an_overlay_is_applied_when_the_server_ends() {
         .map(|entry| entry.file_name())
         .collect();
     assert_eq!(names, ["taken"]);
+    // What meets changes of others is kept for later.
+    let command = || {
+        let mut command = agentkernel(directory.path());
+        command.env("AGENTKERNEL_DATA_DIR", directory.path().join("data"));
+        command
+    };
+    let mut server = Server::of(command(), &["--workspace", "work", "--overlay", "--apply"]);
+    assert_eq!(server.execute("open('new', 'w').write('ours')")["outcome"], "completed");
+    fs::write(directory.path().join("work/new"), "theirs").unwrap();
+    let (code, said) = server.end();
+    assert_eq!(code, Some(2), "{said}");
+    let name = said.split("`agentkernel changes apply ").nth(1).unwrap().split('`').next().unwrap();
+    let apply = command().args(["changes", "apply", name, "--ours", "."]).output().unwrap();
+    assert_eq!(apply.status.code(), Some(0), "{}", stderr(&apply));
+    assert_eq!(fs::read_to_string(directory.path().join("work/new")).unwrap(), "ours");
 }
 
 #[test]

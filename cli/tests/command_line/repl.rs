@@ -13,6 +13,22 @@ fn the_repl_keeps_names_and_goes_on_after_errors() {
     assert!(stderr(&output).contains("ZeroDivisionError"));
 }
 
+#[test]
+fn the_repl_reads_a_context() {
+    let directory = directory();
+    fs::write(directory.path().join("data.txt"), "abc").unwrap();
+    let mut child = agentkernel(directory.path())
+        .env("XDG_STATE_HOME", directory.path())
+        .args(["repl", "--quiet", "--context", "data.txt"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"from agentkernel import context\nlen(context)\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(stdout(&output).contains('3'), "{}", stdout(&output));
+}
+
 /// Line editing, and Ctrl-C that stops the turn alone.
 #[cfg(target_os = "linux")]
 #[test]

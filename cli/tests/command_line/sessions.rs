@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod background;
+mod contexts;
 mod damage;
 mod deep;
 #[cfg(unix)]

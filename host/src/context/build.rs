@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use super::file::{Expanded, File};
+use super::mark::Marker;
 use crate::{Error, ErrorKind, Result};
 
 /// What compressed files of one context may hold together, unless it is said otherwise.
@@ -22,6 +23,8 @@ const MAX_OPEN: usize = 128;
 /// A context to be made; see [`Context::builder`].
 pub struct ContextBuilder {
     sources: Vec<(String, Source)>,
+    /// What was given, and how many of the sources are its.
+    parts: Vec<(String, usize)>,
     decompressed_bytes: u64,
 }
 
@@ -32,7 +35,7 @@ enum Source {
 
 impl ContextBuilder {
     pub(super) fn new() -> Self {
-        ContextBuilder { sources: Vec::new(), decompressed_bytes: DECOMPRESSED_BYTES }
+        ContextBuilder { sources: Vec::new(), parts: Vec::new(), decompressed_bytes: DECOMPRESSED_BYTES }
     }
 
     /// Adds a file under its own name, without its directories. One compressed by gzip or zstd is
@@ -48,6 +51,7 @@ impl ContextBuilder {
         }
         let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
         self.sources.push((name.into_owned(), Source::File(path.to_owned())));
+        self.parts.push((path.display().to_string(), 1));
         Ok(self)
     }
 
@@ -58,7 +62,9 @@ impl ContextBuilder {
     ///
     /// [`ErrorKind::Grant`] when it or a directory below cannot be read.
     pub fn directory(mut self, path: impl AsRef<Path>) -> Result<Self> {
-        self.walk(path.as_ref(), "")?;
+        let (path, before) = (path.as_ref(), self.sources.len());
+        self.walk(path, "")?;
+        self.parts.push((path.display().to_string(), self.sources.len() - before));
         Ok(self)
     }
 
@@ -90,7 +96,9 @@ impl ContextBuilder {
 
     /// Adds bytes that are mostly UTF-8. They are not decompressed.
     pub fn bytes(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        self.sources.push((name.into(), Source::Bytes(bytes.into())));
+        let name = name.into();
+        self.parts.push((name.clone(), 1));
+        self.sources.push((name, Source::Bytes(bytes.into())));
         self
     }
 
@@ -113,7 +121,10 @@ impl ContextBuilder {
         let mut files = Vec::with_capacity(self.sources.len());
         let mut expanded = Expanded::new(self.decompressed_bytes);
         let (mut open, mut size) = (0, 0u64);
-        for (given, source) in self.sources {
+        let of_part = |(number, (_, count)): (usize, &(String, usize))| std::iter::repeat_n(number, *count);
+        let numbers: Vec<usize> = self.parts.iter().enumerate().flat_map(of_part).collect();
+        let mut marker = Marker::new(self.parts.into_iter().map(|(given, _)| given).collect());
+        for (part, (given, source)) in numbers.into_iter().zip(self.sources) {
             let mut name = given.clone();
             while let Some(times) = names.get_mut(&name) {
                 *times += 1;
@@ -121,8 +132,15 @@ impl ContextBuilder {
             }
             names.insert(name.clone(), 1);
             let file = match source {
-                Source::File(path) => File::open(name, &path, open < MAX_OPEN, &mut expanded)?,
-                Source::Bytes(bytes) => File::memory(name, bytes),
+                Source::File(path) => {
+                    let (file, look) = File::open(name, &path, open < MAX_OPEN, &mut expanded)?;
+                    marker.file(part, &file.name, &look);
+                    file
+                }
+                Source::Bytes(bytes) => {
+                    marker.text(part, &name, &bytes);
+                    File::memory(name, bytes)
+                }
             };
             open += usize::from(file.is_open());
             size = size.saturating_add(file.size);
@@ -131,7 +149,7 @@ impl ContextBuilder {
             }
             files.push(file);
         }
-        Ok(Context::new(files))
+        Ok(Context::new(files, marker.end()))
     }
 
     fn check_count(&self) -> Result<()> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::Result;
 use super::index::Index;
+use super::mark::Look;
 use crate::service::failure;
 use crate::{Error, ErrorKind};
 
@@ -44,8 +45,13 @@ impl File {
         File { name, size, source: Source::Memory(bytes.into()), index: Index::default() }
     }
 
-    /// Opens a regular file. One that is compressed is decompressed.
-    pub fn open(name: String, path: &Path, keep_open: bool, expanded: &mut Expanded) -> crate::Result<Self> {
+    /// Opens a regular file; gives what it looks like, too. One that is compressed is decompressed.
+    pub fn open(
+        name: String,
+        path: &Path,
+        keep_open: bool,
+        expanded: &mut Expanded,
+    ) -> crate::Result<(Self, Look)> {
         let cannot = |error: io::Error| {
             Error::new(ErrorKind::Grant, format!("cannot read the context `{}`", path.display()))
                 .source(error)
@@ -59,19 +65,20 @@ impl File {
             )
             .hint("write what it gives into a file first"));
         }
+        let look = Look { bytes: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) };
         let mut magic = [0; 4];
         let got = file.read_at(&mut magic, 0).map_err(cannot)?;
         if let Some(kind) = Compression::of(&magic[..got]) {
             let (into, bytes) = expanded.add(kind, &mut file, path)?;
             let size = bytes.end - bytes.start;
             let source = Source::Expanded(into, bytes.start);
-            return Ok(File { name, size, source, index: Index::default() });
+            return Ok((File { name, size, source, index: Index::default() }, look));
         }
         let source = match keep_open {
             true => Source::Open(file),
             false => Source::Closed { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) },
         };
-        Ok(File { name, size: metadata.len(), source, index: Index::default() })
+        Ok((File { name, size: metadata.len(), source, index: Index::default() }, look))
     }
 
     /// Whether it keeps a file open.

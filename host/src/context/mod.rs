@@ -5,6 +5,7 @@ mod chunks;
 mod file;
 mod index;
 mod literal;
+mod mark;
 mod parallel;
 mod regex;
 mod search;
@@ -24,6 +25,7 @@ use file::File;
 use parallel::Run;
 
 pub use build::ContextBuilder;
+pub use mark::ContextMark;
 pub(crate) use service::{Contexts, SOURCE};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -60,6 +62,7 @@ struct Store {
     ends: Vec<u64>,
     /// Characters up to the end of each file, as far as that was asked for.
     chars: RwLock<Vec<u64>>,
+    mark: ContextMark,
 }
 
 impl Context {
@@ -84,7 +87,7 @@ impl Context {
         builder.build()
     }
 
-    fn new(files: Vec<File>) -> Self {
+    fn new(files: Vec<File>, mark: ContextMark) -> Self {
         let mut end = 0;
         let ends: Vec<u64> = files
             .iter()
@@ -93,12 +96,31 @@ impl Context {
                 end
             })
             .collect();
-        Context { store: Arc::new(Store { files, ends, chars: RwLock::default() }), range: 0..end }
+        Context { store: Arc::new(Store { files, ends, chars: RwLock::default(), mark }), range: 0..end }
     }
 
     /// Bytes in it, decompressed.
     pub fn size(&self) -> u64 {
         self.range.end - self.range.start
+    }
+
+    /// What all that it was opened from looked like then, also that of which it is a part: to tell later whether it is as
+    /// it was.
+    ///
+    /// ```
+    /// # fn main() -> agentkernel::Result<()> {
+    /// # let place = tempfile::tempdir().unwrap();
+    /// # let file = place.path().join("notes.txt");
+    /// std::fs::write(&file, "one").unwrap();
+    /// let before = agentkernel::Context::open([&file])?.mark().clone();
+    /// std::fs::write(&file, "three").unwrap();
+    /// let difference = before.difference(agentkernel::Context::open([&file])?.mark()).unwrap();
+    /// assert!(difference.ends_with("had 3 bytes, and has 5"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn mark(&self) -> &ContextMark {
+        &self.store.mark
     }
 
     /// The names of the files that it is of, and which of its bytes are theirs.

@@ -40,7 +40,7 @@ impl Kind {
                 "no model is granted to this program; grant one with `--model NAME` and a provider's key in the environment, or with [llm] in agentkernel.toml (docs/llm.md)"
             }
             Kind::Context => {
-                "this program was given no context; give one with `--context FILE|DIR` (docs/rlm.md)"
+                "this program was given no context; give one with `--context FILE|DIR` (docs/contexts.md)"
             }
             Kind::Rlm => {
                 "this program may not start child sessions; run it by `agentkernel rlm`, or with a depth left (docs/rlm.md)"

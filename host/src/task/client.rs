@@ -30,6 +30,8 @@ const PRUNED: usize = 500;
 pub struct Tasks {
     store: Arc<dyn TaskStore>,
     limits: TaskLimits,
+    /// Whose tasks programs see and dispatch, if that is not for each session by itself.
+    owner: Option<String>,
     /// The worker of [`Kernel::tasks`](crate::Kernel::tasks).
     worker: Option<Arc<Worker>>,
 }
@@ -47,13 +49,24 @@ impl Tasks {
 
     /// The tasks in another store.
     pub fn new(store: Arc<dyn TaskStore>) -> Self {
-        Tasks { store, limits: TaskLimits::default(), worker: None }
+        Tasks { store, limits: TaskLimits::default(), owner: None, worker: None }
     }
 
     /// How much they may be. Default: [`TaskLimits::default`].
     pub fn limits(mut self, limits: TaskLimits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Makes all sessions that are given these tasks under one name the same to them, in whatever process: what the
+    /// programs of one dispatch those of the others find, and limits are those of all together. Default: each
+    /// session by itself.
+    pub fn owned_by(&self, owner: impl Into<String>) -> Self {
+        Tasks { owner: Some(owner.into()), ..self.clone() }
+    }
+
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 
     pub(crate) fn with_worker(mut self, worker: Worker) -> Self {

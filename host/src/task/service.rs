@@ -72,7 +72,11 @@ impl Access {
     /// For a session that is no task.
     pub fn new(tasks: &Tasks) -> Self {
         let tasks = tasks.without_worker();
-        let scope = scope(&tasks, format!("session-{}", TaskId::new()));
+        let name = match tasks.owner() {
+            Some(owner) => format!("owner-{owner}"),
+            None => format!("session-{}", TaskId::new()),
+        };
+        let scope = scope(&tasks, name);
         Access { levels: tasks.limited().levels, tasks, scope, inside: None }
     }
 

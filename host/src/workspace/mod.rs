@@ -30,7 +30,7 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 pub(crate) use descriptor::is_granted_directory;
 pub(crate) use overlay::records;
 pub use overlay::{
-    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay,
+    Change, ChangeKind, Checkpoint, Conflict, ConflictKind, Diff, Object, ObjectKind, Overlay, Side,
 };
 pub use preopen::Access;
 pub(crate) use preopen::{Preopen, open_directory, open_preopen};

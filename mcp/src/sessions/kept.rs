@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use agentkernel::{Image, Kernel, copy_tree, remove_tree};
+use agentkernel::task::TaskId;
+use agentkernel::{ContextMark, Image, Kernel, copy_tree, remove_tree};
 use serde::{Deserialize, Serialize};
 
 use super::Narrowed;
@@ -23,6 +24,8 @@ const FORMAT: u32 = 1;
 /// A directory of sessions, which no other server uses meanwhile.
 pub(crate) struct Store {
     directory: PathBuf,
+    /// What the server's context looks like, if it has one.
+    context: Option<ContextMark>,
     _lock: File,
 }
 
@@ -37,17 +40,42 @@ pub(crate) struct Head {
     image: Option<String>,
     #[serde(default)]
     pub narrowed: Narrowed,
+    #[serde(default)]
+    pub owner: Owner,
+    /// What the context looked like that its memory is of.
+    #[serde(default)]
+    context: Option<ContextMark>,
+}
+
+/// Whose the tasks are that a session's programs dispatch, as long as there is the session; forks have them in common.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Owner(pub String);
+
+impl Default for Owner {
+    fn default() -> Self {
+        Owner(TaskId::new().as_str().to_owned())
+    }
 }
 
 impl Head {
     /// A session that has run nothing.
-    pub fn beginning(narrowed: Narrowed) -> Self {
-        Head { narrowed, ..Head::default() }
+    pub fn beginning(narrowed: Narrowed, owner: Owner) -> Self {
+        Head { narrowed, owner, ..Head::default() }
+    }
+
+    /// Why the memory cannot go on with a context, if so.
+    fn difference(&self, now: Option<&ContextMark>) -> Option<String> {
+        match (&self.context, now) {
+            (None, _) => None,
+            (Some(_), None) => Some("the server has none now".to_owned()),
+            (Some(before), Some(now)) => before.difference(now),
+        }
     }
 }
 
 impl Store {
-    pub fn open(directory: &Path) -> Result<Self> {
+    pub fn open(directory: &Path, context: Option<ContextMark>) -> Result<Self> {
         let shown = directory.display();
         make(directory).map_err(Error::system(format!("cannot make the directory of sessions `{shown}`")))?;
         let directory = directory
@@ -64,7 +92,7 @@ impl Store {
                 Error::system(format!("cannot lock the directory of sessions `{shown}`"))(error)
             }
         })?;
-        Ok(Store { directory, _lock: lock })
+        Ok(Store { directory, context, _lock: lock })
     }
 
     /// The sessions that there are.
@@ -109,6 +137,14 @@ impl Store {
     /// The memory of a session, if it is not at its beginning.
     pub fn image(&self, name: &str, head: &Head, kernel: &Kernel) -> Result<Option<Image>, Refusal> {
         let Some(image) = head.image.as_ref().filter(|image| is_image(image)) else { return Ok(None) };
+        if let Some(difference) = head.difference(self.context.as_ref()) {
+            let message =
+                format!("the session `{name}` cannot go on: its context is not what it was: {difference}");
+            return Err(Refusal::new(message).hint(
+                "start the server with the context as it was; or reset the session with `session_reset`, which takes what is \
+                 there now",
+            ));
+        }
         let image = kernel.load_image(self.path(name).join(image)).map_err(|error| {
             Refusal::new(format!("the session `{name}` cannot be taken up: {error}"))
                 .hint("reset it with `session_reset`, which begins anew, or close it")
@@ -130,6 +166,7 @@ impl Store {
         }
         let before = std::mem::replace(&mut head.image, file);
         head.format = FORMAT;
+        head.context.clone_from(&self.context);
         let text = serde_json::to_vec(head).map_err(|error| cannot(&error))?;
         replace(&directory.join(HEAD), &text).map_err(|error| cannot(&error))?;
         if let Some(before) = before.filter(|before| head.image.as_ref() != Some(before) && is_image(before))

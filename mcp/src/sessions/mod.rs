@@ -13,7 +13,7 @@ use rmcp::service::RequestContext;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::kept::{Head, Store};
+pub(crate) use self::kept::{Head, Owner, Store};
 pub(crate) use self::slot::{Place, Slot};
 use crate::refusal::{Refusal, blocking};
 use crate::server::Shared;
@@ -210,7 +210,8 @@ impl Table {
         let name = name.unwrap_or_else(|| self.unused(shared));
         let reserved = self.reserve(shared, &name)?;
         let limits = narrowed.apply(&shared.grants.limits)?;
-        let slot = Arc::new(Slot::new(&name, limits, Head::beginning(narrowed), shared.place()?));
+        let slot =
+            Arc::new(Slot::new(&name, limits, Head::beginning(narrowed, Owner::default()), shared.place()?));
         slot.begin(shared, context).await?;
         self.add(reserved, &slot);
         Ok(slot.info())

@@ -9,7 +9,7 @@ use rmcp::RoleServer;
 use rmcp::service::RequestContext;
 use tokio::sync::MutexGuard as AsyncGuard;
 
-use super::kept::Head;
+use super::kept::{Head, Owner};
 use super::{Narrowed, SessionInfo};
 use crate::output::Output;
 use crate::refusal::{Refusal, blocking};
@@ -22,6 +22,7 @@ pub(crate) struct Slot {
     name: String,
     limits: Limits,
     narrowed: Narrowed,
+    owner: Owner,
     inner: tokio::sync::Mutex<Inner>,
     face: Mutex<Face>,
     _place: Place,
@@ -106,6 +107,7 @@ impl Slot {
             name: name.to_owned(),
             limits,
             narrowed: head.narrowed.clone(),
+            owner: head.owner.clone(),
             inner: tokio::sync::Mutex::new(Inner { head, ..Inner::default() }),
             face: Mutex::new(face),
             _place: place,
@@ -120,9 +122,13 @@ impl Slot {
         &self.limits
     }
 
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// What is known of a session with its limits that has run nothing.
     pub fn beginning(&self) -> Head {
-        Head::beginning(self.narrowed.clone())
+        Head::beginning(self.narrowed.clone(), self.owner.clone())
     }
 
     /// Runs a turn.
@@ -148,16 +154,16 @@ impl Slot {
         self.face().turns = head.turn;
         let mut executed = Executed::new(&self.name, head.turn, outcome, written, &self.limits);
         if !is_alive {
-            executed.note = Some(ended(shared.store.is_some()));
+            executed.turn.note = Some(ended(shared.store.is_some()));
             taken.inner.is_ahead = false;
         }
         if shared.store.is_some() {
-            if executed.kept {
-                executed.note = self.save(shared, &mut taken.inner).await.err().map(|refusal| {
+            if executed.turn.kept {
+                executed.turn.note = self.save(shared, &mut taken.inner).await.err().map(|refusal| {
                     format!("the session goes on, and is not on disk as it is now. {}", refusal.text())
                 });
             }
-            executed.saved = Some(!taken.inner.is_ahead);
+            executed.turn.saved = Some(!taken.inner.is_ahead);
         }
         Ok(executed)
     }
@@ -209,7 +215,7 @@ impl Slot {
         match fork? {
             Forked::Started(session) => to.show(&mut other, *session, output),
             Forked::Image(image) => {
-                let session = shared.start_session(&to.name, &to.limits, Some(image), &output).await?;
+                let session = shared.start_session(to, Some(image), &output).await?;
                 to.show(&mut other, session, output);
             }
         }
@@ -362,7 +368,7 @@ impl Slot {
             }
         };
         let output = Output::default();
-        let session = shared.start_session(&self.name, &self.limits, image, &output).await?;
+        let session = shared.start_session(self, image, &output).await?;
         self.show(inner, session, output);
         match &shared.store {
             // One that is made is one of those on disk from its beginning.

@@ -38,8 +38,18 @@ fn changes_are_shown_applied_and_dropped() {
     let output = session(at, &["apply", "t"]);
     refused(&output, "was changed meanwhile");
     assert!(work.join("notes").exists());
+    let diff = session(at, &["diff", "t"]);
+    assert!(stderr(&diff).contains("conflict: `notes` was changed in the directory"), "{}", stderr(&diff));
+    assert_eq!(json(at, &["diff", "t", "--json"])["conflicts"].as_array().unwrap().len(), 2);
+    refused(&session(at, &["apply", "t", "--theirs", "new"]), "not every conflict is settled");
     said(at, &["discard", "t"]);
     assert_eq!(turn(at, "t", "print(open('notes').read())"), "one\ntwo\n\n");
+    // Or one side is said to hold.
+    turn(at, "t", "with open('notes', 'w') as f: f.write('ours')");
+    fs::write(work.join("notes"), "theirs").unwrap();
+    said(at, &["apply", "t", "--ours", "notes"]);
+    assert_eq!(fs::read_to_string(work.join("notes")).unwrap(), "ours");
+    fs::write(work.join("notes"), "one\ntwo\n").unwrap();
     // State and files go on after both.
     assert_eq!(turn(at, "s", "x = 1; print(open('notes').read())"), "one\ntwo\n\n");
     said(at, &["reset", "s", "--files"]);

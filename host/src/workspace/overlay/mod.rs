@@ -17,6 +17,7 @@ mod lower;
 mod moves;
 mod plan;
 mod record;
+mod settle;
 mod state;
 mod status;
 mod store;
@@ -40,6 +41,7 @@ pub(super) use listing::Entries;
 use lower::Lower;
 pub use plan::{Conflict, ConflictKind};
 pub(crate) use record::root as records;
+pub use settle::Side;
 use state::{Node, ROOT, State};
 use store::{Loaded, Log, Store};
 

@@ -88,6 +88,7 @@ pub enum Op {
     Forget(Id, String),
     Touch(Id, Time),
     Seen(String, Seen),
+    Unseen(String),
     Label(u64),
 }
 
@@ -159,6 +160,7 @@ impl State {
                 }
             }
             Op::Seen(path, seen) => drop(self.seen.insert(path, seen)),
+            Op::Unseen(path) => drop(self.seen.remove(&path)),
             Op::Label(label) => self.label = Some(label),
         }
     }

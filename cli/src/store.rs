@@ -1,13 +1,13 @@
-//! Where sessions are, and that one process at a time changes one.
+//! Directories of the user's own with names, sessions and the like: where they are, and that one process at a time
+//! changes one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use agentkernel::remove_tree;
 
-use super::absolute;
 use crate::failure::{Failure, Result};
 use crate::{files, trust};
 
@@ -22,12 +22,25 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// What a process that was killed while it made or removed a session has left is removed after this time.
 const LEFT: Duration = Duration::from_secs(3600);
 
-/// The directory of all sessions.
-pub struct Store {
-    pub root: PathBuf,
+/// What a store has, for messages.
+pub struct Kind {
+    /// The directory below the user's data.
+    pub place: &'static str,
+    pub one: &'static str,
+    pub many: &'static str,
+    /// What to do about one that is absent, is in use, or is there already.
+    pub absent: fn(&str) -> String,
+    pub busy: &'static str,
+    pub taken: fn(&str) -> String,
 }
 
-/// A session that nobody else changes.
+/// The directory of all that are of a kind.
+pub struct Store {
+    pub root: PathBuf,
+    pub kind: &'static Kind,
+}
+
+/// One that nobody else changes.
 pub struct Held {
     pub name: String,
     pub directory: PathBuf,
@@ -35,48 +48,52 @@ pub struct Held {
 }
 
 impl Store {
-    pub fn open() -> Result<Self> {
-        let root = files::sessions().ok_or_else(|| {
-            Failure::new("there is no place for sessions: neither HOME nor XDG_DATA_HOME is set")
+    pub fn open(kind: &'static Kind) -> Result<Self> {
+        let many = kind.many;
+        let data = files::data().ok_or_else(|| {
+            Failure::new(format!("there is no place for {many}: neither HOME nor XDG_DATA_HOME is set"))
                 .hint("name a directory with `AGENTKERNEL_DATA_DIR`")
         })?;
-        let root = absolute(root)?;
+        let root = data.join(kind.place);
+        let root = path::absolute(&root)
+            .map_err(|error| Failure::new(format!("cannot tell where `{}` is: {error}", root.display())))?;
         files::private(&root).map_err(|error| {
             Failure::new(format!("cannot make `{}`: {error}", root.display()))
                 .hint("name another directory with `AGENTKERNEL_DATA_DIR`")
         })?;
         if let Some(why) = trust::foreign(&root, []) {
-            return Err(Failure::new(format!("sessions cannot be kept there: {why}"))
+            return Err(Failure::new(format!("{many} cannot be kept there: {why}"))
                 .hint("take its rights from others, or name another directory with `AGENTKERNEL_DATA_DIR`"));
         }
-        Ok(Store { root })
+        Ok(Store { root, kind })
     }
 
-    /// The names of all sessions, in order.
+    /// The names of all, in order.
     pub fn names(&self) -> Result<Vec<String>> {
         let cannot = |error| Failure::new(format!("cannot list `{}`: {error}", self.root.display()));
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(cannot)? {
             let name = entry.map_err(cannot)?.file_name();
-            names.extend(name.to_str().filter(|name| check(name).is_ok()).map(str::to_owned));
+            names.extend(name.to_str().filter(|name| is_name(name)).map(str::to_owned));
         }
         names.sort();
         Ok(names)
     }
 
-    /// The directory of a session that is there.
+    /// The directory of one that is there.
     pub fn find(&self, name: &str) -> Result<PathBuf> {
-        check(name)?;
+        self.check(name)?;
         let directory = self.root.join(name);
         match directory.is_dir() {
             true => Ok(directory),
-            false => Err(Failure::new(format!("there is no session `{name}`")).hint(format!(
-                "`agentkernel session list` lists them, `agentkernel session new {name}` makes one"
-            ))),
+            false => {
+                let message = format!("there is no {} `{name}`", self.kind.one);
+                Err(Failure::new(message).hint((self.kind.absent)(name)))
+            }
         }
     }
 
-    /// Why a session must not be believed, if so: others can have written what it would run, and what that is
+    /// Why one must not be believed, if so: others can have written what it would run, and what that is
     /// granted.
     pub fn foreign(&self, name: &str) -> Option<String> {
         let directory = self.root.join(name);
@@ -84,10 +101,11 @@ impl Store {
         trust::foreign(&directory, entries.map(|entry| entry.path()))
     }
 
-    /// A session, for this process alone.
+    /// One, for this process alone.
     pub fn hold(&self, name: &str) -> Result<Held> {
         let directory = self.find(name)?;
-        let cannot = |error: io::Error| Failure::new(format!("cannot lock the session `{name}`: {error}"));
+        let one = self.kind.one;
+        let cannot = |error: io::Error| Failure::new(format!("cannot lock the {one} `{name}`: {error}"));
         let mut options = OpenOptions::new();
         let lock =
             options.write(true).create(true).truncate(false).open(directory.join(LOCK)).map_err(cannot)?;
@@ -99,8 +117,8 @@ impl Store {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(Failure::new(format!("the session `{name}` is in use by another process"))
-                        .hint("wait until that has ended, or go on in a fork of the session"));
+                    return Err(Failure::new(format!("the {one} `{name}` is in use by another process"))
+                        .hint(self.kind.busy));
                 }
                 Err(TryLockError::Error(error)) => return Err(cannot(error)),
             }
@@ -108,31 +126,30 @@ impl Store {
         // It may have been removed meanwhile, and its name be another's.
         self.find(name)?;
         if !is_same(&lock, &directory.join(LOCK)) {
-            return Err(Failure::new(format!("the session `{name}` was removed meanwhile, and made anew"))
+            return Err(Failure::new(format!("the {one} `{name}` was removed meanwhile, and made anew"))
                 .hint("do it again"));
         }
         Ok(Held { name: name.to_owned(), directory, _lock: lock })
     }
 
-    /// Whether somebody changes a session at the moment.
+    /// Whether somebody changes it at the moment.
     pub fn is_in_use(&self, name: &str) -> bool {
         let lock = File::open(self.root.join(name).join(LOCK));
         lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Makes a session of what `fill` puts into an empty directory: all of it, or none.
+    /// Makes one of what `fill` puts into an empty directory: all of it, or none.
     pub fn make(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        check(name)?;
+        self.check(name)?;
         self.tidy();
-        let taken = || {
-            Failure::new(format!("there is a session `{name}` already"))
-                .hint(format!("use another name, or remove it: `agentkernel session rm {name}`"))
-        };
+        let one = self.kind.one;
+        let taken =
+            || Failure::new(format!("there is a {one} `{name}` already")).hint((self.kind.taken)(name));
         let directory = self.root.join(name);
         if directory.exists() {
             return Err(taken());
         }
-        let cannot = |error| Failure::new(format!("cannot make the session `{name}`: {error}"));
+        let cannot = |error| Failure::new(format!("cannot make the {one} `{name}`: {error}"));
         let beside = self.aside("new", name);
         files::private(&beside).map_err(cannot)?;
         let made = fill(&beside).and_then(|()| {
@@ -149,11 +166,15 @@ impl Store {
         sync_directory(&self.root).map_err(cannot)
     }
 
-    /// Removes a session, in whatever state it is.
+    /// Removes one, in whatever state it is.
     pub fn remove(&self, name: &str) -> Result<()> {
-        let held = self.hold(name)?;
+        self.remove_held(self.hold(name)?)
+    }
+
+    pub fn remove_held(&self, held: Held) -> Result<()> {
+        let (one, name) = (self.kind.one, &held.name);
         let beside = self.aside("removed", name);
-        let cannot = |error| Failure::new(format!("cannot remove the session `{name}`: {error}"));
+        let cannot = |error| Failure::new(format!("cannot remove the {one} `{name}`: {error}"));
         fs::rename(&held.directory, &beside).map_err(cannot)?;
         self.tidy();
         remove_tree(&beside).map_err(cannot)
@@ -165,6 +186,17 @@ impl Store {
         files::private(&empty)
             .map_err(|error| Failure::new(format!("cannot make `{}`: {error}", empty.display())))?;
         Ok(empty)
+    }
+
+    /// Refuses what is no name.
+    pub fn check(&self, name: &str) -> Result<()> {
+        if is_name(name) {
+            return Ok(());
+        }
+        let message = format!("`{}` cannot be the name of a {}", name.escape_debug(), self.kind.one);
+        Err(Failure::new(message).hint(format!(
+            "use small letters, digits, `.`, `_` and `-`, a letter or digit first, {NAME_LENGTH} characters at most"
+        )))
     }
 
     fn aside(&self, what: &str, name: &str) -> PathBuf {
@@ -199,17 +231,12 @@ fn is_same(_file: &File, _path: &Path) -> bool {
     true
 }
 
-/// Refuses what is no name of a session.
-pub fn check(name: &str) -> Result<()> {
+/// Whether it can be a name: of a directory, and in a command.
+fn is_name(name: &str) -> bool {
     let first = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     let good = name.starts_with(first)
         && name.chars().all(|letter| first(letter) || matches!(letter, '.' | '_' | '-'));
-    if good && name.len() <= NAME_LENGTH {
-        return Ok(());
-    }
-    Err(Failure::new(format!("`{}` cannot be the name of a session", name.escape_debug())).hint(format!(
-        "use small letters, digits, `.`, `_` and `-`, a letter or digit first, {NAME_LENGTH} characters at most"
-    )))
+    good && name.len() <= NAME_LENGTH
 }
 
 /// Replaces a file, and waits until that is on the disk.
@@ -243,7 +270,7 @@ mod tests {
     fn names_are_plain() {
         let long = "a".repeat(64);
         for name in ["a", "0", "my-session", "a.b_c-9", long.as_str()] {
-            assert!(check(name).is_ok(), "{name}");
+            assert!(is_name(name), "{name}");
         }
         let longer = "a".repeat(65);
         for name in [
@@ -263,7 +290,7 @@ mod tests {
             "a\0",
             longer.as_str(),
         ] {
-            assert!(check(name).is_err(), "{name}");
+            assert!(!is_name(name), "{name}");
         }
     }
 }

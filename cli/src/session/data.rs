@@ -1,0 +1,47 @@
+//! What a session reads beside its files, and what its programs dispatch.
+//!
+//! Memory has positions in the context, and what was read of it. So the context must be what it was when that memory
+//! began: at `new`, at the last `reset` or `replay`.
+
+use agentkernel::{Context, Kernel};
+
+use super::state::State;
+use crate::failure::{Failure, Result};
+use crate::run;
+use crate::task::Background;
+use crate::terminal::escaped;
+
+impl State {
+    /// What `--context` names, as it is now.
+    pub fn open_context(&self) -> Result<Option<Context>> {
+        run::context(&self.contexts, &self.settings).map_err(|failure| {
+            let hint = failure.hint.unwrap_or_else(|| {
+                "put it back as it was, or make a session with another `--context`".to_owned()
+            });
+            let name = &self.held.name;
+            Failure::new(format!("the context of the session `{name}` cannot be opened: {}", failure.message))
+                .hint(hint)
+        })
+    }
+
+    /// The same, which must be what the memory is of.
+    pub fn context(&self) -> Result<Option<Context>> {
+        let context = self.open_context()?;
+        let before = self.journal.context().or(self.config.context.as_ref());
+        let difference = before.zip(context.as_ref()).and_then(|(before, now)| before.difference(now.mark()));
+        let Some(difference) = difference else { return Ok(context) };
+        let name = &self.held.name;
+        let message =
+            format!("the context of the session `{name}` is not what it was: {}", escaped(&difference));
+        Err(Failure::new(message).hint(format!(
+            "put it back as it was; or take it as it is now: `agentkernel session replay {name}` runs the turns over it once \
+             more, `agentkernel session reset {name}` begins again"
+        )))
+    }
+
+    /// A worker for the tasks of its programs, which are the session's in all its turns.
+    pub fn background(&self, kernel: &Kernel) -> Result<Option<Background>> {
+        let background = Background::start(&self.tasks, &self.settings, kernel)?;
+        Ok(background.map(|background| background.owned_by(&self.config.tasks)))
+    }
+}

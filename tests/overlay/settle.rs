@@ -1,0 +1,158 @@
+//! Conflicts that are settled: one side holds, and nothing of the other is half there.
+
+use std::collections::BTreeMap;
+
+use agentkernel::Side;
+
+use super::*;
+
+const FILES: [(&str, &str); 3] = [("a", "a"), ("b", "b"), ("d/inner", "i")];
+
+type Content = BTreeMap<String, String>;
+
+/// All files of a directory.
+fn content(root: &Path) -> Content {
+    fn walk(at: &Path, path: &str, all: &mut Content) {
+        for entry in fs::read_dir(at).unwrap().flatten() {
+            let name = format!("{path}{}", entry.file_name().to_string_lossy());
+            match entry.path().is_dir() {
+                true => walk(&entry.path(), &format!("{name}/"), all),
+                false => drop(all.insert(name, fs::read_to_string(entry.path()).unwrap())),
+            }
+        }
+    }
+    let mut all = Content::new();
+    walk(root, "", &mut all);
+    all
+}
+
+fn as_content(files: &[(&str, &str)]) -> Content {
+    files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+}
+
+#[test]
+fn the_side_that_is_named_holds() {
+    let write =
+        |path: &'static str, text: &'static str| move |root: &Path| fs::write(root.join(path), text).unwrap();
+    let remove = |path: &'static str| move |root: &Path| fs::remove_file(root.join(path)).unwrap();
+    type Theirs<'a> = &'a dyn Fn(&Path);
+    type Held = Option<&'static [(&'static str, &'static str)]>;
+    // What the program does, what others do, and what there is when the one or the other side holds.
+    let cases: [(&str, Theirs, Held, Held); 9] = [
+        (
+            "open('a', 'w').write('ours')",
+            &write("a", "theirs!"),
+            Some(&[("a", "ours"), ("b", "b"), ("d/inner", "i")]),
+            Some(&[("a", "theirs!"), ("b", "b"), ("d/inner", "i")]),
+        ),
+        (
+            "open('a', 'w').write('ours')",
+            &remove("a"),
+            Some(&[("a", "ours"), ("b", "b"), ("d/inner", "i")]),
+            Some(&[("b", "b"), ("d/inner", "i")]),
+        ),
+        (
+            "open('new', 'w').write('ours')",
+            &write("new", "theirs"),
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "i"), ("new", "ours")]),
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "i"), ("new", "theirs")]),
+        ),
+        (
+            "os.remove('a')",
+            &write("a", "theirs!"),
+            Some(&[("b", "b"), ("d/inner", "i")]),
+            Some(&[("a", "theirs!"), ("b", "b"), ("d/inner", "i")]),
+        ),
+        (
+            "open('d/inner', 'w').write('ours')",
+            &write("d/inner", "theirs"),
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "ours")]),
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "theirs")]),
+        ),
+        // What was moved would be lost, and so would what moved over it.
+        (
+            "os.rename('a', 'moved')",
+            &write("a", "theirs!"),
+            Some(&[("b", "b"), ("d/inner", "i"), ("moved", "theirs!")]),
+            None,
+        ),
+        (
+            "os.rename('b', 'a'); open('a', 'a').write('!')",
+            &write("a", "theirs!"),
+            Some(&[("a", "b!"), ("d/inner", "i")]),
+            None,
+        ),
+        // A directory and what is in it.
+        (
+            "os.remove('d/inner'); os.rmdir('d')",
+            &write("d/more", "theirs"),
+            Some(&[("a", "a"), ("b", "b")]),
+            None,
+        ),
+        (
+            "open('d/inner', 'w').write('ours')",
+            &|root| fs::remove_dir_all(root.join("d")).unwrap(),
+            None,
+            None,
+        ),
+    ];
+    for (program, theirs, ours_hold, theirs_hold) in cases {
+        for (side, expected) in [(Side::Overlay, ours_hold), (Side::Directory, theirs_hold)] {
+            let (_directory, overlay, mut session) = over(&FILES);
+            session.run_blocking(format!("import os\n{program}\nopen('aside', 'w').write('x')")).unwrap();
+            let root = overlay.directory().to_owned();
+            theirs(&root);
+            let before = content(&root);
+            assert_eq!(overlay.apply().unwrap_err().kind(), ErrorKind::Conflict, "{program}");
+            let checkpoint = overlay.checkpoint();
+            let settled = overlay.settle("", side);
+            match expected {
+                Some(expected) => {
+                    assert!(settled.unwrap() > 0, "{program}");
+                    checkpoint.commit().unwrap();
+                    assert_eq!(overlay.conflicts().unwrap(), [], "{program}: {side:?}");
+                    overlay.apply().unwrap();
+                    let mut expected = as_content(expected);
+                    expected.insert("aside".into(), "x".into());
+                    assert_eq!(content(&root), expected, "{program}: {side:?}");
+                    assert!(overlay.diff().unwrap().changes.is_empty() && overlay.held_bytes() == 0);
+                }
+                None => {
+                    let error = settled.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Conflict, "{program}: {side:?}");
+                    checkpoint.roll_back();
+                    assert!(overlay.apply().is_err(), "{program}: {side:?}");
+                    assert_eq!(content(&root), before, "{program}: {side:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_place_is_settled_by_itself_and_until_it_changes_once_more() {
+    let (place, _, _) = over(&[("a", "a"), ("ab", "ab"), ("d/b", "b")]);
+    let (root, layers) = (place.path().join("root"), place.path().join("layers"));
+    let overlay = Overlay::open(&root, &layers).unwrap();
+    start(&overlay).run_blocking("for name in ['a', 'ab', 'd/b']: open(name, 'w').write('ours')").unwrap();
+    for name in ["a", "ab", "d/b"] {
+        fs::write(root.join(name), "theirs").unwrap();
+    }
+    assert_eq!(overlay.settle("absent", Side::Overlay).unwrap(), 0);
+    assert_eq!(overlay.settle("a", Side::Overlay).unwrap(), 1);
+    assert_eq!(overlay.settle("d", Side::Directory).unwrap(), 1);
+    let left: Vec<_> = overlay.conflicts().unwrap().into_iter().map(|conflict| conflict.path).collect();
+    assert_eq!(left, ["ab"]);
+    // It is in the layers, and so in the next process.
+    drop(overlay);
+    let overlay = Overlay::open(&root, &layers).unwrap();
+    assert_eq!(overlay.settle("ab", Side::Directory).unwrap(), 1);
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(root.join("a"), "theirs again").unwrap();
+    assert_eq!(overlay.conflicts().unwrap().len(), 1);
+    assert_eq!(overlay.settle("a", Side::Overlay).unwrap(), 1);
+    overlay.apply().unwrap();
+    let expected = [("a", "ours"), ("ab", "theirs"), ("d/b", "theirs")];
+    assert_eq!(content(&root), as_content(&expected));
+    assert_eq!(overlay.held_bytes(), 0);
+}
