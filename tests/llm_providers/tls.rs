@@ -1,59 +1,19 @@
-//! A provider behind TLS, with a certificate that `tools_grants/tls/ca.pem` vouches for. The keys are in the
-//! repository, so nothing else should trust it.
+//! A provider behind TLS.
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "../tools_grants/tls.rs"]
+mod server;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use agentkernel::llm::OpenAi;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::openai::answer;
 use crate::{KEY, ask, quick, request};
 
 fn start(host: &str) -> SocketAddr {
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("../tools_grants/tls/cert.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../tools_grants/tls/key.pem")).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let config = Arc::new(config);
-    let listener = TcpListener::bind((host, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-            std::thread::spawn(move || serve(StreamOwned::new(connection, stream)));
-        }
-    });
-    address
-}
-
-fn serve(stream: StreamOwned<ServerConnection, std::net::TcpStream>) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head)? == 0 {
-            return Ok(());
-        }
-    }
-    let length = head
-        .to_ascii_lowercase()
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    stream.read_exact(&mut vec![0; length.unwrap_or(0)])?;
-    let body = answer("Hello").to_string();
-    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    stream.get_mut().write_all(response.as_bytes())?;
-    stream.get_mut().flush()
+    server::start(host, |_| answer("Hello").to_string())
 }
 
 /// Whom the system trusts is read from the environment, so each question has a process of its own.

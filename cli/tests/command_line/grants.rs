@@ -76,7 +76,7 @@ const KEY: &str = "sk-0123456789abcdef";
 /// Over TLS, with the roots that `SSL_CERT_FILE` names; the key is seen by the server alone.
 #[test]
 fn a_secret_is_put_in_at_the_boundary() {
-    let address = tls::start();
+    let address = tls::start("127.0.0.1", |head| head);
     let port = address.port();
     let plain = Server::start();
     let directory = with_config(&format!(
