@@ -7,7 +7,7 @@ takes a call only for the instance that the program means, and names the one the
 import functools as _functools
 import weakref as _weakref
 
-from tools._runtime import ToolClosed, _Failure, _failed, _handle, _modules, _operation
+from tools._runtime import ToolClosed, _Failure, _failed, _failure, _handle, _modules, _operation
 
 # What is kept of a resource at most, with those that it was made of: calls, and bytes of arguments.
 _CALLS = 32
@@ -19,12 +19,6 @@ _TIMES = 4
 
 class _Elsewhere(Exception):
     """The host made no call, as the instance there is not the one that was meant."""
-
-
-def _failure(raised):
-    # It holds itself by the frame that raised it, and so would hold the arguments until garbage is collected.
-    raised.with_traceback(None)
-    return raised.value
 
 
 def callers(mark):

@@ -73,8 +73,8 @@ def call_json(name, arguments):
     request = json.dumps({"function": name, "arguments": json.loads(arguments)})
     try:
         answer = json.loads(_modules.call(_BY_NAME, request.encode(), b""))
-    except _Failure as error:
-        raise _failed(error.value) from None
+    except _Failure as raised:
+        raise _failed(_failure(raised)) from None
     if "err" in answer:
         raise ToolError(answer["err"])
     return json.dumps(answer["ok"])
@@ -115,6 +115,12 @@ class Err(_Case):
     """`err` of a result that is an argument or part of a value."""
 
 
+def _failure(raised):
+    # It holds itself by the frame that raised it, and so would hold the arguments until garbage is collected.
+    raised.with_traceback(None)
+    return raised.value
+
+
 def _failed(failure):
     kind = _KINDS.get(failure.kind)
     if kind is None:
@@ -130,8 +136,8 @@ def _caller(generation, _call=_modules.call):
     def call(function, head, tail):
         try:
             return _call(function, head, tail)
-        except _Failure as error:
-            failure = error.value
+        except _Failure as raised:
+            failure = _failure(raised)
         if failure.kind in _LOST:
             generation[0] += 1
         raise _failed(failure)
@@ -152,8 +158,8 @@ def _starter(generation):
     async def start(function, head, tail):
         try:
             return await _operation(function, head, tail)
-        except _Failure as error:
-            failure = error.value
+        except _Failure as raised:
+            failure = _failure(raised)
         if failure.kind in _LOST:
             generation[0] += 1
         raise _failed(failure)
@@ -384,8 +390,8 @@ def _close(function, number, generation, born):
         return
     try:
         _modules.call(function, number.to_bytes(4, "little"), b"")
-    except _Failure as error:
-        if error.value.kind in _LOST:
+    except _Failure as raised:
+        if _failure(raised).kind in _LOST:
             generation[0] += 1
 
 
