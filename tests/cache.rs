@@ -84,6 +84,32 @@ fn only_a_whole_entry_that_nobody_else_could_write_is_used() {
 }
 
 #[test]
+fn clearing_removes_what_is_the_caches_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    allow(root, 0o700);
+    assert!(compiles(root));
+    let key = CompilationCache::new(Some(root.into())).entries().unwrap().remove(0).key;
+    let others = ["keep", "src-0123456789abcdef0123456789abcdef", "x-0123456789abcdef", ".git"];
+    for other in others {
+        fs::create_dir(root.join(other)).unwrap();
+        fs::write(root.join(other).join("precious"), "text").unwrap();
+    }
+    fs::create_dir(root.join(".building-1a2b3c")).unwrap();
+    fs::write(root.join(".building-1a2b3c/guest.cwasm"), "half").unwrap();
+    let cache = CompilationCache::new(Some(root.into()));
+    // Its name is like that of an entry, and its content is not.
+    let error = cache.clear().unwrap_err();
+    assert!(error.to_string().contains("holds files that are not the cache's"), "{error}");
+    fs::remove_dir_all(root.join(others[1])).unwrap();
+    cache.clear().unwrap();
+    assert!(!root.join(key).exists() && !root.join(".building-1a2b3c").exists());
+    for other in [others[0], others[2], others[3]] {
+        assert_eq!(fs::read_to_string(root.join(other).join("precious")).unwrap(), "text");
+    }
+}
+
+#[test]
 fn a_cache_that_cannot_be_written_is_done_without() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");

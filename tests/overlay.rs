@@ -189,6 +189,17 @@ os.mkdir('n'); os.rename('a', 'n/a')
 }
 
 #[test]
+fn another_link_to_a_file_is_one_more_and_no_move() {
+    let (directory, overlay, mut session) = over(&[("a", "text"), ("b", "text")]);
+    answer(&mut session, "os.link('a', 'link'); os.rename('b', 'moved'); 0");
+    let changes = overlay.diff().unwrap().changes;
+    let told: Vec<_> = changes.iter().map(|change| (change.path.as_str(), change.kind)).collect();
+    assert_eq!(told, [("link", ChangeKind::Added), ("moved", ChangeKind::Moved)]);
+    overlay.apply().unwrap();
+    assert_eq!(names(&directory.path().join("root")).unwrap(), ["a", "link", "moved"]);
+}
+
+#[test]
 fn forks_and_checkpoints_keep_and_drop_changes_together() {
     let (_directory, overlay, mut session) = over(&[("file", "0")]);
     answer(&mut session, "write('file', '1'); write('one', '1'); 0");

@@ -44,20 +44,18 @@ pub fn end(by: &str, overlay: &Overlay, apply: bool, succeeded: bool, quiet: boo
             terminal::remark(&change);
         }
     }
-    if diff.changes.is_empty() {
-        return Ok(());
-    }
     let shown = overlay.directory().display();
     if apply && succeeded {
+        // Also where nothing differs: what the program wrote may be what another has written meanwhile.
         overlay.apply().map_err(|error| {
             let keep = |layers: &Path| overlay.fork_into(layers).map(drop);
             let kept = changes::keep(by, overlay.directory(), diff.changes.len(), &error.to_string(), keep);
             Failure::new(escaped(&error.to_string())).hint(changes::remedy(kept))
         })?;
-        if !quiet {
+        if !quiet && !diff.changes.is_empty() {
             terminal::remark(&format!("these changes were applied to `{shown}`"));
         }
-    } else if !quiet {
+    } else if !quiet && !diff.changes.is_empty() {
         terminal::remark(match apply {
             true => "these changes were dropped, because the program failed",
             false => "these changes were dropped; `--apply` takes them over",

@@ -145,6 +145,24 @@ async fn one_server_at_a_time_keeps_sessions_in_a_directory_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_directory_of_other_things_is_not_one_of_sessions() {
+    let directory = tempfile::tempdir().unwrap();
+    if !can_keep(directory.path()) {
+        return;
+    }
+    let precious = directory.path().join("src/precious");
+    std::fs::create_dir(precious.parent().unwrap()).unwrap();
+    std::fs::write(&precious, "text").unwrap();
+    let error = builder().keep_sessions(directory.path()).build().err().unwrap();
+    assert!(error.to_string().contains("holds something else than sessions"), "{error}");
+    assert!(error.remedy().is_some() && precious.exists());
+    // What is one of sessions stays one.
+    let sessions = directory.path().join("sessions");
+    drop(server(&sessions));
+    drop(server(&sessions));
+}
+
+#[tokio::test]
 async fn damage_is_told_and_a_reset_mends_it() {
     let directory = tempfile::tempdir().unwrap();
     if !can_keep(directory.path()) {
@@ -180,6 +198,7 @@ async fn what_is_left_of_a_session_that_was_being_removed_is_nobodys() {
     if !can_keep(directory.path()) {
         return;
     }
+    drop(server(directory.path()));
     let leave = |name: &str| {
         let workspace = directory.path().join(name).join("workspace");
         std::fs::create_dir_all(&workspace).unwrap();

@@ -225,6 +225,19 @@ fn a_turn_that_was_stopped_among_files_is_stopped_again() {
 }
 
 #[test]
+fn a_cassette_may_not_lie_where_the_program_writes() {
+    let place = tempfile::tempdir().unwrap();
+    let kernel = builder().build().unwrap();
+    let recording = Recording::create(place.path().join("run.jsonl")).unwrap();
+    let error = kernel.session().grants(grants(place.path(), None)).record(&recording).start().err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Grant);
+    assert!(error.to_string().contains("the cassette `"), "{error}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let given = grants(elsewhere.path(), Some(place.path()));
+    kernel.session().grants(given).record(&recording).start().unwrap();
+}
+
+#[test]
 fn a_cassette_of_before_is_refused_with_what_to_do() {
     let (kernel, cassette) = (builder().build().unwrap(), Cassette::new());
     recorded(&kernel, &cassette, Grants { limits: limits(), ..Grants::default() }, &["print(1)"]);

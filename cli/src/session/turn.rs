@@ -86,7 +86,7 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     ran.import_path = import_path;
     ran.held = held.as_ref().map(|failure| failure.message.clone());
     let after = if kept { After::New } else { After::Same };
-    state.commit(after, What::Turn(Box::new(ran)), checkpoint)?;
+    let committed = state.commit(after, What::Turn(Box::new(ran)), checkpoint);
     if let Some(background) = background {
         background.end(talk);
     }
@@ -94,8 +94,15 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     if let Some(error) = output.finish(signal.is_some() || stopped) {
         return unwritten(&error);
     }
-    if held.is_some() && code == 0 {
+    if (held.is_some() || committed.is_err()) && code == 0 {
         code = 1;
+    }
+    if let Err(failure) = committed {
+        terminal::error(&failure.message, failure.hint.as_deref());
+        if !talk.quiet {
+            terminal::remark("the turn has run, and nothing of it could be kept but what it did to files");
+        }
+        return Ok(code);
     }
     let limits = &grants.limits;
     if json {

@@ -60,6 +60,20 @@ fn put_back(at: &Path) {
 }
 
 #[test]
+fn what_two_have_changed_in_the_same_way_is_a_conflict() {
+    let directory = directory();
+    let at = directory.path();
+    workspace(at);
+    let mounts = ["--workspace", "work", "--mount", "work:/d:rw", "--overlay", "--apply"];
+    let code = "for place in ['.', '/d']: open(f'{place}/notes.txt', 'w').write('the same')";
+    let output = command(at, &[&["run"][..], &mounts, &["-c", code]].concat()).output().unwrap();
+    refused(&output, "`notes.txt` was changed");
+    let code = "import os\nfor place in ['.', '/d']: os.remove(f'{place}/notes.txt')";
+    let output = command(at, &[&["run"][..], &mounts, &["-c", code]].concat()).output().unwrap();
+    refused(&output, "`notes.txt`");
+}
+
+#[test]
 fn they_are_listed_shown_applied_and_dropped() {
     let directory = directory();
     let at = directory.path();

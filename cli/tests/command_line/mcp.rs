@@ -311,6 +311,7 @@ fn what_makes_no_sense_is_an_error_with_a_hint() {
         (&["--http=127.0.0.1:0", "--allow-host", "a:1"], "not the name of a host"),
         (&["--sessions", "work/sessions", "--workspace", "work"], "may write"),
         (&["--sessions", "kept", "--portable"], "cannot be kept"),
+        (&["--sessions", "work"], "holds something else than sessions"),
         (&["--image", "absent"], "there is no image"),
         (&["--workspace", "absent"], "absent"),
         (&["--memory", "1KiB"], "too small"),

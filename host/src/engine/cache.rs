@@ -23,6 +23,9 @@ const IMAGE: &str = "guest.image";
 const NOTES: &str = "guest.json";
 const INDEX: &str = "entry.json";
 
+/// What an entry is called while it is written. One of a process that was killed stays.
+const BUILDING: &str = ".building-";
+
 /// What compiling gives.
 pub(crate) struct Built {
     pub compiled: Vec<u8>,
@@ -205,10 +208,12 @@ impl Cache {
             freed += entry.bytes;
         }
         for (_, path) in self.directories()? {
-            fs::remove_dir_all(path)?;
+            remove(&path)?;
         }
         Ok(freed)
     }
+
+    /// Those that are entries: the directory may hold other things, and may be named by mistake.
 
     fn directories(&self) -> io::Result<Vec<(String, PathBuf)>> {
         let Some(root) = &self.root else {
@@ -221,9 +226,9 @@ impl Cache {
         let mut found = Vec::new();
         for entry in listing {
             let entry = entry?;
-            // Temporary directories of a build that was killed count too; lock files do not.
-            if entry.file_type()?.is_dir() {
-                found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if is_entry(&name) && entry.file_type()?.is_dir() {
+                found.push((name, entry.path()));
             }
         }
         Ok(found)
@@ -343,7 +348,7 @@ fn lock(root: &Path, key: &str, waiting: impl FnOnce()) -> io::Result<File> {
 
 fn store(root: &Path, directory: &Path, built: &Built) -> io::Result<()> {
     own(root)?;
-    let temporary = tempfile::Builder::new().prefix(".building-").tempdir_in(root)?;
+    let temporary = tempfile::Builder::new().prefix(BUILDING).tempdir_in(root)?;
     let mut index = Index { files: Vec::new() };
     for (name, bytes) in built.files() {
         if !bytes.is_empty() {
@@ -356,11 +361,36 @@ fn store(root: &Path, directory: &Path, built: &Built) -> io::Result<()> {
         }
     }
     write(&temporary.path().join(INDEX), &serde_json::to_vec(&index)?)?;
-    match fs::remove_dir_all(directory) {
+    match remove(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     fs::rename(temporary.path(), directory)
+}
+
+/// Whether that is the name of an entry: a kind and half a SHA-256, or what is being built.
+fn is_entry(name: &str) -> bool {
+    let is_hash = |hash: &str| {
+        hash.len() == 32 && hash.bytes().all(|digit| digit.is_ascii_digit() || matches!(digit, b'a'..=b'f'))
+    };
+    name.starts_with(BUILDING) || name.rsplit_once('-').is_some_and(|(_, hash)| is_hash(hash))
+}
+
+/// Removes an entry and nothing else: what somebody has put into it stays, and it with that.
+fn remove(directory: &Path) -> io::Result<()> {
+    for name in [INDEX, COMPILED, IMAGE, NOTES] {
+        match fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::remove_dir(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty => {
+            let message = format!("`{}` holds files that are not the cache's", directory.display());
+            io::Error::new(error.kind(), message)
+        }
+        _ => error,
+    })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

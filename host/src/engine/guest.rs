@@ -70,7 +70,11 @@ impl Source {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| {
+    let read = || match std::fs::metadata(path)?.is_file() {
+        true => std::fs::read(path),
+        false => Err(std::io::Error::other("it is no file")),
+    };
+    read().map_err(|error| {
         Error::new(ErrorKind::Guest, format!("cannot read the interpreter `{}`", path.display()))
             .hint("leave the setting out to use the built-in interpreter")
             .source(error)

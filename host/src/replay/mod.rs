@@ -186,6 +186,14 @@ impl Plan {
         matches!(self.side, Side::Replay(_))
     }
 
+    /// The file that is recorded in.
+    pub fn cassette(&self) -> Option<&Path> {
+        match &self.side {
+            Side::Record(recorder) => Some(recorder.path()),
+            _ => None,
+        }
+    }
+
     /// Whether it is given a seed.
     pub fn is_deterministic(&self) -> bool {
         self.seed.is_some()

@@ -12,7 +12,10 @@ use crate::llm::ModelRequest;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of one line: more than a host call can give.
-const LINE_BYTES: u64 = 2 << 30;
+const LINE_BYTES: u64 = 256 << 20;
+
+/// Places that a message names.
+const NAMED: usize = 10;
 
 /// A cassette that is played.
 pub struct Player {
@@ -35,11 +38,28 @@ struct Place {
 #[derive(Default)]
 struct Left {
     taken: bool,
-    events: VecDeque<Event>,
+    events: VecDeque<Kept>,
     asks: BTreeMap<u64, Ask>,
     /// Calls of models that were recorded, and how many of them were asked for again.
     recorded: u64,
     seen: u64,
+}
+
+/// An event as its line has it, which takes a fraction of the memory.
+struct Kept {
+    n: u64,
+    line: Box<[u8]>,
+}
+
+impl Kept {
+    fn read(&self) -> Result<Event> {
+        match serde_json::from_slice(&self.line) {
+            Ok(Line::Event(event)) => Ok(event),
+            _ => {
+                Err(Error::new(ErrorKind::Replay, format!("event {} of the cassette cannot be read", self.n)))
+            }
+        }
+    }
 }
 
 impl Player {
@@ -104,7 +124,7 @@ impl Player {
                         );
                         return Err(wrong(what));
                     }
-                    left.events.push_back(event);
+                    left.events.push_back(Kept { n: event.n, line: text.trim_ascii_end().into() });
                 }
                 Line::Ask(ask) => {
                     let place = places.entry(ask.at.clone()).or_default();
@@ -174,10 +194,11 @@ impl Player {
         self.check()?;
         let next = match self.left(at) {
             None => return Err(self.ended(at, &tell::asked(asked))),
-            Some(mut left) => match left.events.front() {
+            Some(mut left) => match left.events.front().map(Kept::read).transpose()? {
                 None => None,
                 Some(event) if event.asked.answers(asked) => {
-                    return left.events.pop_front().map(Next::Event).ok_or_else(|| self.ended(at, ""));
+                    left.events.pop_front();
+                    return Ok(Next::Event(event));
                 }
                 Some(event) => {
                     let stopped = match &event.given {
@@ -293,6 +314,11 @@ impl Player {
             }
         }
         unused.sort();
+        let more = unused.len().saturating_sub(NAMED);
+        if more > 0 {
+            unused.truncate(NAMED);
+            unused.push(format!("what there is of {more} others"));
+        }
         unused
     }
 }

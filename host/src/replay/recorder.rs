@@ -57,6 +57,10 @@ impl Recorder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Limits the bytes of the cassette.
     pub fn limit(&self, bytes: u64) {
         self.lock().most = bytes;

@@ -78,6 +78,9 @@ impl Session {
         if let Some(records) = workspace::records() {
             grants.check_outside("record of applied changes", &records)?;
         }
+        if let Some(cassette) = plan.cassette() {
+            grants.check_outside("cassette", cassette)?;
+        }
         if grants.limits.fuel.is_some() != kernel.metered {
             let (message, hint) = if kernel.metered {
                 ("this kernel meters fuel, and no fuel limit is given", "set `Limits::fuel`")

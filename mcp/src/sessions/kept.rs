@@ -18,7 +18,8 @@ use crate::refusal::Refusal;
 
 const HEAD: &str = "head.json";
 const WORKSPACE: &str = "workspace";
-const LOCK: &str = ".lock";
+/// Says as well that the directory is one of sessions, in which names are given and removed.
+const LOCK: &str = ".agentkernel-sessions";
 const FORMAT: u32 = 1;
 
 /// A directory of sessions, which no other server uses meanwhile.
@@ -81,6 +82,14 @@ impl Store {
         let directory = directory
             .canonicalize()
             .map_err(Error::system(format!("cannot enter the directory of sessions `{shown}`")))?;
+        let mut entries = fs::read_dir(&directory)
+            .map_err(Error::system(format!("cannot read the directory of sessions `{shown}`")))?;
+        if entries.next().is_some() && !directory.join(LOCK).is_file() {
+            return Err(Error::setting(
+                format!("`{shown}` holds something else than sessions"),
+                "name a directory of its own: what bears the name of a session is removed with it",
+            ));
+        }
         let lock = File::create(directory.join(LOCK))
             .map_err(Error::system(format!("cannot write to the directory of sessions `{shown}`")))?;
         lock.try_lock().map_err(|error| match error {

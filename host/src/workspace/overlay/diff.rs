@@ -155,21 +155,21 @@ impl Overlay {
     }
 }
 
-/// The paths below of all that stands elsewhere in a state.
+/// The paths below of all that stands elsewhere in a state, and no longer there: what does has another link.
 fn moved(state: &State) -> HashSet<String> {
-    let mut moved = HashSet::new();
+    let (mut moved, mut linked) = (HashSet::new(), HashSet::new());
     for node in state.nodes.values() {
         let Node::Directory(directory) = &**node else { continue };
         for (name, child) in &directory.entries {
             let Some(child) = child else { continue };
-            if let Some(base) = state.base(*child)
-                && directory.base.as_ref().is_none_or(|at| join(at, name) != base)
-            {
-                moved.insert(base.to_owned());
-            }
+            let Some(base) = state.base(*child) else { continue };
+            match directory.base.as_ref().is_some_and(|at| join(at, name) == base) {
+                true => linked.insert(base),
+                false => moved.insert(base),
+            };
         }
     }
-    moved
+    moved.difference(&linked).map(|base| (*base).to_owned()).collect()
 }
 
 impl State {
@@ -239,7 +239,9 @@ impl Looking<'_> {
                 self.text(&below, &None)?;
             }
             (None, Some(_)) => {
-                if let (Some(base), Some(View::Node(_))) = (&base, &view) {
+                if let (Some(base), Some(View::Node(_))) = (&base, &view)
+                    && self.moved.contains(base)
+                {
                     self.changes.push(change(ChangeKind::Moved, Some(base.clone())));
                     return self.entries(&path, Some(base), &view);
                 }
