@@ -219,8 +219,13 @@ fn a_turn_that_was_stopped_among_files_is_stopped_again() {
         let given = Grants { limits: short, ..Grants::default() };
         let first = recorded(&kernel, &cassette, given.clone(), &[code]);
         assert_eq!(first[0].ending, Ending::TimedOut);
-        let again = replayed(&kernel, &cassette, given, &[code]);
-        assert_eq!((&again[0].ending, &again[0].stdout), (&first[0].ending, &first[0].stdout), "{code}");
+        // Whether it comes as far as then, or not.
+        for milliseconds in [300, 100, 2000] {
+            let mut given = given.clone();
+            given.limits.timeout = Some(Duration::from_millis(milliseconds));
+            let again = replayed(&kernel, &cassette, given, &[code]);
+            assert_eq!((&again[0].ending, &again[0].stdout), (&first[0].ending, &first[0].stdout), "{code}");
+        }
     }
 }
 
@@ -228,13 +233,19 @@ fn a_turn_that_was_stopped_among_files_is_stopped_again() {
 fn a_cassette_may_not_lie_where_the_program_writes() {
     let place = tempfile::tempdir().unwrap();
     let kernel = builder().build().unwrap();
-    let recording = Recording::create(place.path().join("run.jsonl")).unwrap();
+    let file = place.path().join("run.jsonl");
+    fs::write(&file, "an earlier one").unwrap();
+    let recording = Recording::create(&file).unwrap();
     let error = kernel.session().grants(grants(place.path(), None)).record(&recording).start().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Grant);
     assert!(error.to_string().contains("the cassette `"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "an earlier one");
     let elsewhere = tempfile::tempdir().unwrap();
     let given = grants(elsewhere.path(), Some(place.path()));
     kernel.session().grants(given).record(&recording).start().unwrap();
+    assert!(fs::read_to_string(&file).unwrap().starts_with("{\"line\":\"cassette\""));
+    drop(Recording::create(&file).unwrap());
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
 }
 
 #[test]

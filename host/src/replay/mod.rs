@@ -60,7 +60,7 @@ pub struct Recording(Arc<Recorder>);
 
 impl Recording {
     /// Records into a new file that only its owner can read, as it will hold prompts. A file that is
-    /// there is replaced.
+    /// there is replaced when the first session or run begins.
     ///
     /// # Errors
     ///
@@ -314,6 +314,11 @@ impl Track {
     /// The next event, in a replay.
     fn next(&self, asked: &Asked) -> Result<Option<Next>> {
         self.player().map(|player| player.next(&self.0.at, asked)).transpose()
+    }
+
+    /// Does without what is left of a turn that was stopped in the recording as well, which came further then.
+    fn skip_to_end(&self, how: &str) -> Result<()> {
+        self.player().map_or(Ok(()), |player| player.skip_to_end(&self.0.at, how))
     }
 
     /// Records an event; gives its number.

@@ -222,6 +222,20 @@ impl Player {
         }
     }
 
+    /// Does without what is left of a turn, if it ended like that.
+    pub fn skip_to_end(&self, at: &str, how: &str) -> Result<()> {
+        let Some(mut left) = self.left(at) else { return Ok(()) };
+        for before in 0..left.events.len() {
+            if let Given::Ended { how: recorded, .. } = left.events[before].read()?.given {
+                if recorded == how {
+                    left.events.drain(..before);
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that a call of a model is the recorded one; gives what it counted then.
     pub fn begin_ask(&self, at: &str, call: u64, request: &ModelRequest) -> Option<Counted> {
         let mut left = self.left(at)?;

@@ -21,6 +21,8 @@ pub struct Recorder {
 struct State {
     /// Nothing once the end is written.
     file: Option<File>,
+    /// Where it is until a session begins: what is in its place is not lost for one that is refused.
+    beside: Option<tempfile::TempPath>,
     lines: u64,
     bytes: u64,
     most: u64,
@@ -41,11 +43,10 @@ impl Recorder {
             return Err(cannot_write(path).hint("name a file: what is there is none"));
         }
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))
-            .and_then(|file| file.persist(path).map_err(|error| error.error))
-            .map_err(cannot)?;
-        let (places, error) = (HashSet::new(), None);
-        let state = State { file: Some(file), lines: 0, bytes: 0, most: MOST, error, places, sessions: 0 };
+        let file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new("."))).map_err(cannot)?;
+        let (file, beside) = file.into_parts();
+        let (file, beside, places) = (Some(file), Some(beside), HashSet::new());
+        let state = State { file, beside, lines: 0, bytes: 0, most: MOST, error: None, places, sessions: 0 };
         let recorder = Recorder { path: path.to_owned(), state: Mutex::new(state) };
         let agentkernel = env!("CARGO_PKG_VERSION").to_owned();
         recorder.write(&Line::Cassette { version: VERSION, agentkernel });
@@ -69,6 +70,7 @@ impl Recorder {
     /// Makes a place known, or names the next session.
     pub fn place(&self, at: Option<String>) -> Result<String> {
         let mut state = self.lock();
+        state.put(&self.path)?;
         let at = at.unwrap_or_else(|| {
             state.sessions += 1;
             state.sessions.to_string()
@@ -88,6 +90,7 @@ impl Recorder {
     /// Writes the end; says whether all was written.
     pub fn finish(&self) -> Result<()> {
         let mut state = self.lock();
+        state.put(&self.path)?;
         let lines = state.lines;
         state.write(&self.path, &Line::End { lines });
         state.file = None;
@@ -99,6 +102,14 @@ impl Recorder {
 }
 
 impl State {
+    /// Puts the file in its place.
+    fn put(&mut self, path: &Path) -> Result<()> {
+        match self.beside.take() {
+            None => Ok(()),
+            Some(beside) => beside.persist(path).map_err(|error| cannot_write(path).source(error.error)),
+        }
+    }
+
     fn write(&mut self, path: &Path, line: &Line) {
         let (Some(file), None) = (&mut self.file, &self.error) else { return };
         let written = serde_json::to_vec(line).map_err(io::Error::other).and_then(|mut bytes| {
@@ -122,7 +133,11 @@ impl State {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if self.lock().file.is_some() {
+        let has_begun = {
+            let state = self.lock();
+            state.file.is_some() && state.beside.is_none()
+        };
+        if has_begun {
             let _ = self.finish();
         }
     }

@@ -199,6 +199,9 @@ impl Tape {
             _ => console.digests().map(Some),
         };
         let since = Instant::now();
+        if matches!(ending, Ending::TimedOut | Ending::Cancelled) {
+            self.track.skip_to_end(&how)?;
+        }
         let ended = Given::Ended { how, stdout, stderr };
         match self.track.next(&Asked::TurnEnd)? {
             Some(Next::Event(mut event)) => {
