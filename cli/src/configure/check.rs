@@ -15,7 +15,7 @@ use crate::repetition::Again;
 use crate::settings::{self, Settings};
 use crate::terminal::{self, say};
 use crate::units::show_number_of;
-use crate::{sandbox, warm};
+use crate::{sandbox, telemetry, warm};
 
 /// The exit code of a file with mistakes.
 const WRONG: i32 = 2;
@@ -167,6 +167,9 @@ fn of_config(file: &Path, text: &str, engine: &Engine) -> Vec<Finding> {
     note(sandbox::check(config.sandbox.as_deref()));
     note(config.privacy.as_ref().map_or(Ok(()), |privacy| PrivacyConfig::privacy(privacy).map(drop)));
     note(Granted::resolve(&Models::default(), &config, false).map(drop));
+    if let Some(named) = config.telemetry.as_ref().and_then(|telemetry| telemetry.otlp.as_deref()) {
+        note(telemetry::check(named));
+    }
     let tools = settings::tools(&config, &[]);
     let names: Vec<String> = tools.iter().flatten().map(|tool| tool.name().to_owned()).collect();
     note(tools.map(drop));
@@ -178,12 +181,13 @@ fn of_config(file: &Path, text: &str, engine: &Engine) -> Vec<Finding> {
     }
     let sandbox = Sandbox { configuration, engine: engine.clone(), ..Sandbox::default() };
     let settings = Settings::with_models(sandbox, &Models::default(), &Again::default());
-    // Tools are compiled, or found in the cache.
-    let built = settings.and_then(|settings| match settings.tools.is_empty() {
-        true => Ok(()),
-        false => Ok(settings.kernel().on_progress(terminal::progress(Talk::default())).build().map(drop)?),
+    // Only a start tells whether grants go together. The interpreter and tools are compiled, or found in the cache.
+    let started = settings.and_then(|settings| {
+        let kernel = settings.kernel().on_progress(terminal::progress(Talk::default())).build()?;
+        kernel.session().grants(settings.grants.clone()).start()?;
+        Ok(())
     });
-    findings.extend(built.err().map(Finding::from));
+    findings.extend(started.err().map(Finding::from));
     findings
 }
 

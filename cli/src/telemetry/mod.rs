@@ -72,6 +72,13 @@ impl Asked {
     }
 }
 
+/// Refuses a collector of the configuration to which nothing can be sent.
+pub fn check(_named: &str) -> Result<()> {
+    #[cfg(feature = "otlp")]
+    otlp::endpoint(_named, true)?;
+    Ok(())
+}
+
 /// A layer that spans are passed on to.
 type Listener = Box<dyn Layer<Registry> + Send + Sync>;
 

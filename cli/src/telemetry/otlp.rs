@@ -49,11 +49,12 @@ pub struct Collector {
 /// What went wrong last.
 type Problem = Arc<Mutex<Option<String>>>;
 
-/// A layer that sends spans to `named`, a URL or `env`.
-pub fn start<S>(named: &str, of_file: bool) -> Result<(impl Layer<S> + Send + Sync + 'static, Collector)>
-where
-    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
-{
+/// Where spans are sent for `named`, a URL or `env`.
+///
+/// # Errors
+///
+/// When it is none, or may not be where headers of the environment go.
+pub(super) fn endpoint(named: &str, of_file: bool) -> Result<Url> {
     let given = |name: &&str| env::var(name).ok().filter(|value| !value.trim().is_empty());
     let url = match named {
         "env" => match (given(&ENDPOINTS[0]), given(&ENDPOINTS[1])) {
@@ -72,6 +73,15 @@ where
         ))
         .hint("name the server by `--otlp`, or write `otlp = \"env\"` and set OTEL_EXPORTER_OTLP_ENDPOINT"));
     }
+    Ok(url)
+}
+
+/// A layer that sends spans to `named`, a URL or `env`.
+pub fn start<S>(named: &str, of_file: bool) -> Result<(impl Layer<S> + Send + Sync + 'static, Collector)>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    let url = endpoint(named, of_file)?;
     let problem = Problem::default();
     let setup = |error: &dyn fmt::Display| Failure::new(format!("`--otlp` cannot be set up: {error}"));
     let shown = shown(&url);

@@ -208,6 +208,29 @@ fn a_file_is_begun_and_not_replaced() {
 }
 
 #[test]
+fn what_a_run_would_refuse_is_told_by_a_check() {
+    let directory = directory();
+    let at = directory.path();
+    fs::create_dir_all(at.join("data/below")).unwrap();
+    for (text, said) in [
+        ("mounts = ['data:/']", "cannot be a path in the sandbox"),
+        ("mounts = ['data:/workspace']", "two directories are granted at `/workspace`"),
+        ("mounts = ['data:/a', 'data/below:/a/b']", "granted below the other"),
+        ("mounts = ['data:/../x']", "cannot be a path in the sandbox"),
+        ("env = ['=x']", "env"),
+        ("guest = 'agentkernel.toml'", "the interpreter component is not valid"),
+        ("[telemetry]\notlp = 'file:///x'", "is not given a URL"),
+    ] {
+        fs::write(at.join("agentkernel.toml"), text).unwrap();
+        for arguments in [&["config", "check"][..], &["run", "-c", "1"]] {
+            let output = agentkernel(at).args(arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{text}: {}", stderr(&output));
+            assert!(stderr(&output).contains(said), "{text}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
 fn one_sandbox_is_there() {
     let directory = directory();
     let run = |named: &str| {
