@@ -198,6 +198,7 @@ fn a_program_that_writes_something_else_is_told_with_the_file() {
         ("{\"text\":\"recorded\"}", "{\"base64\":\"*\"}"),
         ("{\"text\":\"recorded\"}", "{\"zstd\":\"AAAA\"}"),
         ("{\"text\":\"recorded\"}", "7"),
+        ("{\"text\":\"recorded\"}", "{\"text\":\"more than was asked for\"}"),
         ("\"RegularFile\"", "\"Nonsense\""),
         ("\"Ok\"", "\"Okay\""),
     ] {
@@ -227,6 +228,26 @@ fn a_turn_that_was_stopped_among_files_is_stopped_again() {
             assert_eq!((&again[0].ending, &again[0].stdout), (&first[0].ending, &first[0].stdout), "{code}");
         }
     }
+}
+
+#[test]
+fn what_a_program_asks_for_takes_little_of_a_cassette() {
+    let (kernel, cassette) = (builder().build().unwrap(), Cassette::new());
+    let code = "import os
+for act in [os.symlink, os.rename, os.link]:
+    for one, other in [('x' * (8 << 20), 'l'), ('l', 'x' * (8 << 20))]:
+        try: act(one, other)
+        except OSError as error: print(error.errno)";
+    let given = || Grants { limits: limits(), ..Grants::default() };
+    let first = recorded(&kernel, &cassette, given(), &[code]);
+    assert!(fs::metadata(&cassette.path).unwrap().len() < 200_000);
+    same(&first, &replayed(&kernel, &cassette, given(), &[code]));
+    // Nor is it told as a whole.
+    cassette.change(|line| line.replace("symlink-at", "unlink-at"));
+    let replaying = Replaying::open(&cassette.path).unwrap();
+    let mut session = kernel.session().limits(limits()).replay(&replaying).start().unwrap();
+    let told = session.run_blocking(code).unwrap_err().to_string();
+    assert!(told.contains("`symlink-at`") && told.len() < 1000, "{told}");
 }
 
 #[test]

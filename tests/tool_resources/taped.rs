@@ -5,8 +5,8 @@ use agentkernel::{Ending, Recording, Replaying, SessionBuilder, ToolResources};
 use super::*;
 
 const CODES: [&str; 7] = [
-    "import os\nfrom tools.echo import counters as c, faults as f\nk = c.Counter(5)\nprint(k.next())",
-    "print(k.next()); k.close()\nos.abort()",
+    "import os\nfrom tools.echo import counters as c, faults as f\nk = c.Counter(5)\nprint(k.next(), os.listdir())",
+    "open('file', 'w').write('text'); print(k.next(), os.listdir()); k.close()\nos.abort()",
     "print('k' in globals()); print(k.next())",
     "!rollback",
     "other = c.Counter(70); print(other.next(), k.next())",

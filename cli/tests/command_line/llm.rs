@@ -337,6 +337,7 @@ fn a_run_is_replayed_without_the_files_that_it_read() {
     assert_eq!(fs::read_to_string(work.join("out.txt")).unwrap(), "read once");
     fs::remove_dir_all(&work).unwrap();
     run(&["--replay", "run.jsonl"]);
+    run(&["--replay", "run.jsonl", "--workspace", "work"]);
     fs::create_dir(&work).unwrap();
     run(&["--replay", "run.jsonl", "--workspace", "work"]);
     assert_eq!(fs::read_dir(&work).unwrap().count(), 0);

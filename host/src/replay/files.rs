@@ -18,11 +18,11 @@ use crate::engine::Interrupt;
 /// Bytes from which on content is kept compressed.
 const PACKED: usize = 4096;
 
-/// The most that one function gives.
-const MOST: u64 = 1 << 20;
+/// The most of a file that one function gives.
+pub(crate) const READ_BYTES: usize = 1 << 20;
 
-/// Bytes of a path that are kept: no file has a longer one.
-const PATH_BYTES: usize = 4096;
+/// Bytes of a text that are kept: no file has a longer path, and no link a longer target.
+const TEXT_BYTES: usize = 4096;
 
 /// The tape of a session's files. Cheap to clone.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Taped {
 
     /// Where the program sees what is at `path` below it, or itself.
     pub fn place(&self, path: &str) -> String {
-        let path = &path[..path.floor_char_boundary(PATH_BYTES)];
+        let path = &path[..path.floor_char_boundary(TEXT_BYTES)];
         match (self.path.as_str(), path) {
             (directory, "") => directory.to_owned(),
             ("", path) => path.to_owned(),
@@ -79,7 +79,8 @@ impl Taped {
 
     /// What is asked of it. `path` is below it, and empty for itself; `with` is all else that matters.
     pub fn asked(&self, does: &str, path: &str, with: impl ToString) -> Asked {
-        let (path, with) = (self.place(path), with.to_string());
+        let (path, mut with) = (self.place(path), with.to_string());
+        with.truncate(with.floor_char_boundary(TEXT_BYTES));
         Asked::File(Box::new(FileAsk { does: does.to_owned(), handle: self.number, path, with }))
     }
 
@@ -96,8 +97,13 @@ impl Taped {
         };
         match value {
             Some(value) => Ok(Some(value)),
-            None => Err(self.tape.track.diverge("at what a file gave, which is damaged").into()),
+            None => Err(self.damaged()),
         }
+    }
+
+    /// What the recording gives cannot be.
+    pub fn damaged(&self) -> wasmtime::Error {
+        self.tape.track.diverge("at what a file gave, which is damaged").into()
     }
 
     /// Takes in what was given.
@@ -141,8 +147,8 @@ impl<'de> Deserialize<'de> for Content {
 /// What was compressed; nothing if that is damaged, or more than a file gives at once.
 pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     let mut content = Vec::new();
-    zstd::Decoder::new(packed).ok()?.take(MOST + 1).read_to_end(&mut content).ok()?;
-    (content.len() as u64 <= MOST).then_some(content)
+    zstd::Decoder::new(packed).ok()?.take(READ_BYTES as u64 + 1).read_to_end(&mut content).ok()?;
+    (content.len() <= READ_BYTES).then_some(content)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ambient::Numbers;
 pub(crate) use boundary::{call, start};
-pub(crate) use files::{Content, FileTape, Taped, written};
+pub(crate) use files::{Content, FileTape, READ_BYTES, Taped, written};
 use line::{Ask, AskResult, Counted, Line, Models, Start};
 pub(crate) use line::{Asked, Given};
 use player::{Next, Player};

@@ -38,9 +38,9 @@ pub fn asked(asked: &Asked) -> String {
         Asked::Block => "a wait for a pollable".into(),
         Asked::File(asked) => {
             let FileAsk { does, path, with, .. } = &**asked;
-            let shown: String = path.chars().take(SHOWN).collect();
-            let with = if with.is_empty() { String::new() } else { format!(" ({})", with.escape_debug()) };
-            format!("`{}` of `{}`{with}", does.escape_debug(), shown.escape_debug())
+            let shown = |text: &str| text.chars().take(SHOWN).collect::<String>().escape_debug().to_string();
+            let with = if with.is_empty() { String::new() } else { format!(" ({})", shown(with)) };
+            format!("`{}` of `{}`{with}", shown(does), shown(path))
         }
         Asked::InTime => "another turn".into(),
         Asked::Room => "the last answer of a run".into(),

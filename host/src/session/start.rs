@@ -127,6 +127,12 @@ impl Session {
             grants.check_outside("directory of skills", skills.path())?;
             services.add(Arc::new(SkillsService(skills)));
         }
+        let is_replay = plan.is_replay();
+        let grants = match is_replay {
+            // The recording has what is in them.
+            true => Grants { workspace: Workspace::Temporary, mounts: Vec::new(), ..grants },
+            false => grants,
+        };
         let Grants { workspace, mounts, import_paths, environment, limits } = grants;
         let mut preopens = Vec::with_capacity(1 + mounts.len());
         preopens.push(match workspace {
@@ -147,7 +153,8 @@ impl Session {
             }
             preopens.push(workspace::open_preopen(&mount.host, &mount.guest, mount.access)?);
         }
-        for (name, package) in kernel.tools.iter().flat_map(|tools| tools.packages()) {
+        let packages = kernel.tools.iter().filter(|_| !is_replay).flat_map(|tools| tools.packages());
+        for (name, package) in packages {
             let place = Package::place(name);
             preopens.push(workspace::open_preopen(&package.directory, &place, crate::Access::ReadOnly)?);
         }

@@ -17,8 +17,11 @@ pub(super) enum Fault {
 
 pub(super) type Result<T, E = Fault> = std::result::Result<T, E>;
 
+/// What a function gives the guest.
+pub(super) type Settled<T> = wasmtime::Result<Result<T, ErrorCode>>;
+
 /// Gives a result the form that bindings have.
-pub(super) fn settle<T>(result: Result<T>) -> wasmtime::Result<Result<T, ErrorCode>> {
+pub(super) fn settle<T>(result: Result<T>) -> Settled<T> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(Fault::Code(code)) => Ok(Err(code)),

@@ -9,7 +9,7 @@ use super::error::{ErrorCode, Result};
 use super::node::FileNode;
 
 /// No single read hands the guest more than this, whatever it asks for.
-pub(super) const READ_BYTES: usize = 1 << 20;
+pub(super) use crate::replay::READ_BYTES;
 
 /// Reads up to `length` bytes at `offset`. Nothing is the end of the file.
 pub(super) fn read_at(file: &FileNode, length: u64, offset: u64) -> Result<Vec<u8>> {

@@ -13,15 +13,21 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use super::FilesystemCtxView;
 use super::descriptor::Descriptor;
-use super::error::{ErrorCode, Fault, Result, StreamFault, settle};
+use super::error::{ErrorCode, Fault, Result, Settled, StreamFault, settle};
 use super::stream::{Reader, WRITE_BYTES, Writer, failed};
 use crate::replay::{Asked, Content, Taped, written};
 
-/// What a function gives the guest.
-type Settled<T> = wasmtime::Result<Result<T, ErrorCode>>;
+/// What is opened.
+pub(super) enum Opening<T> {
+    /// In a session that has no tape.
+    Plain(T),
+    /// With the tape's name for it; nothing in a replay.
+    Taped(Option<T>, Arc<Taped>),
+}
 
 impl FilesystemCtxView<'_> {
-    fn taped_handle(&self, handle: &Resource<Descriptor>) -> Result<Option<Arc<Taped>>> {
+    /// What the tape calls a handle, if there is a tape.
+    pub(super) fn taped_handle(&self, handle: &Resource<Descriptor>) -> Result<Option<Arc<Taped>>> {
         Ok(self.table.get(handle)?.taped.clone())
     }
 
@@ -45,8 +51,7 @@ impl FilesystemCtxView<'_> {
         through(&taped, &taped.asked(does, path, with), || settle(now(self)))
     }
 
-    /// As [`Self::taped`], for what gives a handle: nothing in a replay, where there is none. The tape's
-    /// name for it comes with it.
+    /// As [`Self::taped`], for what gives a handle.
     pub(super) fn taped_open<T>(
         &mut self,
         does: &str,
@@ -54,19 +59,19 @@ impl FilesystemCtxView<'_> {
         path: &str,
         with: impl Display,
         now: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<(Option<T>, Option<Arc<Taped>>)> {
+    ) -> Result<Opening<T>> {
         let Some(taped) = (match self.ctx.tape.is_some() {
             true => self.taped_handle(handle)?,
             false => None,
         }) else {
-            return Ok((Some(now(self)?), None));
+            return Ok(Opening::Plain(now(self)?));
         };
         let mut opened = None;
         let result = through(&taped, &taped.asked(does, path, with), || {
             settle(now(self).map(|now| opened = Some(now)))
         });
         result.map_err(Fault::Trap)??;
-        Ok((opened, Some(taped.open(path))))
+        Ok(Opening::Taped(opened, taped.open(path)))
     }
 
     /// Where the program sees what is at `path` below `handle`, for the tape if there is one.
@@ -107,9 +112,9 @@ pub(super) struct TapedWriter {
 }
 
 /// What a stream's function gives, with nothing for the end.
-type Given<T> = Result<Option<T>, ErrorCode>;
+type FromStream<T> = Result<Option<T>, ErrorCode>;
 
-fn settled<T>(result: StreamResult<T>) -> wasmtime::Result<Given<T>> {
+fn settled<T>(result: StreamResult<T>) -> wasmtime::Result<FromStream<T>> {
     match result {
         Ok(given) => Ok(Ok(Some(given))),
         Err(StreamError::Closed) => Ok(Ok(None)),
@@ -121,7 +126,7 @@ fn settled<T>(result: StreamResult<T>) -> wasmtime::Result<Given<T>> {
     }
 }
 
-fn unsettled<T>(given: wasmtime::Result<Given<T>>) -> StreamResult<T> {
+fn unsettled<T>(given: wasmtime::Result<FromStream<T>>) -> StreamResult<T> {
     match given.map_err(StreamError::Trap)? {
         Ok(given) => given.ok_or(StreamError::Closed),
         Err(code) => Err(failed(Fault::Code(code))),
@@ -143,7 +148,10 @@ impl InputStream for TapedReader {
             let read = self.reader.as_mut().map_or(Ok(Bytes::new()), |reader| reader.read(size));
             Ok(settled(read)?.map(|read| read.map(|bytes| Content(bytes.into()))))
         });
-        unsettled(given).map(|content| content.0.into())
+        match unsettled(given)? {
+            Content(bytes) if bytes.len() > size => Err(StreamError::Trap(self.taped.damaged())),
+            Content(bytes) => Ok(bytes.into()),
+        }
     }
 }
 

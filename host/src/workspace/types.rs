@@ -13,15 +13,14 @@ use super::bindings::wasi::filesystem::types::{
     HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use super::descriptor::{Descriptor, Node, timestamp};
-use super::error::{ErrorCode, Fault, Result, StreamFault, settle};
+use super::error::{ErrorCode, Fault, Result, Settled, StreamFault, settle};
 use super::listing::{Entries, Listing};
 use super::node::{DirectoryNode, How, Times, asks_for_directory};
 use super::stream::{Reader, Writer};
-use super::taped::{TapedReader, TapedWriter, through};
+use super::taped::{Opening, TapedReader, TapedWriter, through};
 use super::{Access, FilesystemCtxView, Missed, Opened, files};
 use crate::replay::{Content, FileTape, written};
 
-type Settled<T> = wasmtime::Result<Result<T, ErrorCode>>;
 type Handle = Resource<Descriptor>;
 
 fn follows(flags: PathFlags) -> bool {
@@ -224,15 +223,14 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     fn read_via_stream(&mut self, handle: Handle, offset: u64) -> Settled<Resource<DynInputStream>> {
         settle((|| {
             let with = format_args!("at {offset}");
-            let (reader, taped) = self.taped_open("read-via-stream", &handle, "", with, |files| {
+            let reader = self.taped_open("read-via-stream", &handle, "", with, |files| {
                 let descriptor = files.get(&handle)?;
                 let (file, _opened) = (descriptor.readable()?.clone(), descriptor.opened.clone());
                 Ok(Reader { file, position: offset, _opened })
             })?;
-            let stream: DynInputStream = match (reader, taped) {
-                (Some(reader), None) => Box::new(reader),
-                (reader, Some(taped)) => Box::new(TapedReader { reader, taped }),
-                (None, None) => return Err(ErrorCode::BadDescriptor.into()),
+            let stream: DynInputStream = match reader {
+                Opening::Plain(reader) => Box::new(reader),
+                Opening::Taped(reader, taped) => Box::new(TapedReader { reader, taped }),
             };
             Ok(self.table.push(stream)?)
         })())
@@ -281,6 +279,12 @@ impl HostDescriptor for FilesystemCtxView<'_> {
         let read = self.taped("read", &handle, "", with, |files| {
             files::read_at(files.get(&handle)?.readable()?, length, offset).map(Content)
         })?;
+        if let Ok(Content(bytes)) = &read
+            && bytes.len() as u64 > length
+            && let Ok(Some(taped)) = self.taped_handle(&handle)
+        {
+            return Err(taped.damaged());
+        }
         Ok(read.map(|Content(bytes)| {
             let end = bytes.is_empty() && length > 0;
             (bytes, end)
@@ -297,10 +301,13 @@ impl HostDescriptor for FilesystemCtxView<'_> {
 
     fn read_directory(&mut self, handle: Handle) -> Settled<Resource<Listing>> {
         settle((|| {
-            let (entries, taped) = self.taped_open("read-directory", &handle, "", "", |files| {
+            let entries = self.taped_open("read-directory", &handle, "", "", |files| {
                 Ok(files.get(&handle)?.directory()?.entries()?)
             })?;
-            let entries = entries.unwrap_or(Entries::Recorded);
+            let (entries, taped) = match entries {
+                Opening::Plain(entries) => (entries, None),
+                Opening::Taped(entries, taped) => (entries.unwrap_or(Entries::Recorded), Some(taped)),
+            };
             let listing = Listing { entries, _opened: self.opened()?, taped };
             Ok(self.table.push(listing)?)
         })())
@@ -372,14 +379,17 @@ impl HostDescriptor for FilesystemCtxView<'_> {
     ) -> Settled<Handle> {
         settle((|| {
             let with = format_args!("{open_flags:?} {flags:?} {}", followed(path_flags));
-            let (descriptor, taped) = self.taped_open("open-at", &handle, &path, with, |files| {
+            let opened = self.taped_open("open-at", &handle, &path, with, |files| {
                 files.open(&handle, path_flags, &path, open_flags, flags)
             })?;
-            let descriptor = match descriptor {
-                Some(descriptor) => descriptor,
-                None => Descriptor::recorded(flags, Some(self.opened()?)),
+            let descriptor = match opened {
+                Opening::Plain(descriptor) => descriptor,
+                Opening::Taped(Some(descriptor), taped) => Descriptor { taped: Some(taped), ..descriptor },
+                Opening::Taped(None, taped) => {
+                    Descriptor { taped: Some(taped), ..Descriptor::recorded(flags, Some(self.opened()?)) }
+                }
             };
-            Ok(self.table.push(Descriptor { taped, ..descriptor })?)
+            Ok(self.table.push(descriptor)?)
         })())
     }
 
@@ -458,15 +468,14 @@ impl FilesystemCtxView<'_> {
         position: Option<u64>,
     ) -> Result<Resource<DynOutputStream>> {
         let with = position.map(|position| format!("at {position}")).unwrap_or_default();
-        let (writer, taped) = self.taped_open(does, handle, "", with, |files| {
+        let writer = self.taped_open(does, handle, "", with, |files| {
             let descriptor = files.get(handle)?;
             let (file, _opened) = (descriptor.writable()?.clone(), descriptor.opened.clone());
             Ok(Writer { file, position, budget: files.ctx.budget.clone(), _opened })
         })?;
-        let stream: DynOutputStream = match (writer, taped) {
-            (Some(writer), None) => Box::new(writer),
-            (writer, Some(taped)) => Box::new(TapedWriter { writer, taped }),
-            (None, None) => return Err(ErrorCode::BadDescriptor.into()),
+        let stream: DynOutputStream = match writer {
+            Opening::Plain(writer) => Box::new(writer),
+            Opening::Taped(writer, taped) => Box::new(TapedWriter { writer, taped }),
         };
         Ok(self.table.push(stream)?)
     }
