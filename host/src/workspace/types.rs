@@ -106,8 +106,13 @@ impl FilesystemCtxView<'_> {
             // A link would join two grants for good.
             return Err(ErrorCode::CrossDevice.into());
         }
-        if asks_for_directory(old) || asks_for_directory(new) {
+        if asks_for_directory(old) {
             source.status_at(&format!("{}/", old.trim_end_matches('/')), false)?;
+        } else if asks_for_directory(new)
+            && source.status_at(old, false)?.stat.type_ != DescriptorType::Directory
+        {
+            // A link to one is none.
+            return Err(ErrorCode::NotDirectory.into());
         }
         // A link that leads nowhere it should not from here may do so from there.
         if leads_up(source, old) {
