@@ -76,7 +76,8 @@ impl Side {
 
     fn read(&mut self, handle: u32) -> Done {
         let (bytes, _) = self.view().read(Resource::new_borrow(handle), 1 << 16, 0).unwrap()?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        // A letter a byte: a letter may be cut in two.
+        Ok(bytes.into_iter().map(char::from).collect())
     }
 
     fn size(&mut self, handle: u32) -> Done<u64> {
@@ -122,7 +123,7 @@ impl Side {
                         let handle = self.open(&path, OpenFlags::empty(), DescriptorFlags::READ).unwrap();
                         let text = self.read(handle).unwrap();
                         self.close(handle);
-                        assert_eq!(stat.size, text.len() as u64, "{path}");
+                        assert_eq!(stat.size, text.chars().count() as u64, "{path}");
                         format!("{text} {}", stat.link_count)
                     }
                     _ => {
