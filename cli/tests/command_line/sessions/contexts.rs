@@ -136,7 +136,18 @@ fn what_cannot_be_one_is_told_when_the_session_is_made() {
     fs::create_dir(at.join("logs/out")).unwrap();
     let around = ["new", "s", "--workspace", "logs/out", "--context", "logs"];
     refused(&session(at, &around), "lies in the context `logs`");
+    // Of mounts an overlay keeps nothing apart.
+    for (mount, told) in
+        [("logs:/logs:rw", "may write to"), ("logs/out:/out:rw", "lies in the context `logs`")]
+    {
+        let output = session(at, &["new", "s", "--overlay", "-w", "work", "-m", mount, "-C", "logs"]);
+        refused(&output, told);
+        assert!(stderr(&output).contains("and not write to it"), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("--overlay"), "{}", stderr(&output));
+    }
     assert_eq!(json(at, &["list", "--json"]).as_array().unwrap().len(), 0);
+    said(at, &["new", "s", "--overlay", "-w", "work", "-m", "logs:/logs", "-C", "logs"]);
+    said(at, &["rm", "s"]);
     said(at, &[&around[..], &["--overlay"]].concat());
     said(at, &["rm", "s"]);
     said(at, &[&within[..], &["--overlay"]].concat());
