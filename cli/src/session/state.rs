@@ -193,7 +193,7 @@ impl State {
             let name = &self.held.name;
             Failure::new(format!("the state of the session `{name}` cannot be taken up: {error}")).hint(format!(
                 "`agentkernel session replay {name}` makes it anew from the journal, `session restore` takes that \
-                 of a snapshot; it may also need the version or the tools that made it"
+                 of a snapshot; it may also need the version or the tools that made it, declared as they were"
             ))
         })?;
         Ok(Some(loaded))

@@ -152,21 +152,37 @@ fn check_guest(kernel: &Inner, guest: &str) -> Result<()> {
 fn check_tools(kernel: &Inner, tools: &[ToolMark]) -> Result<()> {
     let present = marks(kernel);
     for tool in tools {
-        let same = present.iter().find(|present| present.name == tool.name);
-        let problem = match same {
-            None => {
-                format!("the image was made with the tool `{}`, which this kernel does not have", tool.name)
-            }
-            Some(present) if present != tool => {
+        let name = &tool.name;
+        let same = present.iter().find(|present| present.name == *name);
+        let (problem, remedy) = match same {
+            None => (
+                format!("the image was made with the tool `{name}`, which this kernel does not have"),
+                "give the kernel the same tools in the same order",
+            ),
+            Some(present) if present == tool => continue,
+            // Its modules are others then.
+            Some(present) if present.is_but_for_resources(tool) => match tool.recreated {
+                true => (
+                    format!(
+                        "`resources` of the tool `{name}` were \"recreated\" when the image was made, and are not now"
+                    ),
+                    "declare them \"recreated\" again",
+                ),
+                false => (
+                    format!(
+                        "`resources` of the tool `{name}` are \"recreated\", and were not when the image was made"
+                    ),
+                    "declare them as they were, \"kept\" if nothing was said",
+                ),
+            },
+            Some(_) => (
                 format!(
-                    "the tool `{}` is not as it was when the image was made, or stands at another place",
-                    tool.name
-                )
-            }
-            Some(_) => continue,
+                    "the tool `{name}` is not as it was when the image was made, or stands at another place"
+                ),
+                "give the kernel the same tools in the same order",
+            ),
         };
-        return Err(Error::new(ErrorKind::Image, problem)
-            .hint("give the kernel the same tools in the same order, or make the image anew"));
+        return Err(Error::new(ErrorKind::Image, problem).hint(format!("{remedy}, or make the image anew")));
     }
     Ok(())
 }
