@@ -1,15 +1,18 @@
 //! What a session reads beside its files, and what its programs dispatch.
 //!
 //! Memory has positions in the context, and what was read of it. So the context must be what it was when that memory
-//! began: at `new`, at the last `reset` or `replay`.
+//! began: at `new`, at the last `reset` or `replay`, or when the state was made that was restored.
 
-use agentkernel::{Context, Kernel};
+use agentkernel::{Context, ContextMark, Kernel};
 
 use super::state::State;
 use crate::failure::{Failure, Result};
 use crate::run;
 use crate::task::Background;
 use crate::terminal::escaped;
+
+/// What a session's context is called.
+pub const CONTEXT: &str = "context";
 
 impl State {
     /// What `--context` names, as it is now.
@@ -27,16 +30,26 @@ impl State {
     /// The same, which must be what the memory is of.
     pub fn context(&self) -> Result<Option<Context>> {
         let context = self.open_context()?;
-        let before = self.journal.context().or(self.config.context.as_ref());
+        let before = self.mark(u64::MAX);
         let difference = before.zip(context.as_ref()).and_then(|(before, now)| before.difference(now.mark()));
         let Some(difference) = difference else { return Ok(context) };
         let name = &self.held.name;
         let message =
             format!("the context of the session `{name}` is not what it was: {}", escaped(&difference));
+        let replay = match self.journal.restored() {
+            None => format!("`agentkernel session replay {name}` runs the turns over it once more, "),
+            Some(_) => {
+                format!("`agentkernel session restore {name} FILE` takes a state that was made over it, ")
+            }
+        };
         Err(Failure::new(message).hint(format!(
-            "put it back as it was; or take it as it is now: `agentkernel session replay {name}` runs the turns over it once \
-             more, `agentkernel session reset {name}` begins again"
+            "put it back as it was; or take it as it is now: {replay}`agentkernel session reset {name}` begins again"
         )))
+    }
+
+    /// What the context looked like when the memory of a turn was made.
+    pub fn mark(&self, turn: u64) -> Option<&ContextMark> {
+        self.journal.context(turn).or(self.config.context.as_ref())
     }
 
     /// A worker for the tasks of its programs, which are the session's in all its turns.

@@ -224,7 +224,7 @@ fn said(entry: &Entry) -> String {
     match &entry.what {
         What::Turn(ran) => format!("{}{}", outcome(ran), if ran.kept { "" } else { "; not kept" }),
         What::Reset { .. } => "reset".to_owned(),
-        What::Restored { from } => format!("restored from {}", escaped(from)),
+        What::Restored { from, .. } => format!("restored from {}", escaped(from)),
         What::Replayed { turns, differing: 0, .. } => format!("replayed {}", show_number_of(*turns, "turn")),
         What::Replayed { turns, differing, .. } => {
             format!("replayed {}, {differing} differing", show_number_of(*turns, "turn"))
