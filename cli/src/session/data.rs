@@ -17,22 +17,42 @@ pub const CONTEXT: &str = "context";
 impl State {
     /// What `--context` names, as it is now.
     pub fn open_context(&self) -> Result<Option<Context>> {
-        run::context(&self.contexts, &self.settings).map_err(|failure| {
-            let hint = failure.hint.unwrap_or_else(|| {
-                "put it back as it was, or make a session with another `--context`".to_owned()
-            });
-            let name = &self.held.name;
-            Failure::new(format!("the context of the session `{name}` cannot be opened: {}", failure.message))
-                .hint(hint)
-        })
+        run::context(&self.contexts, &self.settings).map_err(|failure| self.unopened(failure))
+    }
+
+    fn unopened(&self, failure: Failure) -> Failure {
+        let hint = failure.hint.unwrap_or_else(|| {
+            "put it back as it was, or make a session with another `--context`".to_owned()
+        });
+        let name = &self.held.name;
+        Failure::new(format!("the context of the session `{name}` cannot be opened: {}", failure.message))
+            .hint(hint)
     }
 
     /// The same, which must be what the memory is of.
     pub fn context(&self) -> Result<Option<Context>> {
         let context = self.open_context()?;
-        let before = self.mark(u64::MAX);
-        let difference = before.zip(context.as_ref()).and_then(|(before, now)| before.difference(now.mark()));
-        let Some(difference) = difference else { return Ok(context) };
+        match &context {
+            Some(now) => self.is_of(now.mark()).map(|()| context),
+            None => Ok(context),
+        }
+    }
+
+    /// Refuses a context that a turn would refuse, without opening it.
+    pub fn check_context(&self) -> Result<()> {
+        match &*self.contexts {
+            [] => Ok(()),
+            paths => {
+                let now = ContextMark::of(paths).map_err(|error| self.unopened(error.into()))?;
+                self.is_of(&now)
+            }
+        }
+    }
+
+    /// Refuses what the memory is not of.
+    fn is_of(&self, now: &ContextMark) -> Result<()> {
+        let difference = self.mark(u64::MAX).and_then(|before| before.difference(now));
+        let Some(difference) = difference else { return Ok(()) };
         let name = &self.held.name;
         let message =
             format!("the context of the session `{name}` is not what it was: {}", escaped(&difference));

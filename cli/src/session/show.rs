@@ -120,7 +120,8 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
                     (Files::Own, Some(_)) => directory.join(LAYERS),
                     (Files::Own, None) => directory.join(WORKSPACE),
                 };
-                (Some(workspace), Some(state.overlay.is_some()), None)
+                let changed = state.check_context().err().map(|failure| failure.message);
+                (Some(workspace), Some(state.overlay.is_some()), changed)
             }
             Err(failure) => (None, None, Some(failure.message)),
         },

@@ -82,9 +82,16 @@ fn one_that_was_changed_is_refused_until_it_is_taken_as_it_is() {
         let output = session(at, &["run", "s", "-c", "size = 0"]);
         if told.is_empty() {
             assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            assert!(said(at, &["show", "s"]).contains("ready"));
             continue;
         }
         refused(&output, told);
+        // So is it told without a turn.
+        let shown = session(at, &["show", "s"]);
+        assert_eq!(shown.status.code(), Some(1), "{}", stdout(&shown));
+        assert!(stdout(&shown).contains("cannot be used: the context of") && stdout(&shown).contains(told));
+        let problem = json(at, &["show", "s", "--json"])["problem"].as_str().unwrap().to_owned();
+        assert!(problem.contains(told), "{problem}");
         assert!(
             !stderr(&output).contains("`logs` is not what") || stderr(&output).contains("session replay s")
         );
