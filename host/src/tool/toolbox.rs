@@ -18,7 +18,7 @@ use crate::engine::{Cache, Progress, ToolEngines, hex};
 
 /// Modules that are there whatever the tools.
 #[cfg(feature = "compose")]
-const SHARED: &[&str] = &["tools", "tools._runtime", "tools._discovery"];
+const SHARED: &[&str] = &["tools", "tools._runtime", "tools._arguments", "tools._discovery"];
 
 /// The module that discovery reads.
 pub(crate) const INDEX: &str = "tools._index";
@@ -214,6 +214,7 @@ pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool
             return Some((python::package(&tools), true));
         }
         "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
+        "tools._arguments" => return Some((python::ARGUMENTS.to_owned(), false)),
         "tools._recreated" => return Some((python::RECREATED.to_owned(), false)),
         "tools._discovery" => return Some((python::DISCOVERY.to_owned(), false)),
         #[cfg(feature = "mcp")]
