@@ -150,7 +150,7 @@ fn a_restored_state_is_of_the_context_that_it_was_made_over() {
     assert_eq!(turn(at, "s", read), "9 uvw\n");
     said(at, &["snapshot", "s"]);
     said(at, &["new", "other", "--context", "data.txt"]);
-    for (name, file) in [("s", "1"), ("s", "s.akimg"), ("s", "2"), ("other", "s.akimg")] {
+    for (name, file) in [("s", "2"), ("s", "1"), ("s", "s.akimg"), ("other", "s.akimg")] {
         said(at, &["restore", name, file]);
         let output = session(at, &["run", name, "-c", read]);
         refused(&output, "`data.txt` had 6 bytes, and has 9");
