@@ -325,6 +325,9 @@ from tools.echo import faults as f
 for call in lambda: f.fail(f.Fault.NotFound("it")), lambda: f.fail(f.Fault.TooLarge(2**63)), lambda: f.complain("why"), f.refuse:
     try: call()
     except f.Error as error: print(type(error).__name__, error.payload)
+from tools.echo import values as v
+try: v.add(1, "x")
+except TypeError as error: print(error)
 # What Python never sends, and a handle that nobody gave: an error here, not the end of the program.
 from wit_world.imports import modules
 from componentize_py_types import Err as Failed
@@ -336,7 +339,7 @@ for number in *range(29), *range(42, 60), 10_000:
 print("alive")
 "#,
         "FaultException Fault.NotFound('it')\nFaultException Fault.TooLarge(9223372036854775808)\n\
-         Error why\nError None\nalive\n",
+         Error why\nError None\n`b` must be s32, not str 'x'\nalive\n",
     );
     let error = run(&COMPOSED, &["import tools.echo.faults as f; f.trap()"], "", None).unwrap_err();
     assert!(error.downcast_ref::<Trap>().is_some(), "{error:?}");

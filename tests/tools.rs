@@ -148,6 +148,8 @@ found";
 #[test]
 fn a_wrong_argument_is_named_with_its_type() {
     let mut session = session();
+    // What tells it is not read before something is wrong.
+    holds(&mut session, "import sys\nv.add(1, 1) == 2 and 'tools._arguments' not in sys.modules");
     for (code, expected) in [
         ("v.add(1, 'x')", "TypeError: `b` must be s32, not str 'x'"),
         ("v.add(1, 1.5)", "TypeError: `b` must be s32, not float 1.5"),
@@ -186,6 +188,9 @@ fn a_wrong_argument_is_named_with_its_type() {
         error(&session.run_blocking("v.add(1)").unwrap())
             .contains("missing 1 required positional argument: 'b'")
     );
+    let outcome = session.run_blocking("v.lists([['a'], [1]])").unwrap();
+    let Ending::Raised(exception) = &outcome.ending else { panic!("{outcome:?}") };
+    assert_eq!(exception.frames.len(), 1, "{}", exception.traceback);
     // None of that reached the tool.
     holds(&mut session, "v.add(1, 1) == 2");
 }

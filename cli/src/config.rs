@@ -331,7 +331,7 @@ impl ToolConfig {
                     "`{}` grants the tool `{name}` more than the workspace",
                     path.display()
                 ))
-                .hint("such a file may have `summary`, limits, `resources`, and mounts of `{workspace}`; grant the rest in agentkernel.toml"));
+                .hint("such a file may have `summary`, limits, `allow`, `resources`, and mounts of `{workspace}`; grant the rest in agentkernel.toml"));
             }
         }
         Ok(defaults.tool)

@@ -42,9 +42,9 @@ fn serve(arguments: Serve) -> Result<i32> {
     let overlay = overlay::over_workspace(&mut settings.grants, changes)?;
     let http_settings = http_settings(&http, &settings)?;
     if let Some(directory) = &sessions {
-        // With an overlay none are kept.
+        // With an overlay none are kept, which the server says.
         if !changes.overlay {
-            trust::apart(&settings, &data.contexts)?;
+            trust::apart(&settings, &data.contexts, trust::Writes::Through)?;
         }
         trust::outside(
             &settings,

@@ -135,7 +135,12 @@ pub fn planted(_file: &Path) -> Option<String> {
 
 /// Refuses a path that the program could replace, or where it could make something.
 pub fn outside(settings: &Settings, what: &str, path: &Path, remedy: &str) -> Result<()> {
-    let mut writable = writable(settings).filter_map(|path| Some((path, identity(path)?))).peekable();
+    beyond(workspace(settings).into_iter().chain(mounted(settings)), what, path, remedy)
+}
+
+/// The same for some of the directories that it may write to.
+fn beyond<'a>(writable: impl Iterator<Item = &'a Path>, what: &str, path: &Path, remedy: &str) -> Result<()> {
+    let mut writable = writable.filter_map(|path| Some((path, identity(path)?))).peekable();
     if writable.peek().is_none() {
         return Ok(());
     }
@@ -150,21 +155,40 @@ pub fn outside(settings: &Settings, what: &str, path: &Path, remedy: &str) -> Re
         .hint(format!("move it out of `{directory}`, {remedy}")))
 }
 
-/// Refuses data that programs could change whose later turns need it as it was.
-pub fn apart(settings: &Settings, contexts: &[PathBuf]) -> Result<()> {
+/// Where sessions write what programs change in their workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// To the directory itself.
+    Through,
+    /// The same, and `--overlay` would keep it apart.
+    Overlayable,
+    /// To an overlay, which keeps it apart.
+    Apart,
+}
+
+/// Refuses data that programs could change whose later turns need it as it was. No overlay keeps apart what is
+/// written to mounts.
+pub fn apart(settings: &Settings, contexts: &[PathBuf], writes: Writes) -> Result<()> {
+    let workspace = workspace(settings).filter(|_| writes != Writes::Apart);
+    let remedy = match writes {
+        Writes::Overlayable => "or keep what programs change apart with `--overlay`",
+        Writes::Through | Writes::Apart => "or name another `--workspace`",
+    };
+    let workspace = workspace.map(|directory| (directory, remedy));
+    let mounted = mounted(settings)
+        .map(|directory| (directory, "or let programs read that directory and not write to it"));
+    let writable: Vec<_> = workspace.into_iter().chain(mounted).collect();
     for path in contexts {
-        outside(settings, "context", path, "or keep what programs change apart with `--overlay`")?;
         let own = identity(path);
-        let around =
-            |directory: &&Path| way(directory).iter().any(|place| own.is_some() && identity(place) == own);
-        if let Some(directory) = writable(settings).find(around) {
-            let (shown, directory) = (path.display(), directory.display());
-            return Err(Failure::new(format!(
-                "the directory `{directory}`, which the program may write to, lies in the context `{shown}`"
-            ))
-            .hint(
-                "name parts of the context without it, or keep what programs change apart with `--overlay`",
-            ));
+        for (directory, remedy) in &writable {
+            beyond(std::iter::once(*directory), "context", path, remedy)?;
+            if way(directory).iter().any(|place| own.is_some() && identity(place) == own) {
+                let (shown, directory) = (path.display(), directory.display());
+                return Err(Failure::new(format!(
+                    "the directory `{directory}`, which the program may write to, lies in the context `{shown}`"
+                ))
+                .hint(format!("name parts of the context without it, {remedy}")));
+            }
         }
     }
     Ok(())
@@ -187,30 +211,27 @@ pub fn hidden<'a>(secrets: &Path, readable: impl Iterator<Item = &'a Path>) -> R
 
 /// The directories that the program may read, by itself or through a tool.
 pub fn readable(settings: &Settings) -> impl Iterator<Item = &Path> {
-    let grants = &settings.grants;
-    let workspace = match &grants.workspace {
-        Workspace::Directory(directory) => Some(directory.as_path()),
-        Workspace::Overlay(overlay) => Some(overlay.directory()),
-        Workspace::Temporary => None,
-    };
     let tools = settings.tools.iter().flat_map(|tool| &tool.granted().mounts);
-    workspace.into_iter().chain(grants.mounts.iter().chain(tools).map(|mount| mount.host.as_path()))
+    let mounts = settings.grants.mounts.iter().chain(tools);
+    workspace(settings).into_iter().chain(mounts.map(|mount| mount.host.as_path()))
 }
 
-/// The directories that the program may write to, by itself or through a tool, and that outlive it.
-fn writable(settings: &Settings) -> impl Iterator<Item = &Path> {
-    let grants = &settings.grants;
-    let workspace = match &grants.workspace {
-        Workspace::Directory(directory) => Some(directory.as_path()),
-        // What it writes may be applied to the directory later.
+/// The workspace, if it outlives the program. What is written to an overlay may be applied to it later.
+fn workspace(settings: &Settings) -> Option<&Path> {
+    match &settings.grants.workspace {
+        Workspace::Directory(directory) => Some(directory),
         Workspace::Overlay(overlay) => Some(overlay.directory()),
         Workspace::Temporary => None,
-    };
+    }
+}
+
+/// The directories beside the workspace that the program may write to, by itself or through a tool.
+fn mounted(settings: &Settings) -> impl Iterator<Item = &Path> {
     // The workspace that a tool may be granted is not a path of the host.
     let tools = settings.tools.iter().flat_map(|tool| &tool.granted().mounts);
     let tools = tools.filter(|mount| !mount.host.starts_with(ToolGrants::WORKSPACE));
-    let mounts = grants.mounts.iter().chain(tools).filter(|mount| mount.access == Access::ReadWrite);
-    workspace.into_iter().chain(mounts.map(|mount| mount.host.as_path()))
+    let mounts = settings.grants.mounts.iter().chain(tools);
+    mounts.filter(|mount| mount.access == Access::ReadWrite).map(|mount| mount.host.as_path())
 }
 
 /// The directories in which a name is looked up on the way to `path`, that of each link included, and

@@ -26,6 +26,29 @@ fn images_are_files_for_other_kernels() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left behind");
 }
 
+/// Memory has positions in contexts, so whoever keeps it must be able to tell another one.
+#[test]
+fn images_say_what_contexts_looked_like() {
+    drop(start!());
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("a.txt"), "abc").unwrap();
+    let open = || agentkernel::Context::open([at("a.txt")]).unwrap();
+    let (first, other) = (open(), agentkernel::Context::builder().text("t", "other").build().unwrap());
+    let session = kernel().session().limits(limits());
+    let mut session = session.context(first).named_context("other", other).start().unwrap();
+    run(&mut session, "from agentkernel import context");
+    let file = at("state.akimg");
+    session.fork().unwrap().snapshot().unwrap().save(&file).unwrap();
+    let image = kernel().load_image(&file).unwrap();
+    let differs = || image.context_mark("context").unwrap().difference(open().mark());
+    assert_eq!(differs(), None);
+    std::fs::write(at("a.txt"), "abcd").unwrap();
+    assert!(differs().unwrap().ends_with("had 3 bytes, and has 4"));
+    assert!(image.context_mark("other").unwrap().difference(open().mark()).is_some());
+    assert!(image.context_mark("third").is_none());
+}
+
 #[test]
 fn damaged_and_foreign_images_are_refused() {
     let mut parent = start!();

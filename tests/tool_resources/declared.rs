@@ -134,3 +134,43 @@ fn a_prelude_may_open_what_is_made_anew() {
         }
     }
 }
+
+/// Modules that make resources anew are others. Whoever changes the declaration is told that it is that.
+#[test]
+fn an_image_needs_resources_to_be_made_anew_as_they_were() {
+    skip_unless_owned!();
+    let declared =
+        [ToolResources::Kept, ToolResources::Closed, ToolResources::Refused, ToolResources::Recreated];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("state.akimg");
+    for before in declared {
+        let image = kernel(before).image().tool("echo").build().unwrap();
+        image.save(&file).unwrap();
+        for now in declared {
+            let kernel = kernel(now);
+            let in_file = kernel.load_image(&file).map(drop);
+            let in_memory = kernel.session().limits(limits()).image(&image).start().map(drop);
+            let told = match (before, now) {
+                (ToolResources::Recreated, ToolResources::Recreated) => None,
+                (ToolResources::Recreated, _) => Some("were \"recreated\" when the image was made"),
+                (_, ToolResources::Recreated) => Some("are \"recreated\", and were not"),
+                _ => None,
+            };
+            for found in [in_file, in_memory] {
+                let Some(told) = told else {
+                    found.unwrap();
+                    continue;
+                };
+                let error = found.expect_err("it is refused");
+                assert_eq!(error.kind(), ErrorKind::Image, "{error}");
+                assert!(error.to_string().starts_with("`resources` of the tool `echo`"), "{error}");
+                assert!(error.to_string().contains(told) && error.remedy().is_some(), "{error}");
+            }
+        }
+    }
+    // One that stands elsewhere besides is not as it was in more than that.
+    let other = shipped("html", ToolResources::Kept);
+    let kernel = builder().tool(other).tool(echo().grants(declaring(ToolResources::Kept))).build().unwrap();
+    let error = kernel.load_image(&file).err().expect("it is refused");
+    assert!(error.to_string().contains("stands at another place"), "{error}");
+}

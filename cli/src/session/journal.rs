@@ -41,6 +41,9 @@ pub enum What {
     /// The memory is that of a file.
     Restored {
         from: String,
+        /// What `--context` named looked like when that memory was made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ContextMark>,
     },
     /// The memory is what the turns before led to once more.
     Replayed {
@@ -136,11 +139,27 @@ impl Journal {
         Ok(journal)
     }
 
-    /// What `--context` named looked like when the memory was made that the turns went on from, if that is in it.
-    pub fn context(&self) -> Option<&ContextMark> {
-        self.entries.iter().rev().find_map(|entry| match &entry.what {
-            What::Reset { context, .. } | What::Replayed { context, .. } => context.as_ref(),
-            What::Turn(_) | What::Restored { .. } => None,
+    /// What `--context` named looked like when the memory was made that the turns up to `turn` went on from, if that is in it.
+    pub fn context(&self, turn: u64) -> Option<&ContextMark> {
+        self.entries.iter().rev().filter(|entry| entry.turn <= turn).find_map(|entry| match &entry.what {
+            What::Reset { context, .. } | What::Replayed { context, .. } | What::Restored { context, .. } => {
+                context.as_ref()
+            }
+            What::Turn(_) => None,
+        })
+    }
+
+    /// What there is since the last time that the memory was that of the beginning.
+    pub fn since_reset(&self) -> &[Entry] {
+        let reset = self.entries.iter().rposition(|entry| matches!(entry.what, What::Reset { .. }));
+        &self.entries[reset.map_or(0, |reset| reset + 1)..]
+    }
+
+    /// The turn since then, and the file, at which a memory came from a file: no turns lead to it.
+    pub fn restored(&self) -> Option<(u64, &str)> {
+        self.since_reset().iter().find_map(|entry| match &entry.what {
+            What::Restored { from, .. } => Some((entry.turn, from.as_str())),
+            _ => None,
         })
     }
 

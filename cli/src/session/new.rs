@@ -22,9 +22,11 @@ pub fn run(store: &Store, new: NewSession) -> Result<i32> {
         Overlay::over(directory)?;
     }
     let context = run::context(&new.data.contexts, &settings)?;
-    if !new.overlay {
-        trust::apart(&settings, &new.data.contexts)?;
-    }
+    let writes = match new.overlay {
+        true => trust::Writes::Apart,
+        false => trust::Writes::Overlayable,
+    };
+    trust::apart(&settings, &new.data.contexts, writes)?;
     config.context = context.as_ref().map(|context| context.mark().clone());
     let kernel = kernel(&settings, new.talk)?;
     if let Some(image) = &new.start.image {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use agentkernel::remove_tree;
 
+use super::data::CONTEXT;
 use super::head::image_name;
 use super::journal::What;
 use super::state::{After, Files, Purpose, State, kernel};
@@ -24,11 +25,14 @@ pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {
     };
     let mut state = State::open(store, name, Purpose::Mend)?;
     // It must fit before it takes the place of what is there.
-    kernel(&state.settings, Talk::default())?.load_image(&path)?;
+    let image = kernel(&state.settings, Talk::default())?.load_image(&path)?;
+    let context = image.context_mark(CONTEXT).cloned();
+    // It was made before images had it in them.
+    let context = context.or_else(|| state.mark(number?).cloned());
     let next = state.next_image();
     let copied = fs::copy(&path, &next).and_then(|_| File::open(&next)?.sync_data());
     copied.map_err(|error| Failure::new(format!("cannot copy `{}`: {error}", path.display())))?;
-    state.commit(After::New, What::Restored { from: path.display().to_string() }, None)?;
+    state.commit(After::New, What::Restored { from: path.display().to_string(), context }, None)?;
     Ok(0)
 }
 

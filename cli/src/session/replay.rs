@@ -2,7 +2,7 @@
 
 use agentkernel::{Ending, Image, Overlay, Turn, Workspace};
 
-use super::journal::{Entry, Ran, What};
+use super::journal::{Entry, Journal, Ran, What};
 use super::state::{After, Files, Purpose, State, kernel};
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
@@ -15,7 +15,7 @@ const SHOWN: usize = 80;
 
 pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
     let mut state = State::open(store, name, Purpose::Replay)?;
-    let turns = turns(&state.journal.entries, name)?;
+    let turns = turns(&state.journal, name)?;
     let context = state.open_context()?;
     let kernel = kernel(&state.settings, talk)?;
     let background = state.background(&kernel)?;
@@ -76,24 +76,19 @@ pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
 }
 
 /// What led to the state from the beginning on.
-fn turns(entries: &[Entry], name: &str) -> Result<Vec<(u64, Ran)>> {
-    let reset = entries.iter().rposition(|entry| matches!(entry.what, What::Reset { .. }));
-    let mut turns = Vec::new();
-    for entry in &entries[reset.map_or(0, |reset| reset + 1)..] {
-        match &entry.what {
-            What::Turn(ran) if ran.kept => turns.push((entry.turn, (**ran).clone())),
-            What::Turn(_) | What::Replayed { .. } | What::Reset { .. } => {}
-            What::Restored { from } => {
-                return Err(Failure::new(format!(
-                    "the session `{name}` cannot be replayed: its state came from `{}` at turn {}",
-                    escaped(from),
-                    entry.turn
-                ))
-                .hint(format!("restore that file once more: `agentkernel session restore {name} FILE`")));
-            }
-        }
+fn turns(journal: &Journal, name: &str) -> Result<Vec<(u64, Ran)>> {
+    if let Some((turn, from)) = journal.restored() {
+        return Err(Failure::new(format!(
+            "the session `{name}` cannot be replayed: its state came from `{}` at turn {turn}",
+            escaped(from)
+        ))
+        .hint(format!("restore that file once more: `agentkernel session restore {name} FILE`")));
     }
-    Ok(turns)
+    let kept = |entry: &Entry| match &entry.what {
+        What::Turn(ran) if ran.kept => Some((entry.turn, (**ran).clone())),
+        _ => None,
+    };
+    Ok(journal.since_reset().iter().filter_map(kept).collect())
 }
 
 /// What is not as it was, if something is not.

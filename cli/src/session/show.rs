@@ -120,7 +120,8 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
                     (Files::Own, Some(_)) => directory.join(LAYERS),
                     (Files::Own, None) => directory.join(WORKSPACE),
                 };
-                (Some(workspace), Some(state.overlay.is_some()), None)
+                let changed = state.check_context().err().map(|failure| failure.message);
+                (Some(workspace), Some(state.overlay.is_some()), changed)
             }
             Err(failure) => (None, None, Some(failure.message)),
         },
@@ -224,7 +225,7 @@ fn said(entry: &Entry) -> String {
     match &entry.what {
         What::Turn(ran) => format!("{}{}", outcome(ran), if ran.kept { "" } else { "; not kept" }),
         What::Reset { .. } => "reset".to_owned(),
-        What::Restored { from } => format!("restored from {}", escaped(from)),
+        What::Restored { from, .. } => format!("restored from {}", escaped(from)),
         What::Replayed { turns, differing: 0, .. } => format!("replayed {}", show_number_of(*turns, "turn")),
         What::Replayed { turns, differing, .. } => {
             format!("replayed {}, {differing} differing", show_number_of(*turns, "turn"))

@@ -191,9 +191,13 @@ impl State {
         let Some(image) = self.image() else { return self.beginning(kernel) };
         let loaded = kernel.load_image(image).map_err(|error| {
             let name = &self.held.name;
+            let (anew, begins) = match self.journal.restored() {
+                None => (format!("`agentkernel session replay {name}` makes it anew from the journal, "), ""),
+                Some(_) => (String::new(), ", `session reset` begins again"),
+            };
             Failure::new(format!("the state of the session `{name}` cannot be taken up: {error}")).hint(format!(
-                "`agentkernel session replay {name}` makes it anew from the journal, `session restore` takes that \
-                 of a snapshot; it may also need the version or the tools that made it"
+                "{anew}`agentkernel session restore {name} FILE` takes that of a snapshot{begins}; it may also need \
+                 the version or the tools that made it, declared as they were"
             ))
         })?;
         Ok(Some(loaded))

@@ -227,6 +227,8 @@ fn kept_sessions_read_the_context_they_began_with_and_find_their_tasks() {
     let within = ["mcp", "serve", "--workspace", "work", "--context", "work/data.txt"];
     let output = agentkernel(at).args(within).args(["--sessions", "sessions"]).output().unwrap();
     assert!(stderr(&output).contains("the context `work/data.txt` lies in"), "{}", stderr(&output));
+    // None is kept with one.
+    assert!(!stderr(&output).contains("--overlay"), "{}", stderr(&output));
 }
 
 #[test]

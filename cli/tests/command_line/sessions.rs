@@ -433,7 +433,14 @@ fn resources_of_tools_are_as_declared_in_later_turns() {
         assert_eq!(turn(at, resources, look), later, "{resources}");
         assert_eq!(turn(at, resources, look), later, "{resources}");
     }
+    // What is declared now is not what a session's memory has; where it is, the session goes on.
+    refused(&session(at, &["run", "kept", "-c", look]), "`resources` of the tool `echo` are \"recreated\"");
     configure("[tool.echo]\nresources = 'refused'");
+    refused(
+        &session(at, &["run", "recreated", "-c", look]),
+        "`resources` of the tool `echo` were \"recreated\"",
+    );
+    assert_eq!(turn(at, "kept", look), "ToolClosed\n");
     said(at, &["new", "refused"]);
     let held = session(at, &["run", "refused", "-c", begin]);
     assert_eq!((held.status.code(), stdout(&held).as_str()), (Some(1), "6\n"));

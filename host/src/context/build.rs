@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Context;
-use super::file::{Expanded, File};
-use super::mark::Marker;
+use super::file::{Expanded, File, look};
+use super::mark::{ContextMark, Marker};
 use crate::{Error, ErrorKind, Result};
 
 /// What compressed files of one context may hold together, unless it is said otherwise.
@@ -116,21 +116,11 @@ impl ContextBuilder {
     /// [`ErrorKind::Grant`] when a file cannot be read, is no regular file, is compressed and broken, or
     /// when it is too much: more than 1 TiB, 200,000 files, or decompressed bytes than allowed.
     pub fn build(self) -> Result<Context> {
-        self.check_count()?;
-        let mut names: HashMap<String, usize> = HashMap::new();
         let mut files = Vec::with_capacity(self.sources.len());
         let mut expanded = Expanded::new(self.decompressed_bytes);
         let (mut open, mut size) = (0, 0u64);
-        let of_part = |(number, (_, count)): (usize, &(String, usize))| std::iter::repeat_n(number, *count);
-        let numbers: Vec<usize> = self.parts.iter().enumerate().flat_map(of_part).collect();
-        let mut marker = Marker::new(self.parts.into_iter().map(|(given, _)| given).collect());
-        for (part, (given, source)) in numbers.into_iter().zip(self.sources) {
-            let mut name = given.clone();
-            while let Some(times) = names.get_mut(&name) {
-                *times += 1;
-                name = format!("{given} ({times})");
-            }
-            names.insert(name.clone(), 1);
+        let (mut marker, sources) = self.named()?;
+        for (part, name, source) in sources {
             let file = match source {
                 Source::File(path) => {
                     let (file, look) = File::open(name, &path, open < MAX_OPEN, &mut expanded)?;
@@ -150,6 +140,40 @@ impl ContextBuilder {
             files.push(file);
         }
         Ok(Context::new(files, marker.end()))
+    }
+
+    /// What it would look like, without anything being read or decompressed.
+    pub(super) fn mark(self) -> Result<ContextMark> {
+        let (mut marker, sources) = self.named()?;
+        for (part, name, source) in sources {
+            match source {
+                Source::File(path) => {
+                    let metadata = path.metadata().map_err(|error| cannot(&path, error))?;
+                    marker.file(part, &name, &look(&metadata));
+                }
+                Source::Bytes(bytes) => marker.text(part, &name, &bytes),
+            }
+        }
+        Ok(marker.end())
+    }
+
+    /// The sources with the part that each is of, and a name that no other has.
+    fn named(self) -> Result<(Marker, impl Iterator<Item = (usize, String, Source)>)> {
+        self.check_count()?;
+        let mut names: HashMap<String, usize> = HashMap::new();
+        let of_part = |(number, (_, count)): (usize, &(String, usize))| std::iter::repeat_n(number, *count);
+        let numbers: Vec<usize> = self.parts.iter().enumerate().flat_map(of_part).collect();
+        let marker = Marker::new(self.parts.into_iter().map(|(given, _)| given).collect());
+        let sources = numbers.into_iter().zip(self.sources).map(move |(part, (given, source))| {
+            let mut name = given.clone();
+            while let Some(times) = names.get_mut(&name) {
+                *times += 1;
+                name = format!("{given} ({times})");
+            }
+            names.insert(name.clone(), 1);
+            (part, name, source)
+        });
+        Ok((marker, sources))
     }
 
     fn check_count(&self) -> Result<()> {

@@ -36,6 +36,11 @@ enum Source {
     },
 }
 
+/// What a file looks like by its metadata.
+pub fn look(metadata: &fs::Metadata) -> Look {
+    Look { bytes: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+}
+
 /// The windows of zstd may not be larger, as each is held in memory.
 const ZSTD_WINDOW_BYTES: u64 = 100 << 20;
 
@@ -65,7 +70,7 @@ impl File {
             )
             .hint("write what it gives into a file first"));
         }
-        let look = Look { bytes: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) };
+        let look = look(&metadata);
         let mut magic = [0; 4];
         let got = file.read_at(&mut magic, 0).map_err(cannot)?;
         if let Some(kind) = Compression::of(&magic[..got]) {

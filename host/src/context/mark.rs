@@ -1,9 +1,13 @@
 //! What a context was made of, as far as it can be known without reading it: whether it is still the same is
 //! told later, in another process.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::Context;
+use crate::Result;
 use crate::engine::hex;
 
 /// What the files of a [`Context`](super::Context) looked like when they were opened: names, sizes and times of their last
@@ -34,6 +38,15 @@ pub(super) struct Look {
 }
 
 impl ContextMark {
+    /// What files and directories look like now. They are not read, so this is quick where [`Context::open`] decompresses.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Grant`](crate::ErrorKind::Grant) when one is not there or a directory cannot be read.
+    pub fn of(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self> {
+        Context::of(paths)?.mark()
+    }
+
     /// In words, what is another now; `None` if nothing is.
     pub fn difference(&self, now: &ContextMark) -> Option<String> {
         let (before, after) = (&self.parts, &now.parts);
@@ -135,6 +148,10 @@ mod tests {
         let moved = told(&|| fs::rename(at.join("all/c"), at.join("all/d")).unwrap());
         assert!(moved.contains("all` has another content"), "{moved}");
         // Who has less of it than before, or has it in another order.
+        // The same is told of files that are not opened.
+        let paths = [at.join("one.txt"), at.join("all"), at.join("one.txt")];
+        let opened = Context::open(&paths).unwrap().mark().clone();
+        assert_eq!(opened.difference(&super::ContextMark::of(&paths).unwrap()), None);
         let two = Context::open([at.join("one.txt"), at.join("all")]).unwrap();
         let one = Context::open([at.join("one.txt")]).unwrap();
         assert!(two.mark().difference(one.mark()).unwrap().contains("2 files or directories, and is of 1"));

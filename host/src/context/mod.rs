@@ -77,6 +77,10 @@ impl Context {
     ///
     /// As [`ContextBuilder::file`] and [`ContextBuilder::directory`].
     pub fn open(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> crate::Result<Self> {
+        Self::of(paths)?.build()
+    }
+
+    fn of(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> crate::Result<ContextBuilder> {
         let mut builder = Context::builder();
         for path in paths {
             builder = match path.as_ref().is_dir() {
@@ -84,7 +88,7 @@ impl Context {
                 false => builder.file(path)?,
             };
         }
-        builder.build()
+        Ok(builder)
     }
 
     fn new(files: Vec<File>, mark: ContextMark) -> Self {

@@ -214,7 +214,6 @@ impl Cache {
     }
 
     /// Those that are entries: the directory may hold other things, and may be named by mistake.
-
     fn directories(&self) -> io::Result<Vec<(String, PathBuf)>> {
         let Some(root) = &self.root else {
             return Ok(Vec::new());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Image;
+use super::{Contexts, Image};
 use crate::engine::{Kept, hex};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -108,7 +108,7 @@ impl ImageBuilder {
         let (memory, notes) = inner.engine.kept(&inner.cache, &self.key()?, build)?;
         let notes: Notes = serde_json::from_slice(&notes).map_err(|error| unmapped(error.into()))?;
         let memory = inner.engine.map(memory, &notes.runs).map_err(unmapped)?;
-        Image::new(inner, memory.into(), Duration::from_nanos(notes.clock_ns))
+        Image::new(inner, memory.into(), Duration::from_nanos(notes.clock_ns), Contexts::new())
     }
 
     /// A name for all that shapes the image.

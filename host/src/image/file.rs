@@ -8,13 +8,13 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Content, Image, check_guest, check_tools, no_memory};
+use super::{Content, Contexts, Image, check_guest, check_tools, no_memory};
 use crate::engine::{Page, hex};
 use crate::kernel::Inner;
 use crate::tool::ToolMark;
@@ -45,6 +45,8 @@ struct Header {
     memory_bytes: u64,
     clock_ns: u64,
     tools: Vec<ToolMark>,
+    #[serde(default, skip_serializing_if = "Contexts::is_empty")]
+    contexts: Contexts,
     pages: u64,
     body_bytes: u64,
     body_sha256: String,
@@ -63,6 +65,7 @@ pub(super) fn save(content: &Content, path: &Path) -> Result<()> {
         memory_bytes: content.memory.size() as u64,
         clock_ns: u64::try_from(content.clock.as_nanos()).unwrap_or(u64::MAX),
         tools: content.tools.to_vec(),
+        contexts: content.contexts.clone(),
         pages: pages.len() as u64,
         body_bytes: body.len() as u64,
         body_sha256: hex(&Sha256::digest(&body)),
@@ -180,7 +183,15 @@ pub(super) fn load(kernel: &Inner, path: &Path) -> Result<Image> {
     let memory = kernel.engine.thaw(header.memory_bytes as usize, pages);
     let memory = Arc::new(memory.ok_or_else(|| damaged("does not fit the interpreter's memory"))?);
     let clock = Duration::from_nanos(header.clock_ns);
-    Ok(Image::of(memory, clock, header.guest, header.tools.into()))
+    let Header { guest, tools, contexts, .. } = header;
+    Ok(Image::of(Content {
+        memory,
+        clock,
+        guest,
+        tools: tools.into(),
+        contexts,
+        elsewhere: Mutex::default(),
+    }))
 }
 
 /// What so many pages have compressed at most: zstd adds less than a hundredth.

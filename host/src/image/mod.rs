@@ -3,12 +3,14 @@
 mod builder;
 mod file;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 pub use builder::ImageBuilder;
 
+use crate::context::ContextMark;
 use crate::engine::Frozen;
 use crate::kernel::{Inner, Kernel};
 use crate::tool::ToolMark;
@@ -19,7 +21,7 @@ use crate::{Error, ErrorKind, Result};
 /// run nothing. Cheap to clone.
 ///
 /// It holds no file, no grant and no secret of the host; what a program has read, and the variables of its environment,
-/// are part of it.
+/// are part of it, and of its contexts what they were called and looked like.
 ///
 /// ```
 /// # fn main() -> agentkernel::Result<()> {
@@ -46,18 +48,27 @@ struct Content {
     guest: String,
     /// The tools whose modules the program may have imported.
     tools: Arc<[ToolMark]>,
+    /// What the contexts looked like that the program had, by their names.
+    contexts: Contexts,
     /// The memory as it is in other kernels that use it at the moment.
     elsewhere: Mutex<Vec<Weak<Frozen>>>,
 }
 
+pub(crate) type Contexts = BTreeMap<String, ContextMark>;
+
 impl Image {
-    pub(crate) fn new(kernel: &Inner, memory: Arc<Frozen>, clock: Duration) -> Result<Self> {
-        let tools = marks(kernel);
-        Ok(Image::of(memory, clock, kernel.guest_sha256()?, tools))
+    pub(crate) fn new(
+        kernel: &Inner,
+        memory: Arc<Frozen>,
+        clock: Duration,
+        contexts: Contexts,
+    ) -> Result<Self> {
+        let (guest, tools) = (kernel.guest_sha256()?, marks(kernel));
+        Ok(Image::of(Content { memory, clock, guest, tools, contexts, elsewhere: Mutex::default() }))
     }
 
-    fn of(memory: Arc<Frozen>, clock: Duration, guest: String, tools: Arc<[ToolMark]>) -> Self {
-        Image(Arc::new(Content { memory, clock, guest, tools, elsewhere: Mutex::default() }))
+    fn of(content: Content) -> Self {
+        Image(Arc::new(content))
     }
 
     /// Linear memory that a session starts with, in bytes. What was not changed is shared.
@@ -68,6 +79,13 @@ impl Image {
     /// Bytes of memory that differ from an interpreter that has run nothing.
     pub fn changed_bytes(&self) -> u64 {
         self.0.memory.changed() as u64
+    }
+
+    /// What the context looked like that the session had under `name`, which is `context` for that of
+    /// [`SessionBuilder::context`](crate::SessionBuilder::context). Memory has positions in it, so compare: a session that is
+    /// started from the image is given another one without a word.
+    pub fn context_mark(&self, name: &str) -> Option<&ContextMark> {
+        self.0.contexts.get(name)
     }
 
     /// Writes it to a file, by convention `NAME.akimg`: whole or not at all.
@@ -152,21 +170,37 @@ fn check_guest(kernel: &Inner, guest: &str) -> Result<()> {
 fn check_tools(kernel: &Inner, tools: &[ToolMark]) -> Result<()> {
     let present = marks(kernel);
     for tool in tools {
-        let same = present.iter().find(|present| present.name == tool.name);
-        let problem = match same {
-            None => {
-                format!("the image was made with the tool `{}`, which this kernel does not have", tool.name)
-            }
-            Some(present) if present != tool => {
+        let name = &tool.name;
+        let same = present.iter().find(|present| present.name == *name);
+        let (problem, remedy) = match same {
+            None => (
+                format!("the image was made with the tool `{name}`, which this kernel does not have"),
+                "give the kernel the same tools in the same order",
+            ),
+            Some(present) if present == tool => continue,
+            // Its modules are others then.
+            Some(present) if present.is_but_for_resources(tool) => match tool.recreated {
+                true => (
+                    format!(
+                        "`resources` of the tool `{name}` were \"recreated\" when the image was made, and are not now"
+                    ),
+                    "declare them \"recreated\" again",
+                ),
+                false => (
+                    format!(
+                        "`resources` of the tool `{name}` are \"recreated\", and were not when the image was made"
+                    ),
+                    "declare them as they were, \"kept\" if nothing was said",
+                ),
+            },
+            Some(_) => (
                 format!(
-                    "the tool `{}` is not as it was when the image was made, or stands at another place",
-                    tool.name
-                )
-            }
-            Some(_) => continue,
+                    "the tool `{name}` is not as it was when the image was made, or stands at another place"
+                ),
+                "give the kernel the same tools in the same order",
+            ),
         };
-        return Err(Error::new(ErrorKind::Image, problem)
-            .hint("give the kernel the same tools in the same order, or make the image anew"));
+        return Err(Error::new(ErrorKind::Image, problem).hint(format!("{remedy}, or make the image anew")));
     }
     Ok(())
 }

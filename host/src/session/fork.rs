@@ -28,7 +28,9 @@ impl Session {
                 return Err(error);
             }
         }
-        Image::new(&self.kernel, live.freeze()?, live.store.data().now())
+        let contexts = self.recipe.contexts.iter();
+        let contexts = contexts.map(|(name, context)| (name.clone(), context.mark().clone())).collect();
+        Image::new(&self.kernel, live.freeze()?, live.store.data().now(), contexts)
     }
 
     /// A session of its own in the same state, with the same grants and limits. Both go on from here and

@@ -18,7 +18,7 @@ use crate::engine::{Cache, Progress, ToolEngines, hex};
 
 /// Modules that are there whatever the tools.
 #[cfg(feature = "compose")]
-const SHARED: &[&str] = &["tools", "tools._runtime", "tools._discovery"];
+const SHARED: &[&str] = &["tools", "tools._runtime", "tools._arguments", "tools._discovery"];
 
 /// The module that discovery reads.
 pub(crate) const INDEX: &str = "tools._index";
@@ -40,6 +40,16 @@ pub(crate) struct ToolMark {
     first_function: u32,
     /// SHA-256 of its description.
     description: String,
+    /// Whether its resources are made anew: its modules are others then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recreated: bool,
+}
+
+impl ToolMark {
+    /// Whether the two differ in nothing but what becomes of resources.
+    pub fn is_but_for_resources(&self, other: &Self) -> bool {
+        *self == ToolMark { recreated: self.recreated, ..other.clone() }
+    }
 }
 
 /// What a number stands for.
@@ -79,12 +89,9 @@ impl Toolbox {
                 // Their functions are called by their names, so it may offer others.
                 #[cfg(feature = "mcp")]
                 Body::Mcp(server) => server.mark().into_bytes(),
-                // Their modules are others.
-                _ if tool.recreates() => {
-                    serde_json::to_vec(&("recreated", &tool.description)).unwrap_or_default()
-                }
                 _ => serde_json::to_vec(&tool.description).unwrap_or_default(),
             })),
+            recreated: tool.recreates(),
         };
         Arc::clone(self.marks.get_or_init(|| self.tools.iter().map(mark).collect()))
     }
@@ -207,6 +214,7 @@ pub(crate) fn module<C>(tools: &[Loaded<C>], name: &str) -> Option<(String, bool
             return Some((python::package(&tools), true));
         }
         "tools._runtime" => return Some((python::RUNTIME.to_owned(), false)),
+        "tools._arguments" => return Some((python::ARGUMENTS.to_owned(), false)),
         "tools._recreated" => return Some((python::RECREATED.to_owned(), false)),
         "tools._discovery" => return Some((python::DISCOVERY.to_owned(), false)),
         #[cfg(feature = "mcp")]

@@ -82,9 +82,16 @@ fn one_that_was_changed_is_refused_until_it_is_taken_as_it_is() {
         let output = session(at, &["run", "s", "-c", "size = 0"]);
         if told.is_empty() {
             assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            assert!(said(at, &["show", "s"]).contains("ready"));
             continue;
         }
         refused(&output, told);
+        // So is it told without a turn.
+        let shown = session(at, &["show", "s"]);
+        assert_eq!(shown.status.code(), Some(1), "{}", stdout(&shown));
+        assert!(stdout(&shown).contains("cannot be used: the context of") && stdout(&shown).contains(told));
+        let problem = json(at, &["show", "s", "--json"])["problem"].as_str().unwrap().to_owned();
+        assert!(problem.contains(told), "{problem}");
         assert!(
             !stderr(&output).contains("`logs` is not what") || stderr(&output).contains("session replay s")
         );
@@ -118,6 +125,62 @@ fn one_that_was_changed_is_refused_until_it_is_taken_as_it_is() {
     refused(&session(at, &["run", "s", "-c", "1"]), "is not what it was");
 }
 
+/// A state has the context that it was made over, wherever the session has come meanwhile.
+#[test]
+fn a_restored_state_is_of_the_context_that_it_was_made_over() {
+    let directory = directory();
+    let at = directory.path();
+    fs::write(at.join("data.txt"), "abcdef").unwrap();
+    let begin = "from agentkernel import context\nseen = 0";
+    let read = "print(len(context), context[seen:seen + 3])";
+    said(at, &["new", "s", "--context", "data.txt"]);
+    turn(at, "s", begin);
+    said(at, &["snapshot", "s"]);
+    said(at, &["snapshot", "s", "s.akimg"]);
+    // One of before states had it in them.
+    said(at, &["new", "none"]);
+    turn(at, "none", "seen = 0");
+    let unmarked = in_session(at, "s", "snapshots/turn-2.akimg");
+    turn(at, "s", begin);
+    said(at, &["snapshot", "none", unmarked.to_str().unwrap()]);
+    fs::rename(at.join("data.txt"), at.join("before.txt")).unwrap();
+    write(&at.join("data.txt"), "uvwxyzuvw");
+    said(at, &["reset", "s"]);
+    turn(at, "s", begin);
+    assert_eq!(turn(at, "s", read), "9 uvw\n");
+    said(at, &["snapshot", "s"]);
+    said(at, &["new", "other", "--context", "data.txt"]);
+    for (name, file) in [("s", "2"), ("s", "1"), ("s", "s.akimg"), ("other", "s.akimg")] {
+        said(at, &["restore", name, file]);
+        let output = session(at, &["run", name, "-c", read]);
+        refused(&output, "`data.txt` had 6 bytes, and has 9");
+        // It can be followed.
+        let hint = stderr(&output);
+        assert!(
+            hint.contains(&format!("session restore {name} FILE")) && hint.contains("session reset"),
+            "{hint}"
+        );
+        assert!(!hint.contains("session replay"), "{hint}");
+        refused(&session(at, &["replay", name]), "cannot be replayed");
+    }
+    said(at, &["fork", "s", "t"]);
+    refused(&session(at, &["run", "t", "-c", read]), "had 6 bytes, and has 9");
+    said(at, &["restore", "s", "5"]);
+    assert_eq!(turn(at, "s", read), "9 uvw\n");
+    said(at, &["reset", "other"]);
+    assert_eq!(turn(at, "other", &format!("{begin}\n{read}")), "9 uvw\n");
+    // Where it is what it was then, it goes on, and what was made over the other does not.
+    fs::rename(at.join("before.txt"), at.join("data.txt")).unwrap();
+    refused(&session(at, &["run", "s", "-c", read]), "had 9 bytes, and has 6");
+    for file in ["1", "s.akimg"] {
+        said(at, &["restore", "s", file]);
+        assert_eq!(turn(at, "s", read), "6 abc\n");
+    }
+    assert_eq!(turn(at, "t", "print(seen)"), "0\n");
+    assert!(log(at, "s").last().unwrap()["context"].is_null());
+    assert!(log(at, "s").iter().any(|step| step["kind"] == "restored" && step["context"].is_object()));
+}
+
 #[test]
 fn what_cannot_be_one_is_told_when_the_session_is_made() {
     let directory = directory();
@@ -136,7 +199,18 @@ fn what_cannot_be_one_is_told_when_the_session_is_made() {
     fs::create_dir(at.join("logs/out")).unwrap();
     let around = ["new", "s", "--workspace", "logs/out", "--context", "logs"];
     refused(&session(at, &around), "lies in the context `logs`");
+    // Of mounts an overlay keeps nothing apart.
+    for (mount, told) in
+        [("logs:/logs:rw", "may write to"), ("logs/out:/out:rw", "lies in the context `logs`")]
+    {
+        let output = session(at, &["new", "s", "--overlay", "-w", "work", "-m", mount, "-C", "logs"]);
+        refused(&output, told);
+        assert!(stderr(&output).contains("and not write to it"), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("--overlay"), "{}", stderr(&output));
+    }
     assert_eq!(json(at, &["list", "--json"]).as_array().unwrap().len(), 0);
+    said(at, &["new", "s", "--overlay", "-w", "work", "-m", "logs:/logs", "-C", "logs"]);
+    said(at, &["rm", "s"]);
     said(at, &[&around[..], &["--overlay"]].concat());
     said(at, &["rm", "s"]);
     said(at, &[&within[..], &["--overlay"]].concat());

@@ -76,6 +76,18 @@ fn an_image_that_does_not_fit_is_made_anew_from_the_journal() {
         }
         assert_eq!(session(at, &["replay", "s"]).status.code(), Some(0));
         assert_eq!(turn(at, "s", "print(x, open('f').read())"), "2 2\n");
+        // No turns lead to a state that was restored.
+        let snapshot = said(at, &["snapshot", "s"]);
+        said(at, &["restore", "s", snapshot.trim_end()]);
+        let image = json(at, &["show", "s", "--json"])["last"]["image"].as_str().unwrap().to_owned();
+        fs::write(in_session(at, "s", &image), b"").unwrap();
+        let output = session(at, &["run", "s", "-c", "1"]);
+        refused(&output, "cannot be taken up: ");
+        let hint = stderr(&output);
+        assert!(hint.contains("session restore s FILE") && hint.contains("session reset"), "{hint}");
+        assert!(!hint.contains("session replay"), "{hint}");
+        said(at, &["restore", "s", snapshot.trim_end()]);
+        assert_eq!(turn(at, "s", "print(x)"), "2\n");
         said(at, &["rm", "s"]);
     }
 }

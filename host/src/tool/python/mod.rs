@@ -22,6 +22,9 @@ use super::names::{literal, pascal, snake};
 /// What all generated modules share.
 pub(crate) const RUNTIME: &str = include_str!("runtime.py");
 
+/// What is wrong with arguments, which is asked for where something is.
+pub(crate) const ARGUMENTS: &str = include_str!("arguments.py");
+
 /// `tools.search` and `tools.describe`.
 pub(crate) const DISCOVERY: &str = include_str!("discovery.py");
 
