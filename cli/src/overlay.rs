@@ -38,24 +38,28 @@ pub fn over_workspace(grants: &mut Grants, changes: Changes) -> Result<Option<Ov
 /// Shows what a program of the command `by` has changed, and takes it over where that is asked for and the program has
 /// `succeeded`. What could not be taken over is kept.
 pub fn end(by: &str, overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Result<()> {
-    let diff = overlay.diff()?;
+    let diff = overlay.diff();
     if !quiet {
-        for change in summary(&diff) {
+        for change in diff.as_ref().map(summary).unwrap_or_default() {
             terminal::remark(&change);
         }
     }
     let shown = overlay.directory().display();
     if apply && succeeded {
-        // Also where nothing differs: what the program wrote may be what another has written meanwhile.
+        // Also where nothing differs: what the program wrote may be what another has written meanwhile. And also where
+        // that cannot be told: then they are kept.
         overlay.apply().map_err(|error| {
             let keep = |layers: &Path| overlay.fork_into(layers).map(drop);
-            let kept = changes::keep(by, overlay.directory(), diff.changes.len(), &error.to_string(), keep);
-            Failure::new(escaped(&error.to_string())).hint(changes::remedy(kept))
+            let count = diff.as_ref().ok().map(|diff| diff.changes.len());
+            let kept = changes::keep(by, overlay.directory(), count, &error.to_string(), keep);
+            Failure::new(escaped(&error.to_string())).hint(kept.remedy())
         })?;
-        if !quiet && !diff.changes.is_empty() {
+        if !quiet && diff.as_ref().map_or(true, |diff| !diff.changes.is_empty()) {
             terminal::remark(&format!("these changes were applied to `{shown}`"));
         }
-    } else if !quiet && !diff.changes.is_empty() {
+    }
+    let diff = diff?;
+    if !(apply && succeeded) && !quiet && !diff.changes.is_empty() {
         terminal::remark(match apply {
             true => "these changes were dropped, because the program failed",
             false => "these changes were dropped; `--apply` takes them over",

@@ -12,7 +12,7 @@ use agentkernel::{ErrorKind, Overlay};
 use serde_json::{Value, json};
 
 use self::kept::{About, LAYERS};
-pub use self::kept::{keep, remedy};
+pub use self::kept::{Kept, forget, keep};
 use crate::arguments::{ChangesAction, Settle};
 use crate::failure::{Failure, Result};
 use crate::store::{Held, Kind, Store};
@@ -121,7 +121,7 @@ fn list(store: &Store, as_json: bool) -> Result<i32> {
             (Some(about), _) => format!(
                 "{}  {:>11}  {}",
                 escaped(&about.created).replace('T', " "),
-                show_number_of(about.changes, "change"),
+                about.changes.map_or("? changes".to_owned(), |changes| show_number_of(changes, "change")),
                 shown(&about.directory)
             ),
             (None, problem) => {

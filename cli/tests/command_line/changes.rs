@@ -2,34 +2,34 @@
 
 use super::*;
 
-fn command(at: &Path, arguments: &[&str]) -> Command {
+pub fn command(at: &Path, arguments: &[&str]) -> Command {
     let mut command = agentkernel(at);
     command.env("AGENTKERNEL_DATA_DIR", at.join("data")).args(arguments);
     command
 }
 
-fn changes(at: &Path, arguments: &[&str]) -> Output {
+pub fn changes(at: &Path, arguments: &[&str]) -> Output {
     command(at, &[&["changes"], arguments].concat()).output().unwrap()
 }
 
 #[track_caller]
-fn refused(output: &Output, message: &str) {
+pub fn refused(output: &Output, message: &str) {
     assert_eq!(output.status.code(), Some(2), "{}{}", stdout(output), stderr(output));
     assert!(stderr(output).contains(message) && stderr(output).contains("\nhint: "), "{}", stderr(output));
 }
 
-fn listed(at: &Path) -> Vec<Value> {
+pub fn listed(at: &Path) -> Vec<Value> {
     serde_json::from_str(&stdout(&changes(at, &["list", "--json"]))).unwrap()
 }
 
 /// A directory of files, as it is before anything.
-fn workspace(at: &Path) {
+pub fn workspace(at: &Path) {
     fs::create_dir(at.join("work")).unwrap();
     fs::write(at.join("work/notes.txt"), "one\n").unwrap();
 }
 
 /// A run whose changes meet others' in the directory; gives their name. Who puts the file back undoes the conflict.
-fn conflict(at: &Path, code: &str) -> String {
+pub fn conflict(at: &Path, code: &str) -> String {
     let before = fs::metadata(at.join("work/notes.txt")).unwrap().modified().unwrap();
     // What was touched a moment ago is told by its content, whenever it is put back.
     let touch = "import os\nat = os.stat('/d/notes.txt')\nos.utime('/d/notes.txt', ns=(at.st_atime_ns, at.st_mtime_ns))";
