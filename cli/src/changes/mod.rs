@@ -72,7 +72,7 @@ impl Opened {
         if !layers.is_dir() {
             return Err(damaged("their layers are gone".to_owned()));
         }
-        let overlay = Overlay::open(&about.directory, layers).map_err(|error| match error.kind() {
+        let overlay = Overlay::open_whole(&about.directory, layers).map_err(|error| match error.kind() {
             ErrorKind::Damaged => damaged(error.to_string()),
             _ if !about.directory.is_dir() => Failure::new(format!(
                 "the directory `{}`, of which the changes `{name}` are, is gone",

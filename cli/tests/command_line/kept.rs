@@ -156,3 +156,22 @@ fn what_cannot_be_kept_in_its_place_is_left_in_another() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(fs::read_to_string(at.join("work/notes.txt")).unwrap(), "one\ntwo\n");
 }
+
+#[test]
+fn a_content_that_is_lost_is_told() {
+    let directory = directory();
+    let at = directory.path();
+    workspace(at);
+    let name = conflict(at, "");
+    let contents = at.join("data/changes").join(&name).join("layers/files");
+    let all: Vec<_> = fs::read_dir(&contents).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(all.len(), 1);
+    fs::remove_file(&all[0]).unwrap();
+    // However often it is looked at.
+    for action in [&["diff"][..], &["apply", "--ours", "."], &["apply", "--ours", "."]] {
+        let output = changes(at, &[&action[..1], &[&name], &action[1..]].concat());
+        refused(&output, "are damaged");
+        assert!(stderr(&output).contains("is gone"), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read_to_string(at.join("work/notes.txt")).unwrap(), "one\ntheirs");
+}

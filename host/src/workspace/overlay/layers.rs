@@ -58,7 +58,7 @@ impl Overlay {
     /// When the directory cannot be used or has layers already.
     pub fn fork_into(&self, layers: impl AsRef<Path>) -> Result<Overlay> {
         let layers = layers.as_ref();
-        let fork = Self::load(Arc::clone(&self.0.lower), layers)?;
+        let fork = Self::load(Arc::clone(&self.0.lower), layers, true)?;
         let inner = self.0.lock();
         self.0.generation.fetch_add(1, Ordering::Release);
         let mut new = fork.0.lock();
@@ -71,6 +71,7 @@ impl Overlay {
         for blob in state.blobs.values_mut() {
             *blob = new.store.adopt(blob).map_err(cannot)?;
         }
+        new.store.sync().map_err(cannot)?;
         if let Some(log) = &mut new.log {
             log.rewrite(&state).map_err(cannot)?;
         }
