@@ -38,24 +38,28 @@ pub fn over_workspace(grants: &mut Grants, changes: Changes) -> Result<Option<Ov
 /// Shows what a program of the command `by` has changed, and takes it over where that is asked for and the program has
 /// `succeeded`. What could not be taken over is kept.
 pub fn end(by: &str, overlay: &Overlay, apply: bool, succeeded: bool, quiet: bool) -> Result<()> {
-    let diff = overlay.diff()?;
+    let diff = overlay.diff();
     if !quiet {
-        for change in summary(&diff) {
+        for change in diff.as_ref().map(summary).unwrap_or_default() {
             terminal::remark(&change);
         }
     }
     let shown = overlay.directory().display();
     if apply && succeeded {
-        // Also where nothing differs: what the program wrote may be what another has written meanwhile.
+        // Also where nothing differs: what the program wrote may be what another has written meanwhile. And also where
+        // that cannot be told: then they are kept.
         overlay.apply().map_err(|error| {
             let keep = |layers: &Path| overlay.fork_into(layers).map(drop);
-            let kept = changes::keep(by, overlay.directory(), diff.changes.len(), &error.to_string(), keep);
-            Failure::new(escaped(&error.to_string())).hint(changes::remedy(kept))
+            let count = diff.as_ref().ok().map(|diff| diff.changes.len());
+            let kept = changes::keep(by, overlay.directory(), count, &error.to_string(), keep);
+            Failure::new(escaped(&error.to_string())).hint(kept.remedy())
         })?;
-        if !quiet && !diff.changes.is_empty() {
+        if !quiet && diff.as_ref().map_or(true, |diff| !diff.changes.is_empty()) {
             terminal::remark(&format!("these changes were applied to `{shown}`"));
         }
-    } else if !quiet && !diff.changes.is_empty() {
+    }
+    let diff = diff?;
+    if !(apply && succeeded) && !quiet && !diff.changes.is_empty() {
         terminal::remark(match apply {
             true => "these changes were dropped, because the program failed",
             false => "these changes were dropped; `--apply` takes them over",
@@ -105,26 +109,30 @@ fn told(conflict: &Conflict) -> String {
 /// Takes changes over into the directory, all or none, with conflicts settled as it is said; gives how many there were.
 /// What does so again, and what drops them, is for messages.
 pub fn apply(overlay: &Overlay, settle: &Settle, again: &str, drop_them: &str) -> Result<u64> {
-    if !(settle.ours.is_empty() && settle.theirs.is_empty()) {
-        // Rolled back where it is dropped.
-        let checkpoint = overlay.checkpoint();
-        for (paths, side) in [(&settle.ours, Side::Overlay), (&settle.theirs, Side::Directory)] {
-            for path in paths {
-                if overlay.settle(plain(path), side)? == 0 {
-                    return Err(Failure::new(format!("there is no conflict at `{}`", escaped(path)))
-                        .hint("paths start at the top of the directory; `diff` shows all conflicts"));
-                }
-            }
+    // Rolled back where it is dropped: what is said of conflicts counts with an apply that succeeds, and only then.
+    let settled = match sides(settle)? {
+        sides if sides.is_empty() => None,
+        sides => Some((overlay.checkpoint(), sides)),
+    };
+    if let Some((_, sides)) = &settled {
+        let counts = overlay.settle_each(sides)?;
+        if let Some(((path, _), _)) = sides.iter().zip(counts).find(|(_, count)| *count == 0) {
+            let shown = if path.is_empty() { "." } else { path };
+            return Err(Failure::new(format!("there is no conflict at `{}`", escaped(shown)))
+                .hint("paths start at the top of the directory; `diff` shows all conflicts"));
         }
         if let Some(left) = overlay.conflicts()?.first() {
             return Err(Failure::new(format!("not every conflict is settled: {}", told(left))).hint(format!(
                 "settle the others as well, or all of them with `{again} --ours .` or `{again} --theirs .`"
             )));
         }
-        checkpoint.commit()?;
     }
     let count = overlay.diff()?.changes.len() as u64;
-    overlay.apply().map_err(|error| match error.kind() {
+    let applied = match settled {
+        Some((checkpoint, _)) => checkpoint.apply(),
+        None => overlay.apply(),
+    };
+    applied.map_err(|error| match error.kind() {
         ErrorKind::Conflict => Failure::new(escaped(&error.to_string())).hint(format!(
             "`diff` shows all that differs; `{again} --ours PATH` replaces what is there, `--theirs PATH` leaves it, and \
              `{drop_them}` drops all changes"
@@ -132,6 +140,18 @@ pub fn apply(overlay: &Overlay, settle: &Settle, again: &str, drop_them: &str) -
         _ => error.into(),
     })?;
     Ok(count)
+}
+
+/// Who holds where, as conflicts have paths.
+fn sides(settle: &Settle) -> Result<Vec<(&str, Side)>> {
+    let ours = settle.ours.iter().map(|path| (plain(path), Side::Overlay));
+    let theirs = settle.theirs.iter().map(|path| (plain(path), Side::Directory));
+    if let Some((path, _)) = ours.clone().find(|(path, _)| theirs.clone().any(|(other, _)| other == *path)) {
+        let shown = if path.is_empty() { "." } else { path };
+        return Err(Failure::new(format!("both sides are named for `{}`", escaped(shown)))
+            .hint("name one; at a path that is longer it may be the other"));
+    }
+    Ok(ours.chain(theirs).collect())
 }
 
 /// A path as conflicts have it.

@@ -156,3 +156,77 @@ fn each_place_is_settled_by_itself_and_until_it_changes_once_more() {
     assert_eq!(content(&root), as_content(&expected));
     assert_eq!(overlay.held_bytes(), 0);
 }
+
+#[test]
+fn the_longest_path_decides_at_each_conflict() {
+    let files = [("a", "a"), ("d/b", "b"), ("d/c/e", "e"), ("dd", "dd")];
+    let (_directory, overlay, mut session) = over(&files);
+    let code = "for name in ['a', 'd/b', 'd/c/e', 'dd']: open(name, 'w').write('ours')";
+    session.run_blocking(code).unwrap();
+    let root = overlay.directory().to_owned();
+    files.iter().for_each(|(name, _)| fs::write(root.join(name), "theirs").unwrap());
+    // In whatever order they are named.
+    let sides = [
+        ("d/c/e", Side::Overlay),
+        ("", Side::Overlay),
+        ("d/c", Side::Directory),
+        ("d", Side::Directory),
+        ("absent", Side::Overlay),
+    ];
+    let checkpoint = overlay.checkpoint();
+    assert_eq!(overlay.settle_each(&sides).unwrap(), [1, 4, 1, 2, 0]);
+    checkpoint.apply().unwrap();
+    let expected = [("a", "ours"), ("d/b", "theirs"), ("d/c/e", "ours"), ("dd", "ours")];
+    assert_eq!(content(&root), as_content(&expected));
+    assert!(overlay.diff().unwrap().changes.is_empty() && overlay.held_bytes() == 0);
+    // It is over, and the overlay goes on.
+    session.run_blocking("open('a', 'w').write('again')").unwrap();
+    let (outer, inner) = (overlay.checkpoint(), overlay.checkpoint());
+    assert_eq!(inner.apply().unwrap_err().kind(), ErrorKind::Grant);
+    assert_eq!(outer.apply().map_err(|error| error.to_string()), Ok(()));
+    assert_eq!(fs::read_to_string(root.join("a")).unwrap(), "again");
+}
+
+/// Where others keep the last step from being done, all is put back: only what was a conflict is one again.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_apply_that_fails_half_way_settles_nothing() {
+    let (place, _, _) = over(&[("a", "a"), ("deep/er/b", "b"), ("sub/c", "c")]);
+    let (root, layers) = (place.path().join("root"), place.path().join("layers"));
+    let fixed = |flag: &str| {
+        let done = std::process::Command::new("chattr").arg(flag).arg(root.join("sub")).output();
+        done.is_ok_and(|output| output.status.success())
+    };
+    if !fixed("+i") || !fixed("-i") {
+        eprintln!("skipped: nothing can be made immutable here");
+        return;
+    }
+    let overlay = Overlay::open(&root, &layers).unwrap();
+    // Older files are known by their times, which change when they are taken out and put back.
+    std::thread::sleep(Duration::from_secs(4));
+    start(&overlay)
+        .run_blocking("for name in ['a', 'deep/er/b', 'sub/c']: open(name, 'w').write('ours')")
+        .unwrap();
+    fs::write(root.join("a"), "theirs").unwrap();
+    for side in [Side::Overlay, Side::Directory] {
+        assert!(fixed("+i"));
+        let checkpoint = overlay.checkpoint();
+        assert_eq!(overlay.settle_each(&[("a", side)]).unwrap(), [1]);
+        let failed = checkpoint.apply();
+        assert!(fixed("-i"));
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::System);
+        let expected = [("a", "theirs"), ("deep/er/b", "b"), ("sub/c", "c")];
+        assert_eq!(content(&root), as_content(&expected));
+        let left: Vec<_> = overlay.conflicts().unwrap().into_iter().map(|conflict| conflict.path).collect();
+        assert_eq!(left, ["a"]);
+    }
+    drop(overlay);
+    let overlay = Overlay::open(&root, &layers).unwrap();
+    let left: Vec<_> = overlay.conflicts().unwrap().into_iter().map(|conflict| conflict.path).collect();
+    assert_eq!(left, ["a"]);
+    let checkpoint = overlay.checkpoint();
+    assert_eq!(overlay.settle("a", Side::Overlay).unwrap(), 1);
+    checkpoint.apply().unwrap();
+    let expected = [("a", "ours"), ("deep/er/b", "ours"), ("sub/c", "ours")];
+    assert_eq!(content(&root), as_content(&expected));
+}

@@ -11,6 +11,7 @@ use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
 use super::approval::{self, Approval, QUESTION, is_yes};
+use super::left::Left;
 use super::narrator::Narrator;
 use super::{exit_code, keep, report};
 use crate::arguments::Talk;
@@ -44,11 +45,16 @@ pub fn hold(
 ) -> Result<i32> {
     let working = Arc::new(AtomicBool::new(false));
     let (works, interrupter) = (Arc::clone(&working), agent.interrupter());
+    let left = Left::default();
+    let told = left.clone();
     // At a prompt Ctrl-C is a key; one that comes between a task and the prompt is not meant for this process.
     let is_terminal = std::io::stdin().is_terminal();
     signals::listen(move |signal| match signal {
         Signal::Interrupt if is_terminal || works.load(Ordering::SeqCst) => interrupter.interrupt(),
-        signal => crate::exit(signal.exit_code()),
+        signal => {
+            told.tell();
+            crate::exit(signal.exit_code())
+        }
     })
     .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
     let config = Config::builder()
@@ -66,10 +72,10 @@ pub fn hold(
     if crate::run::interactive() && !talk.quiet {
         say!("AgentKernel {}. A line is a task; `/help` tells the rest.", env!("CARGO_PKG_VERSION"));
     }
-    let mut held = Held { agent, kernel, approval, narrator, talk, working, code: 0, problem: None };
+    let mut held = Held { agent, kernel, approval, narrator, talk, working, code: 0, grants, left };
     let code = held.converse(&mut editor);
     if grants.workspace != Workspace::Temporary {
-        held.leave(grants);
+        held.leave();
     }
     let code = code?;
     if let Some(file) = &history {
@@ -90,8 +96,8 @@ struct Held<'a> {
     working: Arc<AtomicBool>,
     /// Of the last task.
     code: i32,
-    /// Why changes could not be applied, as long as nothing was said of them since.
-    problem: Option<String>,
+    grants: &'a Grants,
+    left: Left,
 }
 
 impl Held<'_> {
@@ -115,7 +121,7 @@ impl Held<'_> {
                 "/apply" => self.apply(),
                 "/discard" => match self.agent.discard() {
                     Ok(()) => {
-                        self.problem = None;
+                        self.left.nothing();
                         self.remark("changes that were not applied are dropped");
                     }
                     Err(error) => self.complain(error),
@@ -143,15 +149,24 @@ impl Held<'_> {
     }
 
     /// Says what is lost with the agent; what was to be applied is kept.
-    fn leave(&mut self, grants: &Grants) {
-        match self.agent.diff() {
-            Ok(diff) if diff.changes.is_empty() => {}
-            Ok(_) if self.problem.is_some() => {
-                keep(self.agent, grants, self.problem.as_deref().unwrap_or_default());
+    fn leave(&mut self) {
+        let problem = self.left.problem();
+        match (self.agent.diff(), problem) {
+            (Ok(diff), _) if diff.changes.is_empty() => self.left.nothing(),
+            (_, Some(problem)) => {
+                // Once more: something may have been changed since.
+                self.keep(problem);
+                self.left.tell();
             }
-            Ok(_) => self.remark("changes that were not applied are dropped"),
-            Err(error) => self.complain(error),
+            (Ok(_), None) => self.remark("changes that were not applied are dropped"),
+            (Err(error), None) => self.complain(error),
         }
+    }
+
+    /// Keeps what could not be applied, in place of what was kept before: the process may end at any moment.
+    fn keep(&mut self, problem: String) {
+        let Held { agent, grants, left, .. } = self;
+        left.replace(problem, |why| keep(agent, grants, why));
     }
 
     /// Does one task; gives an exit code if nobody reads what comes of it.
@@ -164,6 +179,10 @@ impl Held<'_> {
             Ok(outcome) => outcome,
             // The next task may do better, and changes are still held.
             Err(error) => {
+                // Where they were to be applied.
+                if !self.approval.holds() && self.agent.diff().map_or(true, |diff| !diff.changes.is_empty()) {
+                    self.keep(error.to_string());
+                }
                 self.complain(error);
                 return Ok(None);
             }
@@ -184,9 +203,11 @@ impl Held<'_> {
         }
         if outcome.changes_problem.is_some() {
             self.code = exit_code(&outcome);
-            self.problem = outcome.changes_problem;
+        }
+        if let Some(problem) = outcome.changes_problem {
+            self.keep(problem);
         } else if outcome.applied {
-            self.problem = None;
+            self.left.nothing();
         }
         Ok(None)
     }
@@ -229,11 +250,11 @@ impl Held<'_> {
     fn apply(&mut self) {
         match self.agent.apply() {
             Ok(()) => {
-                self.problem = None;
+                self.left.nothing();
                 self.remark("changes were applied");
             }
             Err(error) => {
-                self.problem = Some(error.to_string());
+                self.keep(error.to_string());
                 self.complain(error);
             }
         }

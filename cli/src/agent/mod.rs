@@ -2,6 +2,7 @@
 
 mod approval;
 mod conversation;
+mod left;
 mod narrator;
 mod report;
 
@@ -16,6 +17,7 @@ use agentkernel::{Grants, Workspace};
 use self::approval::Approval;
 use self::narrator::Narrator;
 use crate::arguments;
+use crate::changes::{self, Kept};
 use crate::failure::{Failure, Result};
 use crate::input::{Input, input};
 use crate::output::unwritten;
@@ -24,7 +26,7 @@ use crate::run::context;
 use crate::settings::Settings;
 use crate::signals::Stopper;
 use crate::task::Background;
-use crate::{answer, changes, llm, terminal};
+use crate::{answer, llm, terminal};
 
 /// Bytes of a task: it is part of every prompt.
 const LONGEST_TASK: u64 = 1 << 20;
@@ -118,7 +120,16 @@ fn once(
         true => wake.wake(),
         false => interrupter.interrupt(),
     });
-    let mut outcome = agent.execute_task_blocking(task)?;
+    let mut outcome = match agent.execute_task_blocking(task) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            // What was to be applied when the task has ended, however it does.
+            if !approval.holds() && agent.diff().map_or(true, |diff| !diff.changes.is_empty()) {
+                hint_at(keep(agent, grants, &error.to_string()));
+            }
+            return Err(error.into());
+        }
+    };
     has_ended.store(true, Ordering::SeqCst);
     narrator.settle();
     let printed = match how.json {
@@ -130,7 +141,7 @@ fn once(
     approval.end(agent, &mut outcome, how.talk, || can_ask && approval::asked(input))?;
     report::complain_of_changes(&outcome);
     if let Some(problem) = &outcome.changes_problem {
-        keep(agent, grants, problem);
+        hint_at(keep(agent, grants, problem));
     }
     if let Err(error) = printed {
         report::complain(&outcome);
@@ -153,13 +164,18 @@ fn once(
     Ok(code)
 }
 
-/// Keeps changes that could not be applied; says what to do with them.
-fn keep(agent: &Agent, grants: &Grants, why: &str) {
-    let Workspace::Directory(directory) = &grants.workspace else { return };
-    let kept = agent.diff().map_err(Failure::from).and_then(|diff| {
-        changes::keep("agent", directory, diff.changes.len(), why, |layers| agent.keep_changes(layers))
-    });
-    terminal::hint(&changes::remedy(kept));
+/// Keeps changes that could not be applied to a directory of the user's.
+fn keep(agent: &Agent, grants: &Grants, why: &str) -> Option<Kept> {
+    let Workspace::Directory(directory) = &grants.workspace else { return None };
+    let count = agent.diff().ok().map(|diff| diff.changes.len());
+    Some(changes::keep("agent", directory, count, why, |layers| agent.keep_changes(layers)))
+}
+
+/// Says what to do with changes that were kept.
+fn hint_at(kept: Option<Kept>) {
+    if let Some(kept) = kept {
+        terminal::hint(&kept.remedy());
+    }
 }
 
 fn exit_code(outcome: &AgentOutcome) -> i32 {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Conflicts")]
 pub struct Settle {
-    /// Where the directory was changed meanwhile at PATH or below, replace what is there by the change. `.` is everywhere. Repeatable.
+    /// Where the directory was changed meanwhile at PATH or below, replace what is there by the change. `.` is everywhere; of several paths over it, the longest holds. Repeatable.
     #[arg(long, value_name = "PATH")]
     pub ours: Vec<String>,
     /// There, leave what is there and drop the change. Repeatable.

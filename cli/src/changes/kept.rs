@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CHANGES;
 use crate::failure::{Failure, Result};
+use crate::files;
 use crate::store::{Store, replace};
 
 const FILE: &str = "changes.json";
@@ -28,8 +29,8 @@ pub struct About {
     pub created: String,
     /// Where they were to go.
     pub directory: PathBuf,
-    /// How many.
-    pub changes: u64,
+    /// How many, where that could be told.
+    pub changes: Option<u64>,
     /// Why they did not.
     pub why: String,
 }
@@ -52,15 +53,53 @@ impl About {
     }
 }
 
-/// Keeps changes to `directory` that `by` could not apply, with the layers that `write` makes; gives their name.
+/// What became of changes that could not be applied.
+pub enum Kept {
+    /// They are kept under this name.
+    Named(String),
+    /// They could not be kept, and are in a directory for temporary files, as they would be kept.
+    Aside(PathBuf, Failure),
+    Lost(Failure),
+}
+
+impl Kept {
+    /// What can be done with them.
+    pub fn remedy(&self) -> String {
+        match self {
+            Kept::Named(name) => format!(
+                "the changes are kept: `agentkernel changes diff {name}` shows them, `agentkernel changes apply {name}` takes \
+                 them over, `agentkernel changes discard {name}` drops them"
+            ),
+            Kept::Aside(at, why) => {
+                let place = files::data().map(|data| data.join(files::CHANGES));
+                let place = place.map_or("changes".to_owned(), |place| place.display().to_string());
+                format!(
+                    "the changes are in `{}`, since {}: move that directory into `{place}` before temporary files are \
+                     removed, and `agentkernel changes` has them",
+                    at.display(),
+                    told(why)
+                )
+            }
+            Kept::Lost(why) => format!("the changes are lost: {}", told(why)),
+        }
+    }
+}
+
+fn told(Failure { message, hint }: &Failure) -> String {
+    match hint {
+        None => message.clone(),
+        Some(hint) => format!("{message} ({hint})"),
+    }
+}
+
+/// Keeps changes to `directory` that `by` could not apply, with the layers that `write` makes.
 pub fn keep(
     by: &str,
     directory: &Path,
-    changes: usize,
+    changes: Option<usize>,
     why: &str,
-    write: impl FnOnce(&Path) -> agentkernel::Result<()>,
-) -> Result<String> {
-    let store = Store::open(&CHANGES)?;
+    write: impl Fn(&Path) -> agentkernel::Result<()>,
+) -> Kept {
     // The end of it is random.
     let id = TaskId::new();
     let name = format!("{by}-{}", &id.as_str()[id.as_str().len() - LETTERS..]);
@@ -68,24 +107,34 @@ pub fn keep(
         format: FORMAT,
         created: timestamp(SystemTime::now()),
         directory: directory.canonicalize().unwrap_or_else(|_| directory.to_owned()),
-        changes: changes as u64,
+        changes: changes.map(|changes| changes as u64),
         why: why.to_owned(),
     };
-    store.make(&name, |kept| {
+    let fill = |kept: &Path| {
         write(&kept.join(LAYERS))?;
         about.write(kept)
-    })?;
-    Ok(name)
+    };
+    match Store::open(&CHANGES).and_then(|store| store.make(&name, fill)) {
+        Ok(()) => Kept::Named(name),
+        Err(why) => match aside(&name, fill) {
+            Ok(at) => Kept::Aside(at, why),
+            Err(_) => Kept::Lost(why),
+        },
+    }
 }
 
-/// What can be done with changes that were kept, or why they were not.
-pub fn remedy(kept: Result<String>) -> String {
-    match kept {
-        Ok(name) => format!(
-            "the changes are kept: `agentkernel changes diff {name}` shows them, `agentkernel changes apply {name}` takes \
-             them over, `agentkernel changes discard {name}` drops them"
-        ),
-        Err(Failure { message, hint: None }) => format!("the changes are lost: {message}"),
-        Err(Failure { message, hint: Some(hint) }) => format!("the changes are lost: {message}; {hint}"),
-    }
+/// Puts changes where they take no room: their contents lie there already.
+fn aside(name: &str, fill: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
+    let cannot = |error| Failure::new(format!("cannot make a temporary directory: {error}"));
+    let directory = tempfile::Builder::new().prefix("agentkernel-changes-").tempdir().map_err(cannot)?;
+    let at = directory.path().join(name);
+    files::private(&at).map_err(cannot)?;
+    fill(&at)?;
+    let _ = directory.keep();
+    Ok(at)
+}
+
+/// Drops changes that were kept.
+pub fn forget(name: &str) -> Result<()> {
+    Store::open(&CHANGES)?.remove(name)
 }

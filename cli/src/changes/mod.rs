@@ -12,7 +12,7 @@ use agentkernel::{ErrorKind, Overlay};
 use serde_json::{Value, json};
 
 use self::kept::{About, LAYERS};
-pub use self::kept::{keep, remedy};
+pub use self::kept::{Kept, forget, keep};
 use crate::arguments::{ChangesAction, Settle};
 use crate::failure::{Failure, Result};
 use crate::store::{Held, Kind, Store};
@@ -72,7 +72,7 @@ impl Opened {
         if !layers.is_dir() {
             return Err(damaged("their layers are gone".to_owned()));
         }
-        let overlay = Overlay::open(&about.directory, layers).map_err(|error| match error.kind() {
+        let overlay = Overlay::open_whole(&about.directory, layers).map_err(|error| match error.kind() {
             ErrorKind::Damaged => damaged(error.to_string()),
             _ if !about.directory.is_dir() => Failure::new(format!(
                 "the directory `{}`, of which the changes `{name}` are, is gone",
@@ -121,7 +121,7 @@ fn list(store: &Store, as_json: bool) -> Result<i32> {
             (Some(about), _) => format!(
                 "{}  {:>11}  {}",
                 escaped(&about.created).replace('T', " "),
-                show_number_of(about.changes, "change"),
+                about.changes.map_or("? changes".to_owned(), |changes| show_number_of(changes, "change")),
                 shown(&about.directory)
             ),
             (None, problem) => {

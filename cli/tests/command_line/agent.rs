@@ -26,6 +26,10 @@ match = "Task: Conflict"
 reply = "```python\nopen('notes.txt', 'a').write('two')\nopen('/d/notes.txt', 'a').write('theirs')\nFINAL('written')\n```"
 
 [[rule]]
+match = "Task: Gone"
+reply = "```python\nimport os\nopen('sub/x', 'w').write('x')\nopen('new', 'w').write('new')\nos.rmdir('/d/sub')\nFINAL('written')\n```"
+
+[[rule]]
 match = "Task: Remember"
 reply = "```python\nFINAL(x + 1)\n```"
 
@@ -81,7 +85,7 @@ FINAL(f"{len(rows)} cities, {sum(int(match.text) for match in found)} orders: ci
 """
 "#;
 
-fn script() -> tempfile::TempDir {
+pub fn script() -> tempfile::TempDir {
     let directory = directory();
     fs::write(directory.path().join("script.toml"), SCRIPT).unwrap();
     fs::create_dir(directory.path().join("work")).unwrap();
@@ -89,14 +93,14 @@ fn script() -> tempfile::TempDir {
     directory
 }
 
-fn command(directory: &Path) -> Command {
+pub fn command(directory: &Path) -> Command {
     let mut command = agentkernel(directory);
     command.env("XDG_STATE_HOME", directory.join("state"));
     command.args(["agent", "--model", "large", "--sub-model", "small", "--provider", "script:script.toml"]);
     command
 }
 
-fn agent(directory: &Path, arguments: &[&str]) -> Output {
+pub fn agent(directory: &Path, arguments: &[&str]) -> Output {
     command(directory).args(arguments).output().unwrap()
 }
 

@@ -2,34 +2,34 @@
 
 use super::*;
 
-fn command(at: &Path, arguments: &[&str]) -> Command {
+pub fn command(at: &Path, arguments: &[&str]) -> Command {
     let mut command = agentkernel(at);
     command.env("AGENTKERNEL_DATA_DIR", at.join("data")).args(arguments);
     command
 }
 
-fn changes(at: &Path, arguments: &[&str]) -> Output {
+pub fn changes(at: &Path, arguments: &[&str]) -> Output {
     command(at, &[&["changes"], arguments].concat()).output().unwrap()
 }
 
 #[track_caller]
-fn refused(output: &Output, message: &str) {
+pub fn refused(output: &Output, message: &str) {
     assert_eq!(output.status.code(), Some(2), "{}{}", stdout(output), stderr(output));
     assert!(stderr(output).contains(message) && stderr(output).contains("\nhint: "), "{}", stderr(output));
 }
 
-fn listed(at: &Path) -> Vec<Value> {
+pub fn listed(at: &Path) -> Vec<Value> {
     serde_json::from_str(&stdout(&changes(at, &["list", "--json"]))).unwrap()
 }
 
 /// A directory of files, as it is before anything.
-fn workspace(at: &Path) {
+pub fn workspace(at: &Path) {
     fs::create_dir(at.join("work")).unwrap();
     fs::write(at.join("work/notes.txt"), "one\n").unwrap();
 }
 
 /// A run whose changes meet others' in the directory; gives their name. Who puts the file back undoes the conflict.
-fn conflict(at: &Path, code: &str) -> String {
+pub fn conflict(at: &Path, code: &str) -> String {
     let before = fs::metadata(at.join("work/notes.txt")).unwrap().modified().unwrap();
     // What was touched a moment ago is told by its content, whenever it is put back.
     let touch = "import os\nat = os.stat('/d/notes.txt')\nos.utime('/d/notes.txt', ns=(at.st_atime_ns, at.st_mtime_ns))";
@@ -141,7 +141,8 @@ fn each_conflict_is_settled_for_one_side() {
     // Nothing is settled by halves, nor where there is nothing to be settled.
     refused(&apply(&["--ours", "a", "--theirs", "b"]), "not every conflict is settled: `new` was made");
     refused(&apply(&["--ours", "absent"]), "there is no conflict at `absent`");
-    refused(&apply(&["--ours", "a", "--theirs", "a", "--theirs", "."]), "there is no conflict at `a`");
+    refused(&apply(&["--ours", "a", "--theirs", "a", "--theirs", "."]), "both sides are named for `a`");
+    refused(&apply(&["--ours", ".", "--theirs", "./"]), "both sides are named for `.`");
     refused(&apply(&[]), "was changed meanwhile");
     assert_eq!(fs::read_to_string(at.join("work/a")).unwrap(), "theirs!");
     let output = apply(&["--ours", "./a", "--theirs", "b", "--theirs", "new", "--ours", "notes.txt"]);
@@ -152,10 +153,49 @@ fn each_conflict_is_settled_for_one_side() {
     }
     assert!(listed(at).is_empty());
     fs::write(at.join("work/notes.txt"), "one\n").unwrap();
+    // At each the longest path holds.
+    let name = conflict(at, code);
+    let output = changes(at, &["apply", &name, "--ours", ".", "--theirs", "b", "--theirs", "notes.txt"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for (file, text) in [("a", "ours"), ("b", "theirs!"), ("new", "ours"), ("notes.txt", "one\ntheirs")] {
+        assert_eq!(fs::read_to_string(at.join("work").join(file)).unwrap(), text, "{file}");
+    }
+    fs::write(at.join("work/notes.txt"), "one\n").unwrap();
     let name = conflict(at, "");
     assert_eq!(changes(at, &["apply", &name, "--theirs", "."]).status.code(), Some(0));
     assert_eq!(fs::read_to_string(at.join("work/notes.txt")).unwrap(), "one\ntheirs");
     assert!(listed(at).is_empty());
+}
+
+/// What is said of conflicts counts with an apply that succeeds, and only then.
+#[test]
+fn an_apply_that_fails_settles_nothing() {
+    let directory = directory();
+    let at = directory.path();
+    workspace(at);
+    let work = at.join("work").canonicalize().unwrap();
+    let code = format!(
+        "import hashlib\nprint(hashlib.sha256({:?}.encode()).hexdigest())",
+        work.display().to_string()
+    );
+    let record = stdout(&command(at, &["run", "-c", &code]).output().unwrap());
+    for side in ["--ours", "--theirs"] {
+        fs::write(at.join("work/notes.txt"), "one\n").unwrap();
+        let name = conflict(at, "open('new', 'w').write('new')");
+        let apply = |side| changes(at, &["apply", &name, side, "."]);
+        // What is done cannot be written down.
+        let blocked = at.join("data/applies").join(format!("{}.new", record.trim()));
+        fs::create_dir(&blocked).unwrap();
+        let output = apply(side);
+        refused(&output, "cannot change the directory");
+        assert!(!at.join("work/new").exists() && listed(at).len() == 1);
+        refused(&changes(at, &["apply", &name]), "`notes.txt` was changed");
+        fs::remove_dir(&blocked).unwrap();
+        let output = apply("--ours");
+        assert_eq!(output.status.code(), Some(0), "{side}: {}", stderr(&output));
+        assert_eq!(fs::read_to_string(at.join("work/notes.txt")).unwrap(), "one\ntwo\n");
+        fs::remove_file(at.join("work/new")).unwrap();
+    }
 }
 
 #[test]
@@ -236,10 +276,11 @@ fn what_others_could_have_written_is_not_applied() {
     assert_eq!(fs::read_to_string(at.join("work/notes.txt")).unwrap(), "one\ntwo\n");
 }
 
-/// Whenever the process ends, what it has not applied can still be applied, and nothing is applied in part.
+/// Whenever the process ends, what it has not applied can still be applied by the same command, and nothing is applied
+/// in part.
 #[test]
-fn a_killed_apply_loses_nothing() {
-    const FILES: usize = 30;
+fn a_killed_apply_loses_nothing_and_settles_nothing() {
+    const FILES: usize = 60;
     let directory = directory();
     let at = directory.path();
     workspace(at);
@@ -249,23 +290,40 @@ fn a_killed_apply_loses_nothing() {
         fs::write(at.join("work/notes.txt"), "one\n").unwrap();
         let code = format!("for n in range({FILES}): open(f'f{{n}}', 'w').write('x' * 5000)");
         let name = conflict(at, &code);
-        put_back(at);
-        let mut child =
-            command(at, &["changes", "apply", "--", &name]).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(8 * round));
+        let apply = ["changes", "apply", &name, "--ours", "."];
+        let mut child = command(at, &apply).stderr(Stdio::null()).spawn().unwrap();
+        // What is new is being made there, in the order of the names.
+        let stage = at.join(".agentkernel-apply-work");
+        while !stage.exists() && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(Duration::from_millis(4) * (round / 2) as u32);
         let _ = child.kill();
         child.wait().unwrap();
-        if listed(at).is_empty() {
-            after += 1;
-        } else {
-            before += 1;
-            let output = changes(at, &["apply", &name]);
-            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        // The next overlay over the directory finishes what was begun.
+        let output = command(at, &["run", "--workspace", "work", "--overlay", "-c", "0"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        match made() {
+            0 => before += 1,
+            FILES => after += 1,
+            some => panic!("round {round}: {some} of {FILES} files"),
+        }
+        let is_before = made() == 0;
+        if is_before {
+            refused(&changes(at, &["apply", &name]), "`notes.txt` was changed");
+        }
+        if !listed(at).is_empty() {
+            let output = match is_before {
+                true => command(at, &apply).output().unwrap(),
+                false => changes(at, &["apply", &name]),
+            };
+            assert_eq!(output.status.code(), Some(0), "round {round}: {}", stderr(&output));
         }
         assert_eq!(made(), FILES, "round {round}");
         assert_eq!(fs::read_to_string(at.join("work/notes.txt")).unwrap(), "one\ntwo\n");
         assert!(listed(at).is_empty());
         (0..FILES).for_each(|number| fs::remove_file(at.join(format!("work/f{number}"))).unwrap());
     }
+    println!("killed before it was decided: {before}, after: {after}");
     assert!(before > 0, "{after} of them were done before they were killed");
 }

@@ -6,6 +6,7 @@ mod compose;
 mod config;
 mod grants;
 mod json;
+mod kept;
 mod lasting;
 mod llm;
 mod machine;

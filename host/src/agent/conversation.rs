@@ -82,17 +82,24 @@ impl Conversation {
 /// Looks at what was changed, and takes it over unless it is held.
 async fn end_files(files: Files) -> Result<Ended> {
     let ending = move || {
-        let changes = files.diff()?;
-        let mut ended = Ended { changes, applied: false, problem: None };
+        let mut ended = Ended { changes: Diff::default(), applied: false, problem: None };
+        match files.diff() {
+            Ok(changes) => ended.changes = changes,
+            // They are not lost by it.
+            Err(error) => {
+                ended.problem = Some(error.to_string());
+                return ended;
+            }
+        }
         if !files.held && !ended.changes.changes.is_empty() {
             match files.apply() {
                 Ok(()) => ended.applied = true,
                 Err(error) => ended.problem = Some(error.to_string()),
             }
         }
-        Ok(ended)
+        ended
     };
     // It may wait for a disk.
     let ended = tokio::task::spawn_blocking(ending).await;
-    ended.map_err(|error| Error::new(ErrorKind::System, "the files could not be looked at").source(error))?
+    ended.map_err(|error| Error::new(ErrorKind::System, "the files could not be looked at").source(error))
 }

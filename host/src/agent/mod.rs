@@ -228,7 +228,8 @@ impl Agent {
     ///
     /// [`ErrorKind::System`] when the directory cannot be looked at.
     pub fn discard(&mut self) -> Result<()> {
-        let has_changes = !self.files.diff()?.changes.is_empty();
+        // What cannot be compared differs.
+        let has_changes = self.files.diff().map_or(true, |diff| !diff.changes.is_empty());
         self.files.discard()?;
         if has_changes {
             let note = "The user dropped your changes to files: they are as they were before them.";

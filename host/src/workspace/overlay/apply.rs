@@ -1,6 +1,7 @@
 //! Taking the changes of an overlay over into its directory.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use cap_fs_ext::{DirExt, SystemTimeSpec};
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use super::Overlay;
 use super::inner::{Inner, Shared, copy};
 use super::journal::{Journal, Stage, recover_locked};
-use super::layers::failed;
+use super::layers::{Checkpoint, failed};
 use super::plan::{Conflict, ConflictKind, Make, Plan, Step, is_lower};
 use super::record;
 use super::state::{self, Data, Op, Time};
@@ -54,23 +55,46 @@ impl Overlay {
     /// a checkpoint is open, the directory cannot be changed, or there is no place to write down what is done
     /// (docs/overlays.md). Then it is as it was.
     pub fn apply(&self) -> Result<()> {
-        let shared = &self.0;
-        let mut inner = shared.lock();
-        shared.no_checkpoint(&inner, "applied")?;
+        let mut inner = self.0.lock();
+        self.0.no_checkpoint(&inner, "applied")?;
+        self.0.apply(&mut inner)
+    }
+}
+
+impl Checkpoint {
+    /// As [`Overlay::apply`], with what was done since, such as conflicts that were [settled](Overlay::settle), in one
+    /// step: in layers that outlive the process, nothing of it is there before it is in the directory. Afterwards the
+    /// checkpoint is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Overlay::apply`], and when it is within another checkpoint. Then what was done since is rolled back.
+    pub fn apply(self) -> Result<()> {
+        let shared = self.alone("applied")?;
+        shared.apply(&mut shared.lock())
+    }
+}
+
+impl Shared {
+    /// With what an open checkpoint has not committed.
+    fn apply(self: &Arc<Self>, inner: &mut Inner) -> Result<()> {
+        let shared = self;
         let cannot =
             |error| failed(&format!("change the directory `{}`", shared.lower.path.display()), error);
         let _lock = shared.lower.lock().map_err(cannot)?;
         recover_locked(&shared.lower)?;
-        let plan = shared.plan(&inner)?;
+        let plan = shared.plan(inner)?;
         self.refuse(&plan.conflicts)?;
         if plan.steps.is_empty() {
-            return shared.reset(&mut inner);
+            shared.reset(inner)?;
+            inner.end_checkpoints();
+            return Ok(());
         }
-        let unchanged = shared.unchanged(&inner)?;
+        let unchanged = shared.unchanged(inner)?;
         let stage = Stage::new(&shared.lower).map_err(cannot)?;
-        let prepared = shared.prepare(&inner, &stage, &plan).map_err(cannot);
+        let prepared = shared.prepare(inner, &stage, &plan).map_err(cannot);
         // What was prepared may have taken a while.
-        let again = prepared.and_then(|()| shared.plan(&inner)).and_then(|plan| {
+        let again = prepared.and_then(|()| shared.plan(inner)).and_then(|plan| {
             self.refuse(&plan.conflicts)?;
             Ok(())
         });
@@ -81,9 +105,10 @@ impl Overlay {
         let name = record::unguessable();
         let Plan { steps, .. } = plan;
         let journal = Journal { name, layers: shared.layers.clone(), steps };
-        let Inner { log, state, .. } = &mut *inner;
+        let Inner { log, state, checkpoints, .. } = &mut *inner;
+        let kept = checkpoints.first().map_or(&*state, |saved| &saved.state);
         let begun = match log {
-            Some(log) => log.refresh(state).and_then(|()| log.applying(&journal.name)),
+            Some(log) => log.refresh(kept).and_then(|()| log.applying(&journal.name)),
             None => Ok(()),
         };
         let done = begun
@@ -94,14 +119,15 @@ impl Overlay {
             if let Some(log) = &mut inner.log {
                 log.not_applied().map_err(cannot)?;
             }
-            shared.look_again(&mut inner, &journal.steps).map_err(cannot)?;
+            shared.look_again(inner, &journal.steps).map_err(cannot)?;
             stage.remove();
             record::remove(&shared.lower);
             return Err(cannot(error));
         }
         // The changes are in the directory, whatever becomes of the layers.
         let forgotten = inner.log.as_mut().map_or(Ok(()), |log| log.rewrite(&unchanged));
-        shared.begin_anew(&mut inner, unchanged, |_, _| true);
+        inner.end_checkpoints();
+        shared.begin_anew(inner, unchanged, |_, _| true);
         match forgotten {
             Ok(()) => {
                 stage.remove();
@@ -137,23 +163,27 @@ impl Overlay {
         if conflicts.len() > NAMED {
             named.push(format!("{} more", conflicts.len() - NAMED));
         }
-        let directory = self.0.lower.path.display();
+        let directory = self.lower.path.display();
         let message = format!("the directory `{directory}` was changed meanwhile: {}", named.join(", "));
         Err(Error::new(ErrorKind::Conflict, message)
             .hint("look at the differences, then put the directory back or discard the overlay's changes"))
     }
-}
 
-impl Shared {
     pub fn plan(&self, inner: &Inner) -> Result<Plan> {
         Plan::new(self, &inner.state).map_err(|error| failed("compare the overlay with its directory", error))
     }
 
-    /// Notes how objects look that were taken out and put back, which changed their status.
-    pub fn look_again(&self, inner: &mut Inner, steps: &[Step]) -> io::Result<()> {
+    /// Notes how objects look that were taken out and put back, which changed their status. What an open checkpoint has not
+    /// committed is rolled back: conflicts that it settled are there again.
+    fn look_again(&self, inner: &mut Inner, steps: &[Step]) -> io::Result<()> {
+        let settled = Arc::clone(&inner.state);
+        if !inner.checkpoints.is_empty() {
+            self.roll_back(inner, 0);
+        }
         let mut ops = Vec::new();
         for step in steps {
             if let Step::Out { path, .. } = step
+                && inner.state.seen.get(path) == settled.seen.get(path)
                 && let Some(found) = self.lower.stat(path)?
             {
                 ops.push(Op::Seen(path.clone(), self.lower.look(path, &found)?));

@@ -308,8 +308,14 @@ impl Looking<'_> {
     }
 
     fn listed(&self, path: &str) -> io::Result<Vec<String>> {
+        let lower = &self.overlay.lower;
+        let listing = match lower.list(path) {
+            // Somebody else has removed it, or put something else there.
+            Err(_) if !lower.stat(path)?.is_some_and(|found| found.is_dir()) => return Ok(Vec::new()),
+            listing => listing?,
+        };
         let mut names = Vec::new();
-        for entry in self.overlay.lower.list(path)? {
+        for entry in listing {
             // What is not UTF-8 no program could have changed.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);

@@ -305,6 +305,13 @@ impl Inner {
         Ok(())
     }
 
+    /// Ends all checkpoints, with what they have not committed as it is.
+    pub fn end_checkpoints(&mut self) {
+        self.checkpoints.clear();
+        self.buffer.clear();
+        self.overflowed = false;
+    }
+
     pub fn open_file(&self, key: &Key) -> Option<Arc<OpenFile>> {
         self.files.get(key)?.upgrade()
     }

@@ -58,7 +58,7 @@ impl Overlay {
     /// When the directory cannot be used or has layers already.
     pub fn fork_into(&self, layers: impl AsRef<Path>) -> Result<Overlay> {
         let layers = layers.as_ref();
-        let fork = Self::load(Arc::clone(&self.0.lower), layers)?;
+        let fork = Self::load(Arc::clone(&self.0.lower), layers, true)?;
         let inner = self.0.lock();
         self.0.generation.fetch_add(1, Ordering::Release);
         let mut new = fork.0.lock();
@@ -71,6 +71,7 @@ impl Overlay {
         for blob in state.blobs.values_mut() {
             *blob = new.store.adopt(blob).map_err(cannot)?;
         }
+        new.store.sync().map_err(cannot)?;
         if let Some(log) = &mut new.log {
             log.rewrite(&state).map_err(cannot)?;
         }
@@ -128,6 +129,16 @@ impl Overlay {
 }
 
 impl Shared {
+    /// Goes back to what a checkpoint saved, and ends it and those within it.
+    pub fn roll_back(&self, inner: &mut Inner, at: usize) {
+        let saved = inner.checkpoints.swap_remove(at);
+        inner.checkpoints.truncate(at);
+        inner.buffer.truncate(saved.buffered);
+        inner.overflowed = saved.overflowed;
+        self.generation.fetch_add(1, Ordering::Release);
+        drop(inner.exchange(saved.state, saved.held));
+    }
+
     pub fn no_checkpoint(&self, inner: &Inner, what: &str) -> Result<()> {
         if inner.checkpoints.is_empty() {
             return Ok(());
@@ -252,18 +263,28 @@ impl Checkpoint {
 
     /// Drops what was done since, also in transactions within.
     pub fn roll_back(self) {}
+
+    /// The overlay, if this is the only checkpoint of it.
+    pub(super) fn alone(&self, what: &str) -> Result<Arc<Shared>> {
+        let is_alone = |overlay: &&Arc<Shared>| {
+            let inner = overlay.lock();
+            inner.checkpoints.len() == 1 && inner.checkpoints[0].serial == self.serial
+        };
+        self.overlay.as_ref().filter(is_alone).cloned().ok_or_else(|| {
+            let message = format!(
+                "the overlay cannot be {what}: another checkpoint of it is open, or this one is over"
+            );
+            Error::new(ErrorKind::Grant, message).hint("commit the others, or roll them back")
+        })
+    }
 }
 
 impl Drop for Checkpoint {
     fn drop(&mut self) {
         let Some(overlay) = &self.overlay else { return };
         let mut inner = overlay.lock();
-        let Some(at) = inner.checkpoints.iter().position(|saved| saved.serial == self.serial) else { return };
-        let saved = inner.checkpoints.swap_remove(at);
-        inner.checkpoints.truncate(at);
-        inner.buffer.truncate(saved.buffered);
-        inner.overflowed = saved.overflowed;
-        overlay.generation.fetch_add(1, Ordering::Release);
-        drop(inner.exchange(saved.state, saved.held));
+        if let Some(at) = inner.checkpoints.iter().position(|saved| saved.serial == self.serial) {
+            overlay.roll_back(&mut inner, at);
+        }
     }
 }

@@ -126,10 +126,22 @@ impl Overlay {
     /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) when they are not as they were written.
     pub fn open(directory: impl AsRef<Path>, layers: impl AsRef<Path>) -> Result<Self> {
         let lower = Lower::open(directory.as_ref())?;
-        Self::load(Arc::new(lower), layers.as_ref())
+        Self::load(Arc::new(lower), layers.as_ref(), false)
     }
 
-    fn load(lower: Arc<Lower>, at: &Path) -> Result<Self> {
+    /// As [`Overlay::open`], for layers that no program has changed since they were
+    /// [forked](Overlay::fork_into): a content that is missing is damage. Where programs change layers, it may only be one that
+    /// was removed shortly before the machine lost power, and is empty then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Overlay::open`].
+    pub fn open_whole(directory: impl AsRef<Path>, layers: impl AsRef<Path>) -> Result<Self> {
+        let lower = Lower::open(directory.as_ref())?;
+        Self::load(Arc::new(lower), layers.as_ref(), true)
+    }
+
+    fn load(lower: Arc<Lower>, at: &Path, whole: bool) -> Result<Self> {
         let existing = std::path::absolute(at).unwrap_or_else(|_| at.to_owned());
         let existing = existing.ancestors().find_map(|path| path.canonicalize().ok());
         if existing.is_some_and(|path| path.starts_with(&lower.path)) {
@@ -139,7 +151,7 @@ impl Overlay {
         }
         journal::recover(&lower)?;
         let fresh = empty(&lower)?;
-        let Loaded { mut log, store, state, applying } = Log::open(at, &lower.path, || fresh.clone())?;
+        let Loaded { mut log, store, state, applying } = Log::open(at, &lower.path, whole, || fresh.clone())?;
         let path = at.canonicalize().unwrap_or_else(|_| at.to_owned());
         if applying.is_some() {
             // All that was begun is finished by now, and this was not.

@@ -23,7 +23,7 @@ pub struct Time(pub u64, pub u32);
 
 /// What a program recognises an object by, before and after it is copied: that of the object below, or one of
 /// the overlay's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     pub device: u64,
     pub inode: u64,

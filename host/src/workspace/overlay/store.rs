@@ -118,15 +118,30 @@ impl Store {
     pub fn adopt(self: &Arc<Self>, other: &Blob) -> io::Result<Arc<Blob>> {
         let name = other.number.to_string();
         let (from, to) = (other.store.directory()?, self.directory()?);
-        if from.hard_link(&name, to, &name).is_err() {
+        let is_linked = from.hard_link(&name, to, &name).is_ok();
+        if !is_linked {
             from.copy(&name, to, &name)?;
+        }
+        // The log will say that it is there. What is linked from other layers is as safe as it was in them.
+        if !is_linked || other.store.temporary.get().is_some() {
+            match to.open(&name) {
+                // Nobody can read what may only be written; its log can still be kept.
+                Err(error) if is_linked && error.kind() == io::ErrorKind::PermissionDenied => {}
+                opened => opened?.sync_all()?,
+            }
         }
         let size = AtomicU64::new(other.size.load(Ordering::Relaxed));
         Ok(Arc::new(Blob { store: Arc::clone(self), number: other.number, size }))
     }
 
-    /// Fills in the contents that a state's files have, and removes all others.
-    fn fill(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+    /// Waits until the names of contents are on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        sync(self.directory()?, "");
+        Ok(())
+    }
+
+    /// Fills in the contents that a state's files have, and removes all others. Where layers are not `whole`, one may be missing.
+    fn fill(self: &Arc<Self>, state: &mut State, whole: bool) -> io::Result<()> {
         use super::state::{Data, Node};
         let mut wanted: std::collections::HashSet<u64> = Default::default();
         for node in state.nodes.values() {
@@ -149,6 +164,10 @@ impl Store {
             let size = match directory.metadata(&name) {
                 Ok(found) => found.len(),
                 // A machine that lost power may have lost a content that a later change had removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && whole => {
+                    let message = format!("the content `{BLOBS}/{name}` is gone");
+                    return Err(io::Error::new(error.kind(), message));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     directory.write(&name, b"")?;
                     0
@@ -212,7 +231,7 @@ pub struct Loaded {
 
 impl Log {
     /// Opens or makes a directory of layers over `lower`.
-    pub fn open(layers: &Path, lower: &Path, empty: impl Fn() -> State) -> Result<Loaded> {
+    pub fn open(layers: &Path, lower: &Path, whole: bool, empty: impl Fn() -> State) -> Result<Loaded> {
         let shown = layers.display();
         let failed = |error: io::Error| {
             Error::new(ErrorKind::System, format!("cannot use `{shown}` for the layers of an overlay"))
@@ -258,7 +277,7 @@ impl Log {
             let header = Header { version: 1, lower, name };
             let mut state = empty();
             let log = Self::create(directory, header, &state, lock).map_err(failed)?;
-            store.fill(&mut state).map_err(failed)?;
+            store.fill(&mut state, whole).map_err(failed)?;
             return Ok(Loaded { log, store, state, applying: None });
         };
         // A newer one may have another head.
@@ -300,7 +319,7 @@ impl Log {
         if let Some(name) = &applying {
             log.applying(name).map_err(failed)?;
         }
-        store.fill(&mut state).map_err(|error| match error.kind() {
+        store.fill(&mut state, whole).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => damaged(error.to_string()),
             // Of the machine: the layers may be sound.
             _ => failed(error),
