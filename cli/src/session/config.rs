@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments::{Arguments, Command, NewSession, SessionAction};
 use crate::failure::{Failure, Result};
 use crate::store::replace;
+use crate::terminal::escaped;
 
 const FILE: &str = "session.json";
 const FORMAT: u32 = 1;
@@ -32,6 +33,9 @@ pub struct Config {
     /// What `--context` named looked like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ContextMark>,
+    /// What it looked like when the image was made that the session begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_context: Option<ContextMark>,
     /// Whose the tasks are that its programs dispatch; forks have them in common. Those of sessions that were made
     /// before there was such a name are each turn's own.
     #[serde(default = "owner")]
@@ -65,9 +69,19 @@ impl Config {
                 .hint("make the session in another directory"));
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let (forked_from, context) = (None, None);
+        let (forked_from, context, image_context) = (None, None, None);
         let (created, tasks) = (now(), owner());
-        Ok(Config { format: FORMAT, created, version, directory, words, forked_from, context, tasks })
+        Ok(Config {
+            format: FORMAT,
+            created,
+            version,
+            directory,
+            words,
+            forked_from,
+            context,
+            image_context,
+            tasks,
+        })
     }
 
     pub fn read(session: &Path) -> Result<Self, String> {
@@ -87,6 +101,19 @@ impl Config {
         let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from);
         text.and_then(|text| replace(&session.join(FILE), &text))
             .map_err(|error| Failure::new(format!("cannot write `{FILE}`: {error}")))
+    }
+
+    /// Refuses a context over which the session cannot begin: its image was made over another one.
+    pub fn check_beginning(&self, now: Option<&ContextMark>) -> Result<()> {
+        let before = self.image_context.as_ref().zip(now);
+        let Some(difference) = before.and_then(|(before, now)| before.difference(now)) else {
+            return Ok(());
+        };
+        Err(Failure::new(format!(
+            "the image that the session begins with was made over another context: {}",
+            escaped(&difference)
+        ))
+        .hint("put that back as it was, or make a session without `--image`, or with one that was made over what is there now"))
     }
 
     /// The flags again.

@@ -56,6 +56,9 @@ impl State {
         let name = &self.held.name;
         let message =
             format!("the context of the session `{name}` is not what it was: {}", escaped(&difference));
+        if let Err(Failure { hint: Some(hint), .. }) = self.config.check_beginning(Some(now)) {
+            return Err(Failure::new(message).hint(hint));
+        }
         let replay = match self.journal.restored() {
             None => format!("`agentkernel session replay {name}` runs the turns over it once more, "),
             Some(_) => {

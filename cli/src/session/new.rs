@@ -5,6 +5,7 @@ use std::fs;
 use agentkernel::Overlay;
 
 use super::config::Config;
+use super::data::CONTEXT;
 use super::head::Head;
 use super::state::{Files, kernel, settings};
 use super::{BASE, WORKSPACE};
@@ -27,10 +28,12 @@ pub fn run(store: &Store, new: NewSession) -> Result<i32> {
         false => trust::Writes::Overlayable,
     };
     trust::apart(&settings, &new.data.contexts, writes)?;
-    config.context = context.as_ref().map(|context| context.mark().clone());
+    config.context = context.map(|context| context.mark().clone());
     let kernel = kernel(&settings, new.talk)?;
     if let Some(image) = &new.start.image {
-        warm::image(&kernel, &settings, image)?;
+        let image = warm::image(&kernel, &settings, image)?;
+        config.image_context = image.context_mark(CONTEXT).cloned();
+        config.check_beginning(config.context.as_ref())?;
     }
     // A directory that is not there is an error too, and so is a limit that is too small.
     let mut session = kernel.session().grants(settings.grants.clone());

@@ -44,6 +44,7 @@ pub fn reset(store: &Store, name: &str, files: bool) -> Result<i32> {
     }
     // What the turns to come read is what is there now.
     let context = state.open_context()?.map(|context| context.mark().clone());
+    state.config.check_beginning(context.as_ref())?;
     state.commit(After::Beginning, What::Reset { files, context }, None)?;
     match &state.overlay {
         Some(overlay) if files => overlay.discard()?,

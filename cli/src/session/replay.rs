@@ -1,6 +1,6 @@
 //! `agentkernel session replay`: the state made anew of what the journal says was run.
 
-use agentkernel::{Ending, Image, Overlay, Turn, Workspace};
+use agentkernel::{Context, Ending, Image, Overlay, Turn, Workspace};
 
 use super::journal::{Entry, Journal, Ran, What};
 use super::state::{After, Files, Purpose, State, kernel};
@@ -17,6 +17,7 @@ pub fn run(store: &Store, name: &str, talk: Talk) -> Result<i32> {
     let mut state = State::open(store, name, Purpose::Replay)?;
     let turns = turns(&state.journal, name)?;
     let context = state.open_context()?;
+    state.config.check_beginning(context.as_ref().map(Context::mark))?;
     let kernel = kernel(&state.settings, talk)?;
     let background = state.background(&kernel)?;
     let mut grants = state.settings.grants.clone();

@@ -167,6 +167,9 @@ fn a_restored_state_is_of_the_context_that_it_was_made_over() {
     refused(&session(at, &["run", "t", "-c", read]), "had 6 bytes, and has 9");
     said(at, &["restore", "s", "5"]);
     assert_eq!(turn(at, "s", read), "9 uvw\n");
+    // Nor is an image of it one to begin with.
+    let begun = ["new", "begun", "--context", "data.txt", "--image", "s.akimg"];
+    refused(&session(at, &begun), "was made over another context: `data.txt` had 6 bytes, and has 9");
     said(at, &["reset", "other"]);
     assert_eq!(turn(at, "other", &format!("{begin}\n{read}")), "9 uvw\n");
     // Where it is what it was then, it goes on, and what was made over the other does not.
@@ -177,6 +180,14 @@ fn a_restored_state_is_of_the_context_that_it_was_made_over() {
         assert_eq!(turn(at, "s", read), "6 abc\n");
     }
     assert_eq!(turn(at, "t", "print(seen)"), "0\n");
+    said(at, &begun);
+    assert_eq!(turn(at, "begun", read), "6 abc\n");
+    write(&at.join("data.txt"), "uvwxyzuvw");
+    for arguments in [&["run", "begun", "-c", read][..], &["reset", "begun"], &["replay", "begun"]] {
+        let output = session(at, arguments);
+        refused(&output, "had 6 bytes, and has 9");
+        assert!(stderr(&output).contains("make a session without `--image`"), "{}", stderr(&output));
+    }
     assert!(log(at, "s").last().unwrap()["context"].is_null());
     assert!(log(at, "s").iter().any(|step| step["kind"] == "restored" && step["context"].is_object()));
 }
