@@ -45,24 +45,27 @@ pub fn end(by: &str, overlay: &Overlay, apply: bool, succeeded: bool, quiet: boo
         }
     }
     let shown = overlay.directory().display();
-    if apply && succeeded {
+    let takes_over = apply && succeeded;
+    if takes_over {
         // Also where nothing differs: what the program wrote may be what another has written meanwhile. And also where
-        // that cannot be told: then they are kept.
+        // that cannot be told: if it cannot be applied either, it is kept.
         overlay.apply().map_err(|error| {
             let keep = |layers: &Path| overlay.fork_into(layers).map(drop);
             let count = diff.as_ref().ok().map(|diff| diff.changes.len());
             let kept = changes::keep(by, overlay.directory(), count, &error.to_string(), keep);
             Failure::new(escaped(&error.to_string())).hint(kept.remedy())
         })?;
-        if !quiet && diff.as_ref().map_or(true, |diff| !diff.changes.is_empty()) {
-            terminal::remark(&format!("these changes were applied to `{shown}`"));
-        }
     }
-    let diff = diff?;
-    if !(apply && succeeded) && !quiet && !diff.changes.is_empty() {
-        terminal::remark(match apply {
-            true => "these changes were dropped, because the program failed",
-            false => "these changes were dropped; `--apply` takes them over",
+    let diff = diff.map_err(|error| match takes_over {
+        true => Failure::new(escaped(&error.to_string()))
+            .hint(format!("all that the program has changed was applied to `{shown}`: look there")),
+        false => error.into(),
+    })?;
+    if !quiet && !diff.changes.is_empty() {
+        terminal::remark(&match (apply, succeeded) {
+            (true, true) => format!("these changes were applied to `{shown}`"),
+            (true, false) => "these changes were dropped, because the program failed".to_owned(),
+            (false, _) => "these changes were dropped; `--apply` takes them over".to_owned(),
         });
     }
     Ok(())

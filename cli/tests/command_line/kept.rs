@@ -109,7 +109,8 @@ fn a_conversation_that_is_ended_keeps_what_was_to_be_applied() {
         asked.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = asked.spawn().unwrap();
         // Of two, the second replaces the first, and has the changes of both.
-        child.stdin.as_mut().unwrap().write_all(b"Conflict\n/run open('more', 'w').write('more')\n").unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"Conflict\n/run open('more', 'w').write('more')\n").unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while !listed(at).iter().any(|kept| kept["changes"] == 2) || listed(at).len() != 1 {
             assert!(Instant::now() < deadline, "nothing is kept: {:?}", listed(at));
@@ -117,6 +118,7 @@ fn a_conversation_that_is_ended_keeps_what_was_to_be_applied() {
         }
         signals::kill(&child, signal);
         let output = child.wait_with_output().unwrap();
+        drop(input);
         let kept = listed(at);
         assert!(kept.len() == 1 && kept[0]["changes"] == 2, "{signal}: {kept:?}");
         if code > 0 {
