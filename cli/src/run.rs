@@ -85,16 +85,23 @@ pub fn run(arguments: Run) -> Result<i32> {
         background.end(talk);
     }
 
+    let end = |quiet| match &overlay {
+        Some(overlay) => overlay::end("run", overlay, changes.apply, code == 0, quiet),
+        None => Ok(()),
+    };
     if let Some(error) = output.finish(signal.is_some() || !outcome.ending.is_kept()) {
+        // That nobody reads on is no failure of the program.
+        end(true)?;
         return unwritten(&error);
     }
-    again.finish()?;
+    let recorded = again.finish();
     let limits = &settings.grants.limits;
     if json {
         let mut report = serde_json::to_string(&report(&outcome, limits, code))
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
         report.push('\n');
         if let Err(error) = output::write(Stream::Stdout, report.as_bytes()) {
+            end(true)?;
             return unwritten(&error);
         }
     } else if let Ending::Raised(exception) = &outcome.ending {
@@ -108,9 +115,8 @@ pub fn run(arguments: Run) -> Result<i32> {
     } else if let Some((message, hint)) = report::stopped(&outcome.ending, limits) {
         terminal::error(&message, hint);
     }
-    if let Some(overlay) = overlay {
-        overlay::end("run", &overlay, changes.apply, code == 0, talk.quiet)?;
-    }
+    end(talk.quiet)?;
+    recorded?;
     if talk.verbose {
         terminal::remark(&report::used(&outcome.usage));
     }

@@ -60,6 +60,19 @@ fn put_back(at: &Path) {
 }
 
 #[test]
+fn changes_are_applied_though_nobody_reads_what_is_printed() {
+    let directory = directory();
+    let at = directory.path();
+    workspace(at);
+    let code = "open('new', 'w').write('text')\nfor _ in range(100_000): print('on')";
+    let mut command = command(at, &["run", "--workspace", "work", "--overlay", "--apply", "-c", code]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_ne!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(at.join("work/new")).unwrap(), "text");
+}
+
+#[test]
 fn what_two_have_changed_in_the_same_way_is_a_conflict() {
     let directory = directory();
     let at = directory.path();
