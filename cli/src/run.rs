@@ -91,7 +91,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     };
     if let Some(error) = output.finish(signal.is_some() || !outcome.ending.is_kept()) {
         // That nobody reads on is no failure of the program.
-        end(true)?;
+        end(talk.quiet)?;
         return unwritten(&error);
     }
     let recorded = again.finish();
@@ -101,7 +101,7 @@ pub fn run(arguments: Run) -> Result<i32> {
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
         report.push('\n');
         if let Err(error) = output::write(Stream::Stdout, report.as_bytes()) {
-            end(true)?;
+            end(talk.quiet)?;
             return unwritten(&error);
         }
     } else if let Ending::Raised(exception) = &outcome.ending {

@@ -60,16 +60,22 @@ fn put_back(at: &Path) {
 }
 
 #[test]
-fn changes_are_applied_though_nobody_reads_what_is_printed() {
+fn who_reads_nothing_of_a_run_has_its_changes_or_is_told() {
     let directory = directory();
     let at = directory.path();
     workspace(at);
-    let code = "open('new', 'w').write('text')\nfor _ in range(100_000): print('on')";
-    let mut command = command(at, &["run", "--workspace", "work", "--overlay", "--apply", "-c", code]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert_ne!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(fs::read_to_string(at.join("work/new")).unwrap(), "text");
+    let run = |code: &str| {
+        let mut command = command(at, &["run", "--workspace", "work", "--overlay", "--apply", "-c", code]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        stderr(&child.wait_with_output().unwrap())
+    };
+    let told = run("open('new', 'w').write('text')\nprint('on')");
+    let applied = at.join("work/new").exists();
+    assert!(applied == told.contains("were applied") && applied != told.contains("were dropped"), "{told}");
+    // It is stopped where nobody reads on.
+    let told = run("open('more', 'w').write('text')\nwhile True: print('on')");
+    assert!(told.contains("were dropped") && !at.join("work/more").exists(), "{told}");
 }
 
 #[test]
