@@ -59,7 +59,7 @@ impl Overlay {
 
     /// As [`settle`](Overlay::settle), for several paths in one step: at each conflict, that side holds whose path is the
     /// longest that it is at or below; conflicts at none are left. Gives how many there were at or below each path.
-    /// [`Checkpoint::apply`] settles and applies in one step.
+    /// [`Checkpoint::apply`](super::Checkpoint::apply) settles and applies in one step.
     ///
     /// # Errors
     ///
