@@ -116,6 +116,8 @@ impl ImageBuilder {
         let inner = self.kernel.inner();
         let mut hash = Sha256::new();
         hash.update(FORMAT.to_le_bytes());
+        // Modules that the host writes are in it.
+        hash.update(env!("CARGO_PKG_VERSION"));
         hash.update(inner.guest_sha256()?);
         // Where resources are refused, there may be none.
         let refusing = inner.tools.as_ref().map(|tools| tools.refusing().collect::<Vec<_>>());
