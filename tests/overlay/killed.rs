@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,9 @@ fn place() -> PathBuf {
     std::env::var_os(PLACE).expect("a test of this file starts it").into()
 }
 
+/// A process that is started holds all locks of this one until its program begins.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 #[ignore = "started by the tests of this file"]
 fn applies() {
@@ -53,6 +57,7 @@ fn applies() {
 
 #[test]
 fn a_killed_apply_is_finished_or_never_was() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
     let change = "
@@ -133,6 +138,7 @@ write('two', '{number}'); 0",
 
 #[test]
 fn a_killed_turn_is_kept_or_dropped_as_a_whole() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
     fs::create_dir(place.join("root")).unwrap();

@@ -147,11 +147,11 @@ mod tests {
         assert!(more.ends_with("all` had 2 files of 3 bytes, and has 3 files of 4 bytes"), "{more}");
         let moved = told(&|| fs::rename(at.join("all/c"), at.join("all/d")).unwrap());
         assert!(moved.contains("all` has another content"), "{moved}");
-        // Who has less of it than before, or has it in another order.
         // The same is told of files that are not opened.
         let paths = [at.join("one.txt"), at.join("all"), at.join("one.txt")];
         let opened = Context::open(&paths).unwrap().mark().clone();
         assert_eq!(opened.difference(&super::ContextMark::of(&paths).unwrap()), None);
+        // Who has less of it than before, or has it in another order.
         let two = Context::open([at.join("one.txt"), at.join("all")]).unwrap();
         let one = Context::open([at.join("one.txt")]).unwrap();
         assert!(two.mark().difference(one.mark()).unwrap().contains("2 files or directories, and is of 1"));

@@ -28,7 +28,10 @@ pub(super) enum Opening<T> {
 impl FilesystemCtxView<'_> {
     /// What the tape calls a handle, if there is a tape.
     pub(super) fn taped_handle(&self, handle: &Resource<Descriptor>) -> Result<Option<Arc<Taped>>> {
-        Ok(self.table.get(handle)?.taped.clone())
+        match self.ctx.tape {
+            Some(_) => Ok(self.table.get(handle)?.taped.clone()),
+            None => Ok(None),
+        }
     }
 
     /// What `now` gives, or the recording; `path` is below the handle, and `with` all else that is asked.
@@ -40,9 +43,6 @@ impl FilesystemCtxView<'_> {
         with: impl Display,
         now: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Settled<T> {
-        if self.ctx.tape.is_none() {
-            return settle(now(self));
-        }
         let taped = match settle(self.taped_handle(handle))? {
             Ok(Some(taped)) => taped,
             Ok(None) => return settle(now(self)),
@@ -60,10 +60,7 @@ impl FilesystemCtxView<'_> {
         with: impl Display,
         now: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<Opening<T>> {
-        let Some(taped) = (match self.ctx.tape.is_some() {
-            true => self.taped_handle(handle)?,
-            false => None,
-        }) else {
+        let Some(taped) = self.taped_handle(handle)? else {
             return Ok(Opening::Plain(now(self)?));
         };
         let mut opened = None;
@@ -76,8 +73,8 @@ impl FilesystemCtxView<'_> {
 
     /// Where the program sees what is at `path` below `handle`, for the tape if there is one.
     pub(super) fn place(&self, handle: &Resource<Descriptor>, path: &str) -> String {
-        match self.ctx.tape.is_some().then(|| self.taped_handle(handle)) {
-            Some(Ok(Some(taped))) => taped.place(path),
+        match self.taped_handle(handle) {
+            Ok(Some(taped)) => taped.place(path),
             _ => String::new(),
         }
     }
