@@ -63,14 +63,14 @@ fn serve(arguments: Serve) -> Result<i32> {
     limits.clients = http.max_clients as usize;
     limits.unfinished_tasks = settings.tasks.limits().unfinished;
     let mut builder = Server::builder(kernel.clone()).grants(settings.grants.clone()).limits(limits);
+    if let Some(image) = &start.image {
+        builder = builder.image(warm::image_over(&kernel, &settings, image, context.as_ref())?);
+    }
     if let Some(context) = context {
         builder = builder.context(context);
     }
     if let Some(background) = &background {
         builder = builder.tasks(background.tasks.clone());
-    }
-    if let Some(image) = &start.image {
-        builder = builder.image(warm::image(&kernel, &settings, image)?);
     }
     if let Some(sessions) = sessions {
         builder = builder.keep_sessions(sessions);

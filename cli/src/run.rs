@@ -17,6 +17,9 @@ use crate::signals::{Signal, Stopper};
 use crate::task::Background;
 use crate::{hints, overlay, report, terminal, trust, warm};
 
+/// What a program's context is called.
+pub const CONTEXT: &str = "context";
+
 /// A program and where it came from.
 pub struct Program {
     pub code: String,
@@ -49,14 +52,14 @@ pub fn run(arguments: Run) -> Result<i32> {
     let background = Background::start(&tasks, &settings, &kernel)?;
     let output = Output::default();
     let mut builder = again.session(kernel.session().grants(settings.grants.clone()));
+    if let Some(image) = &start.image {
+        builder = builder.image(&warm::image_over(&kernel, &settings, image, context.as_ref())?);
+    }
     if let Some(background) = &background {
         builder = builder.tasks(&background.tasks);
     }
     if let Some(context) = context {
         builder = builder.context(context);
-    }
-    if let Some(image) = &start.image {
-        builder = builder.image(&warm::image(&kernel, &settings, image)?);
     }
     if !program.used_stdin {
         builder = builder.stdin(Stdin::Reader(Box::new(Input::default())));

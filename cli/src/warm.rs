@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use agentkernel::{Image, Kernel};
+use agentkernel::{Context, ContextMark, Image, Kernel};
 
 use crate::config::ImageConfig;
 use crate::failure::{Failure, Result};
-use crate::run::source;
+use crate::run::{CONTEXT, source};
 use crate::settings::Settings;
+use crate::terminal::escaped;
 
 /// What files of images end in.
 pub const EXTENSION: &str = "akimg";
@@ -41,6 +42,31 @@ pub fn check(name: &str, config: &ImageConfig, tools: &[String]) -> Result<()> {
         Some(tool) => Err(Failure::new(format!("there is no tool `{tool}`, which `[image.{name}]` imports"))
             .hint("name it in `tools` or as `[tool.NAME]`, or correct the name")),
         None => Ok(()),
+    }
+}
+
+/// The image that `--image` names, for a session over a context: one that holds positions in another is refused.
+pub fn image_over(
+    kernel: &Kernel,
+    settings: &Settings,
+    image: &Path,
+    context: Option<&Context>,
+) -> Result<Image> {
+    let image = self::image(kernel, settings, image)?;
+    check_context(image.context_mark(CONTEXT), context.map(Context::mark)).map_err(|failure| {
+        failure.hint("put that back as it was, or name an image that was made over what is there now")
+    })?;
+    Ok(image)
+}
+
+/// Refuses a session over a context if the image that it begins with was made over another one.
+pub fn check_context(before: Option<&ContextMark>, now: Option<&ContextMark>) -> Result<()> {
+    match before.zip(now).and_then(|(before, now)| before.difference(now)) {
+        None => Ok(()),
+        Some(difference) => Err(Failure::new(format!(
+            "the image that the session begins with was made over another context: {}",
+            escaped(&difference)
+        ))),
     }
 }
 

@@ -35,10 +35,11 @@ fn the_side_that_is_named_holds() {
     let write =
         |path: &'static str, text: &'static str| move |root: &Path| fs::write(root.join(path), text).unwrap();
     let remove = |path: &'static str| move |root: &Path| fs::remove_file(root.join(path)).unwrap();
+    let no_directory = |root: &Path| fs::remove_dir_all(root.join("d")).unwrap();
     type Theirs<'a> = &'a dyn Fn(&Path);
     type Held = Option<&'static [(&'static str, &'static str)]>;
     // What the program does, what others do, and what there is when the one or the other side holds.
-    let cases: [(&str, Theirs, Held, Held); 9] = [
+    let cases: [(&str, Theirs, Held, Held); 15] = [
         (
             "open('a', 'w').write('ours')",
             &write("a", "theirs!"),
@@ -89,11 +90,46 @@ fn the_side_that_is_named_holds() {
             Some(&[("a", "a"), ("b", "b")]),
             None,
         ),
+        // A directory that is gone comes back with the changes alone, or stays away with them.
         (
             "open('d/inner', 'w').write('ours')",
-            &|root| fs::remove_dir_all(root.join("d")).unwrap(),
+            &no_directory,
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "ours")]),
+            Some(&[("a", "a"), ("b", "b")]),
+        ),
+        (
+            "os.remove('d/inner'); os.makedirs('d/e/f'); open('d/e/f/g', 'w').write('ours'); os.link('d/e/f/g', 'd/h')",
+            &no_directory,
+            Some(&[("a", "a"), ("b", "b"), ("d/e/f/g", "ours"), ("d/h", "ours")]),
+            Some(&[("a", "a"), ("b", "b")]),
+        ),
+        (
+            "open('d/new', 'w').write('ours')",
+            &|root| {
+                no_directory(root);
+                fs::write(root.join("d"), "theirs").unwrap();
+            },
+            Some(&[("a", "a"), ("b", "b"), ("d/new", "ours")]),
+            Some(&[("a", "a"), ("b", "b"), ("d", "theirs")]),
+        ),
+        (
+            "os.rename('d', 'moved'); open('moved/new', 'w').write('ours')",
+            &no_directory,
+            Some(&[("a", "a"), ("b", "b"), ("moved/new", "ours")]),
             None,
-            None,
+        ),
+        // What was moved into it is still there to be moved; what was moved out of it is not.
+        ("os.rename('a', 'd/a')", &no_directory, Some(&[("b", "b"), ("d/a", "a")]), None),
+        ("os.rename('d/inner', 'inner'); open('d/new', 'w').write('ours')", &no_directory, None, None),
+        // Two directories of one name.
+        (
+            "os.mkdir('new'); open('new/file', 'w').write('ours')",
+            &|root| {
+                fs::create_dir(root.join("new")).unwrap();
+                fs::write(root.join("new/other"), "theirs").unwrap();
+            },
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "i"), ("new/file", "ours")]),
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "i"), ("new/other", "theirs")]),
         ),
     ];
     for (program, theirs, ours_hold, theirs_hold) in cases {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments::{Arguments, Command, NewSession, SessionAction};
 use crate::failure::{Failure, Result};
 use crate::store::replace;
-use crate::terminal::escaped;
+use crate::warm;
 
 const FILE: &str = "session.json";
 const FORMAT: u32 = 1;
@@ -105,15 +105,9 @@ impl Config {
 
     /// Refuses a context over which the session cannot begin: its image was made over another one.
     pub fn check_beginning(&self, now: Option<&ContextMark>) -> Result<()> {
-        let before = self.image_context.as_ref().zip(now);
-        let Some(difference) = before.and_then(|(before, now)| before.difference(now)) else {
-            return Ok(());
-        };
-        Err(Failure::new(format!(
-            "the image that the session begins with was made over another context: {}",
-            escaped(&difference)
-        ))
-        .hint("put that back as it was, or make a session without `--image`, or with one that was made over what is there now"))
+        warm::check_context(self.image_context.as_ref(), now).map_err(|failure| {
+            failure.hint("put that back as it was, or make a session without `--image`, or with one that was made over what is there now")
+        })
     }
 
     /// The flags again.

@@ -11,9 +11,6 @@ use crate::run;
 use crate::task::Background;
 use crate::terminal::escaped;
 
-/// What a session's context is called.
-pub const CONTEXT: &str = "context";
-
 impl State {
     /// What `--context` names, as it is now.
     pub fn open_context(&self) -> Result<Option<Context>> {

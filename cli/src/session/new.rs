@@ -5,12 +5,12 @@ use std::fs;
 use agentkernel::Overlay;
 
 use super::config::Config;
-use super::data::CONTEXT;
 use super::head::Head;
 use super::state::{Files, kernel, settings};
 use super::{BASE, WORKSPACE};
 use crate::arguments::NewSession;
 use crate::failure::{Failure, Result};
+use crate::run::CONTEXT;
 use crate::store::Store;
 use crate::{files, run, task, trust, warm};
 

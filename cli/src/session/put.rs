@@ -6,13 +6,13 @@ use std::path::Path;
 
 use agentkernel::remove_tree;
 
-use super::data::CONTEXT;
 use super::head::image_name;
 use super::journal::What;
 use super::state::{After, Files, Purpose, State, kernel};
 use super::{SNAPSHOTS, WORKSPACE, absolute};
 use crate::arguments::Talk;
 use crate::failure::{Failure, Result};
+use crate::run::CONTEXT;
 use crate::store::Store;
 use crate::{files, terminal};
 

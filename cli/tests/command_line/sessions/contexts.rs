@@ -170,6 +170,11 @@ fn a_restored_state_is_of_the_context_that_it_was_made_over() {
     // Nor is an image of it one to begin with.
     let begun = ["new", "begun", "--context", "data.txt", "--image", "s.akimg"];
     refused(&session(at, &begun), "was made over another context: `data.txt` had 6 bytes, and has 9");
+    for command in [&["run", "-c", read][..], &["mcp", "serve"]] {
+        let over = ["--context", "data.txt", "--image", "s.akimg"];
+        let output = agentkernel(at).args(command).args(over).output().unwrap();
+        refused(&output, "was made over another context: `data.txt` had 6 bytes, and has 9");
+    }
     said(at, &["reset", "other"]);
     assert_eq!(turn(at, "other", &format!("{begin}\n{read}")), "9 uvw\n");
     // Where it is what it was then, it goes on, and what was made over the other does not.

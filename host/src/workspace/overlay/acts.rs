@@ -370,7 +370,7 @@ impl OpenDirectory {
             }
             Found::Node(id) => {
                 let data = inner.state.file(id).map(|file| file.data.clone());
-                ops.extend(self.overlay.unlink_ops(&mut inner, id));
+                ops.push(inner.state.unlink(id, 1));
                 inner.change(ops)?;
                 self.overlay.release(&mut inner, id, data);
             }

@@ -207,21 +207,6 @@ impl Shared {
         Ok((number, file))
     }
 
-    /// Takes a name off a file or link; without names it is gone.
-    pub fn unlink_ops(&self, inner: &mut Inner, id: Id) -> Vec<Op> {
-        match inner.state.nodes.get(&id).map(|node| (**node).clone()) {
-            Some(Node::File(mut file)) if file.links > 1 => {
-                file.links -= 1;
-                vec![Op::Put(id, Node::File(file))]
-            }
-            Some(Node::Link(mut link)) if link.links > 1 => {
-                link.links -= 1;
-                vec![Op::Put(id, Node::Link(link))]
-            }
-            _ => vec![Op::Drop(id)],
-        }
-    }
-
     /// After a node is gone: its content goes, or stays as long as somebody has it open.
     pub fn release(&self, inner: &mut Inner, id: Id, data: Option<Data>) {
         if inner.state.nodes.contains_key(&id) {

@@ -60,7 +60,7 @@ impl OpenDirectory {
             }
             let there = overlay.node(&mut inner, new_parent, &new_name, there)?;
             let data = inner.state.file(there).map(|file| file.data.clone());
-            ops.extend(overlay.unlink_ops(&mut inner, there));
+            ops.push(inner.state.unlink(there, 1));
             gone = Some((there, data));
         }
         // What is below the new name is looked at now, for `apply` to compare.

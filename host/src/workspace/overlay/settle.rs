@@ -1,14 +1,14 @@
 //! Settling conflicts: which side holds where the directory was changed meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::Overlay;
-use super::inner::{Inner, Shared};
+use super::inner::{Inner, Shared, now};
 use super::layers::failed;
 use super::lower::Seen;
 use super::plan::Conflict;
-use super::state::{File, Id, Identity, Link, Node, Op, State};
+use super::state::{Directory, File, Id, Identity, Link, Node, Op, State};
 use crate::{Error, ErrorKind, Result};
 
 /// How often it is looked for conflicts that others were in the way of: a level of directories each time.
@@ -51,8 +51,8 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] where it cannot be settled so by itself: the directory cannot hold against a directory or a move of the
-    /// overlay, nor the overlay without the directory that its changes are in. Some may be settled then.
+    /// [`ErrorKind::Conflict`] where it cannot be settled so by itself: the directory cannot hold against a move of the overlay, nor the
+    /// overlay where contents that it has moved are gone. Some may be settled then.
     pub fn settle(&self, path: &str, side: Side) -> Result<usize> {
         Ok(self.settle_each(&[(path, side)])?.into_iter().sum())
     }
@@ -80,12 +80,12 @@ impl Overlay {
                 return Err(unsettled(&first.path, "what it is part of is gone, moved or in the way"));
             }
             for (Conflict { path, .. }, side) in &conflicts {
-                match side {
-                    Side::Overlay => self.0.accept(&mut inner, &mut index, path).map_err(cannot)?,
-                    Side::Directory => match self.0.let_be(&mut inner, &index, path).map_err(cannot)? {
-                        None => {}
-                        Some(why) => return Err(unsettled(path, why)),
-                    },
+                let done = match side {
+                    Side::Overlay => self.0.accept(&mut inner, &mut index, path),
+                    Side::Directory => self.0.let_be(&mut inner, &index, path),
+                };
+                if let Some(why) = done.map_err(cannot)? {
+                    return Err(unsettled(path, why));
                 }
                 for (count, (top, _)) in settled.iter_mut().zip(sides) {
                     *count += usize::from(is_within(path, top));
@@ -149,14 +149,17 @@ impl Index {
         ids.filter(move |id| state.base(*id) == Some(path))
     }
 
-    /// Whether a node is what was at another path below.
+    /// Whether a node is what was below, but not at a path or in it.
     fn came_from_elsewhere(&self, state: &State, id: Id, path: &str) -> bool {
         let own = match state.nodes.get(&id).map(|node| &**node) {
+            Some(Node::Directory(Directory { base, .. })) => {
+                return base.as_ref().is_some_and(|base| !is_within(base, path));
+            }
             Some(Node::File(File { identity, .. }) | Node::Link(Link { identity, .. })) => *identity,
-            _ => return false,
+            None => return false,
         };
         let is_there = |at: &String| state.seen.get(at).is_some_and(|seen| whose(seen) == own);
-        self.seen.get(&own).into_iter().flatten().any(|at| at != path && is_there(at))
+        self.seen.get(&own).into_iter().flatten().any(|at| !is_within(at, path) && is_there(at))
     }
 }
 
@@ -166,17 +169,28 @@ fn whose(seen: &Seen) -> Identity {
 }
 
 impl Shared {
-    /// Takes what is at a path below now for what the overlay has changed.
-    fn accept(&self, inner: &mut Inner, index: &mut Index, path: &str) -> io::Result<()> {
-        let op = match self.lower.stat(path)? {
+    /// Takes what is at a path below now for what the overlay has changed; says why, if that leaves something missing.
+    fn accept(&self, inner: &mut Inner, index: &mut Index, path: &str) -> io::Result<Option<&'static str>> {
+        let found = self.lower.stat(path)?;
+        let mut ops = Vec::new();
+        if !found.as_ref().is_some_and(|found| found.is_dir()) {
+            for id in index.showing(&inner.state, path) {
+                if inner.state.directory(id).is_some() && !stand_alone(&inner.state, path, id, &mut ops) {
+                    return Ok(Some("the overlay has moved what is gone with the directory"));
+                }
+            }
+            ops.extend(seen_within(&inner.state, path).cloned().map(Op::Unseen));
+        }
+        ops.push(match found {
             Some(found) => {
                 let seen = self.lower.look(path, &found)?;
                 index.see(path, &seen);
                 Op::Seen(path.to_owned(), seen)
             }
             None => Op::Unseen(path.to_owned()),
-        };
-        inner.change(vec![op])
+        });
+        inner.change(ops)?;
+        Ok(None)
     }
 
     /// Drops the overlay's change at a path; says why, if that cannot be done by itself.
@@ -188,26 +202,74 @@ impl Shared {
         let Some((parent, child)) = entry else {
             return Ok(Some("the overlay changes what is around it"));
         };
-        if index.showing(state, path).any(|id| Some(id) != child) {
-            return Ok(Some("the overlay has moved it"));
+        // All that goes with it, and how many names of each.
+        let mut names: BTreeMap<Id, u32> = BTreeMap::new();
+        let mut left: Vec<Id> = child.into_iter().collect();
+        while let Some(id) = left.pop() {
+            if index.came_from_elsewhere(state, id, path) {
+                return Ok(Some("the overlay has moved something there, which would be lost"));
+            }
+            *names.entry(id).or_default() += 1;
+            left.extend(state.directory(id).into_iter().flat_map(|it| it.entries.values().flatten()));
         }
-        if child.is_some_and(|child| state.directory(child).is_some()) {
-            return Ok(Some("the overlay has a directory there"));
+        if seen_within(state, path).any(|at| index.showing(state, at).any(|id| !names.contains_key(&id))) {
+            return Ok(Some("the overlay has moved it, or something in it"));
         }
-        if child.is_some_and(|child| index.came_from_elsewhere(state, child, path)) {
-            return Ok(Some("the overlay has moved something there, which would be lost"));
-        }
-        let data = child.and_then(|child| Some(state.file(child)?.data.clone()));
-        let mut ops = vec![Op::Forget(parent, name.to_owned()), Op::Unseen(path.to_owned())];
-        if let Some(child) = child {
-            ops.extend(self.unlink_ops(inner, child));
-        }
+        let mut ops = vec![Op::Forget(parent, name.to_owned())];
+        ops.extend(seen_within(state, path).cloned().map(Op::Unseen));
+        let data: Vec<_> =
+            names.keys().map(|id| (*id, state.file(*id).map(|file| file.data.clone()))).collect();
+        ops.extend(names.into_iter().map(|(id, names)| state.unlink(id, names)));
         inner.change(ops)?;
-        if let Some(child) = child {
-            self.release(inner, child, data);
-        }
+        data.into_iter().for_each(|(id, data)| self.release(inner, id, data));
         Ok(None)
     }
+}
+
+/// The steps after which directories of the overlay show nothing of a directory below that is gone: `id`, which shows
+/// what was at `path` or in it, and those in it. Says whether all that is in them is there without it.
+fn stand_alone(state: &State, path: &str, id: Id, ops: &mut Vec<Op>) -> bool {
+    let mut left = vec![id];
+    while let Some(id) = left.pop() {
+        let Some(Directory { parent, identity, accessed, modified, writable, entries, .. }) =
+            state.directory(id)
+        else {
+            continue;
+        };
+        ops.push(Op::Put(
+            id,
+            Node::Directory(Directory {
+                base: None,
+                parent: *parent,
+                identity: *identity,
+                accessed: accessed.or(Some(now())),
+                modified: modified.or(Some(now())),
+                writable: *writable,
+                entries: BTreeMap::new(),
+            }),
+        ));
+        for (name, child) in entries {
+            let Some(child) = child else {
+                ops.push(Op::Forget(id, name.clone()));
+                continue;
+            };
+            let is_gone = state.base(*child).map(|base| is_within(base, path));
+            match (state.directory(*child), is_gone) {
+                (Some(_), None | Some(true)) => left.push(*child),
+                (None, Some(true)) => return false,
+                _ => {}
+            }
+        }
+    }
+    true
+}
+
+/// Where something was seen at a path below or in what is there.
+fn seen_within<'a>(state: &'a State, path: &'a str) -> impl Iterator<Item = &'a String> {
+    let inside = format!("{path}/");
+    let below = state.seen.range(inside.clone()..).map(|(seen, _)| seen);
+    let own = state.seen.get_key_value(path).map(|(seen, _)| seen);
+    own.into_iter().chain(below.take_while(move |seen| seen.starts_with(&inside)))
 }
 
 #[cfg(test)]

@@ -165,6 +165,21 @@ impl State {
         }
     }
 
+    /// The step that takes names off a node; without names it is gone. A directory has one.
+    pub fn unlink(&self, id: Id, names: u32) -> Op {
+        match self.nodes.get(&id).map(|node| (**node).clone()) {
+            Some(Node::File(mut file)) if file.links > names => {
+                file.links -= names;
+                Op::Put(id, Node::File(file))
+            }
+            Some(Node::Link(mut link)) if link.links > names => {
+                link.links -= names;
+                Op::Put(id, Node::Link(link))
+            }
+            _ => Op::Drop(id),
+        }
+    }
+
     fn directory_mut(&mut self, id: Id) -> Option<&mut Directory> {
         match Arc::make_mut(self.nodes.get_mut(&id)?) {
             Node::Directory(directory) => Some(directory),
