@@ -432,6 +432,37 @@ fn a_turn_that_was_stopped_is_stopped_again() {
     }
 }
 
+/// As on a slower machine: calls of models that it does not come to are those of the turn, and the next turn goes on after them.
+#[test]
+fn a_turn_that_is_stopped_earlier_than_then_is_followed_by_the_next() {
+    let codes = [
+        "import os, time\nfrom agentkernel import ask_llm\nprint(ask_llm('a'), flush=True)\nfor n in range(10_000_000): pass\n\
+         time.sleep(0.5)\nprint(ask_llm('b'), os.urandom(99)[:0])\nwhile True: pass",
+        "import os, random, time\nfrom agentkernel import ask_llm\nprint(ask_llm('c'), time.monotonic(), os.urandom(8).hex(), random.random())",
+    ];
+    let cassette = Cassette::new();
+    let kernel = slow();
+    let turns = |session: SessionBuilder, timeout: Duration| {
+        let mut given = limits();
+        given.timeout = Some(timeout);
+        let mut session = session.limits(given).start().unwrap();
+        codes.map(|code| session.run_blocking(code).unwrap())
+    };
+    let recording = Recording::create(&cassette.path).unwrap();
+    let recorded = turns(kernel.session().record(&recording), Duration::from_secs(6));
+    recording.finish().unwrap();
+    assert_eq!(recorded[0].ending, Ending::TimedOut);
+    let [first, second] = [&recorded[0], &recorded[1]].map(text);
+    assert!(first.contains("to b") && second.contains("answer 2 to c"), "{first}{second}");
+    let replaying = Replaying::open(&cassette.path).unwrap();
+    let kernel = with(Llm::new("m", silent()));
+    let replayed = turns(kernel.session().replay(&replaying), Duration::from_millis(100));
+    assert_eq!(replayed[0].ending, Ending::TimedOut);
+    assert!(!text(&replayed[0]).contains("to b"), "it was to be stopped before that");
+    assert_eq!(text(&replayed[1]), text(&recorded[1]));
+    replaying.finish().unwrap();
+}
+
 #[test]
 fn sessions_are_replayed_in_the_order_of_their_start() {
     let cassette = Cassette::new();

@@ -56,12 +56,12 @@ impl Again {
 
     /// Ends the recording, or checks that the replay was one.
     pub fn finish(&self) -> Result<()> {
-        if let Some(recording) = &self.recording {
-            recording.finish()?;
-        }
-        if let Some(replaying) = &self.replaying {
-            replaying.finish()?;
-        }
-        Ok(())
+        self.end_recording()?;
+        Ok(self.replaying.as_ref().map_or(Ok(()), Replaying::finish)?)
+    }
+
+    /// Ends the recording, if there is one.
+    pub fn end_recording(&self) -> Result<()> {
+        Ok(self.recording.as_ref().map_or(Ok(()), Recording::finish)?)
     }
 }

@@ -43,7 +43,11 @@ pub fn run(arguments: Run) -> Result<i32> {
         terminal::remark(&format!("configured by `{}`", file.display()));
     }
     let program = program(code, rest, "run")?;
-    let overlay = overlay::over_workspace(&mut settings.grants, changes)?;
+    let overlay = match again.replaying() {
+        // It touches no file, and the directory may be gone.
+        Some(_) => None,
+        None => overlay::over_workspace(&mut settings.grants, changes)?,
+    };
     if let Some(path) = &program.path {
         settings.grants.import_paths.extend(directory_in_sandbox(path, &settings.grants));
     }
@@ -95,6 +99,7 @@ pub fn run(arguments: Run) -> Result<i32> {
     if let Some(error) = output.finish(signal.is_some() || !outcome.ending.is_kept()) {
         // That nobody reads on is no failure of the program.
         end(talk.quiet)?;
+        again.end_recording()?;
         return unwritten(&error);
     }
     let recorded = again.finish();
@@ -105,6 +110,7 @@ pub fn run(arguments: Run) -> Result<i32> {
         report.push('\n');
         if let Err(error) = output::write(Stream::Stdout, report.as_bytes()) {
             end(talk.quiet)?;
+            recorded?;
             return unwritten(&error);
         }
     } else if let Ending::Raised(exception) = &outcome.ending {

@@ -137,8 +137,12 @@ impl Grants {
             return Ok(());
         }
         // What is not there yet lies where its directory does.
-        let place = path.ancestors().find_map(|path| path.canonicalize().ok());
-        let Some(place) = place else { return Ok(()) };
+        let absolute = std::path::absolute(path);
+        let place = absolute.ok().and_then(|path| path.ancestors().find_map(|path| path.canonicalize().ok()));
+        let Some(place) = place else {
+            let message = format!("it cannot be told where the {what} `{}` lies", path.display());
+            return Err(Error::new(ErrorKind::Grant, message).hint("name it by an absolute path"));
+        };
         let inside = |directory: &&Path| directory.canonicalize().is_ok_and(|it| place.starts_with(it));
         match self.writable().find(inside) {
             None => Ok(()),

@@ -156,6 +156,12 @@ async fn a_directory_of_other_things_is_not_one_of_sessions() {
     let error = builder().keep_sessions(directory.path()).build().err().unwrap();
     assert!(error.to_string().contains("holds something else than sessions"), "{error}");
     assert!(error.remedy().is_some() && precious.exists());
+    // What says that it is one is a file of ours, and nothing that leads elsewhere.
+    let marker = directory.path().join(".agentkernel-sessions");
+    std::os::unix::fs::symlink(&precious, &marker).unwrap();
+    assert!(builder().keep_sessions(directory.path()).build().is_err());
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "text");
+    std::fs::remove_file(marker).unwrap();
     // What is one of sessions stays one.
     let sessions = directory.path().join("sessions");
     drop(server(&sessions));

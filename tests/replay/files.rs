@@ -250,6 +250,24 @@ for act in [os.symlink, os.rename, os.link]:
     assert!(told.contains("`symlink-at`") && told.len() < 1000, "{told}");
 }
 
+/// Directories that are opened one in the other: the path of each is longer than that of the one before.
+#[test]
+fn no_path_of_a_cassette_grows_without_end() {
+    let (kernel, cassette) = (builder().build().unwrap(), Cassette::new());
+    let code = "import os
+at = os.open('.', os.O_RDONLY)
+for n in range(200): at = os.open('./' * 1900 + '.', os.O_RDONLY, dir_fd=at)
+os.mkdir('made', dir_fd=at)
+print(os.listdir('.'))
+os.closerange(4, 300)";
+    let given = || Grants { limits: limits(), ..Grants::default() };
+    let first = recorded(&kernel, &cassette, given(), &[code]);
+    assert_eq!(first[0].stdout, b"['made']\n");
+    let bytes = fs::metadata(&cassette.path).unwrap().len();
+    assert!(bytes < 4 << 20, "{bytes}");
+    same(&first, &replayed(&kernel, &cassette, given(), &[code]));
+}
+
 #[test]
 fn a_cassette_may_not_lie_where_the_program_writes() {
     let place = tempfile::tempdir().unwrap();

@@ -14,6 +14,8 @@ struct Problem {
     why: String,
     /// `None` where there is no directory of the user's.
     kept: Option<Kept>,
+    /// Of what was changed since that was kept, where that could not be kept as well.
+    newer: Option<Kept>,
 }
 
 impl Left {
@@ -29,10 +31,12 @@ impl Left {
         let kept = keep(&why);
         match (&kept, left.take()) {
             // What was kept is better than nothing.
-            (Some(Kept::Lost(_)), Some(before)) => *left = Some(Problem { why, kept: before.kept }),
+            (Some(Kept::Lost(_)), Some(before)) if !matches!(before.kept, Some(Kept::Lost(_))) => {
+                *left = Some(Problem { why, kept: before.kept, newer: kept });
+            }
             (_, before) => {
                 forget(before);
-                *left = Some(Problem { why, kept });
+                *left = Some(Problem { why, kept, newer: None });
             }
         }
     }
@@ -44,8 +48,11 @@ impl Left {
 
     /// Says where they are.
     pub fn tell(&self) {
-        if let Some(Problem { kept: Some(kept), .. }) = &*self.lock() {
+        if let Some(Problem { kept: Some(kept), newer, .. }) = &*self.lock() {
             terminal::hint(&kept.remedy());
+            if let Some(newer) = newer {
+                terminal::hint(&format!("what was changed after that is not among them: {}", newer.remedy()));
+            }
         }
     }
 

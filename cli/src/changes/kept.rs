@@ -28,6 +28,7 @@ pub struct About {
     format: u32,
     pub created: String,
     /// Where they were to go.
+    #[serde(with = "any_path")]
     pub directory: PathBuf,
     /// How many, where that could be told.
     pub changes: Option<u64>,
@@ -50,6 +51,45 @@ impl About {
         let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from);
         text.and_then(|text| replace(&kept.join(FILE), &text))
             .map_err(|error| Failure::new(format!("cannot write `{FILE}`: {error}")))
+    }
+}
+
+/// Paths as text, or else as bytes.
+mod any_path {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(PathBuf),
+        Bytes(Vec<u8>),
+    }
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => text.serialize(serializer),
+            None => path.as_os_str().as_encoded_bytes().serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Written::deserialize(deserializer).map(|written| match written {
+            Written::Text(path) => path,
+            Written::Bytes(bytes) => of_bytes(bytes),
+        })
+    }
+
+    #[cfg(unix)]
+    fn of_bytes(bytes: Vec<u8>) -> PathBuf {
+        use std::os::unix::ffi::OsStringExt;
+        std::ffi::OsString::from_vec(bytes).into()
+    }
+
+    #[cfg(not(unix))]
+    fn of_bytes(bytes: Vec<u8>) -> PathBuf {
+        String::from_utf8_lossy(&bytes).into_owned().into()
     }
 }
 

@@ -110,7 +110,7 @@ fn list(store: &Store, as_json: bool) -> Result<i32> {
             rows.push(json!({
                 "name": name,
                 "created": about.as_ref().map(|about| &about.created),
-                "directory": about.as_ref().map(|about| &about.directory),
+                "directory": about.as_ref().map(|about| about.directory.to_string_lossy()),
                 "changes": about.as_ref().map(|about| about.changes),
                 "why": about.as_ref().map(|about| &about.why),
                 "problem": problem,

@@ -220,8 +220,15 @@ impl State {
         if let Some(overlay) = &self.overlay {
             checkpoint.unwrap_or_else(|| overlay.checkpoint()).commit_as(turn)?;
         }
-        self.head = Head { turn, image };
-        self.head.write(&directory)?;
+        let head = Head { turn, image };
+        match head.write(&directory) {
+            Err(failure) if self.overlay.is_some() => {
+                // The layers have the turn, and they are asked first.
+                terminal::remark(&format!("{}; the session is kept all the same", failure.message));
+            }
+            written => written?,
+        }
+        self.head = head;
         self.head.tidy(&directory);
         Ok(())
     }

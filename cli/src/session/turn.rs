@@ -72,12 +72,12 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
 
     let stopped = !outcome.ending.is_kept();
     let rolled_back = stopped || (transactional && code != 0);
-    let held = match rolled_back {
+    let mut held = match rolled_back {
         true => None,
         false => keep(&mut session, &state).err(),
     };
-    let kept = !rolled_back && held.is_none();
-    let files_kept = kept || state.overlay.is_none() || (stopped && !transactional);
+    let mut kept = !rolled_back && held.is_none();
+    let mut files_kept = kept || state.overlay.is_none() || (stopped && !transactional);
     let checkpoint = checkpoint.filter(|_| files_kept);
     drop::<Session>(session);
     let mut ran = ran(&outcome, &written, &state, code, &program);
@@ -94,15 +94,12 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
     if let Some(error) = output.finish(signal.is_some() || stopped) {
         return unwritten(&error);
     }
-    if (held.is_some() || committed.is_err()) && code == 0 {
-        code = 1;
-    }
     if let Err(failure) = committed {
-        terminal::error(&failure.message, failure.hint.as_deref());
-        if !talk.quiet {
-            terminal::remark("the turn has run, and nothing of it could be kept but what it did to files");
-        }
-        return Ok(code);
+        // What it did to an overlay is taken back with the checkpoint.
+        (kept, files_kept, held) = (false, state.overlay.is_none(), Some(failure));
+    }
+    if held.is_some() && code == 0 {
+        code = 1;
     }
     let limits = &grants.limits;
     if json {

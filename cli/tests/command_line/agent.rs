@@ -26,6 +26,10 @@ match = "Task: Conflict"
 reply = "```python\nopen('notes.txt', 'a').write('two')\nopen('/d/notes.txt', 'a').write('theirs')\nFINAL('written')\n```"
 
 [[rule]]
+match = "Task: Same"
+reply = "```python\nfor place in ['.', '/d']: open(f'{place}/notes.txt', 'w').write('the same')\nFINAL('written')\n```"
+
+[[rule]]
 match = "Task: Gone"
 reply = "```python\nimport os\nopen('sub/x', 'w').write('x')\nopen('new', 'w').write('new')\nos.rmdir('/d/sub')\nFINAL('written')\n```"
 
@@ -284,6 +288,17 @@ fn what_cannot_be_applied_is_told_and_kept() {
     let output = conversation("Conflict\n/discard\n/quit\n");
     assert!(!stderr(&output).contains("are kept"), "{}", stderr(&output));
     assert_eq!(kept().len(), 2);
+}
+
+/// Nothing differs then, and yet others have changed what the program changed.
+#[test]
+fn what_two_have_changed_in_the_same_way_is_told() {
+    let (directory, data) = (script(), directory());
+    let arguments = ["--no-config", "--workspace", "work", "--mount", "work:/d:rw", "--quiet", "Same"];
+    let mut asked = command(directory.path());
+    let output = asked.env("AGENTKERNEL_DATA_DIR", data.path()).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("`notes.txt` was changed\n"), "{}", stderr(&output));
 }
 
 #[test]

@@ -93,6 +93,27 @@ fn what_two_have_changed_in_the_same_way_is_a_conflict() {
 }
 
 #[test]
+fn changes_to_a_directory_whose_name_is_no_text_are_kept() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = directory();
+    let at = directory.path();
+    let odd = at.join(std::ffi::OsStr::from_bytes(b"w\xff"));
+    fs::create_dir(&odd).unwrap();
+    fs::write(odd.join("notes.txt"), "one\n").unwrap();
+    let mounts = ["--workspace", ".", "--mount", ".:/d:rw", "--overlay", "--apply"];
+    let code = "open('notes.txt', 'a').write('two\\n')\nopen('/d/notes.txt', 'a').write('theirs')";
+    let mut run = command(at, &[&["run"][..], &mounts, &["-c", code]].concat());
+    let output = run.current_dir(&odd).output().unwrap();
+    refused(&output, "`notes.txt` was changed");
+    let listed = listed(at);
+    let name = listed[0]["name"].as_str().unwrap();
+    assert!(listed[0]["directory"].as_str().unwrap().ends_with("w\u{fffd}"), "{listed:?}");
+    let applied = changes(at, &["apply", name, "--ours", "."]);
+    assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
+    assert_eq!(fs::read_to_string(odd.join("notes.txt")).unwrap(), "one\ntwo\n");
+}
+
+#[test]
 fn they_are_listed_shown_applied_and_dropped() {
     let directory = directory();
     let at = directory.path();

@@ -338,9 +338,31 @@ fn a_run_is_replayed_without_the_files_that_it_read() {
     fs::remove_dir_all(&work).unwrap();
     run(&["--replay", "run.jsonl"]);
     run(&["--replay", "run.jsonl", "--workspace", "work"]);
+    run(&["--replay", "run.jsonl", "--workspace", "work", "--overlay", "--apply"]);
     fs::create_dir(&work).unwrap();
     run(&["--replay", "run.jsonl", "--workspace", "work"]);
     assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_that_is_refused_leaves_the_cassette_that_was_there() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("work")).unwrap();
+    for (at, arguments, told) in [
+        // The program could read what is written of it, and write it.
+        ("work", &["--record", "run.jsonl", "--workspace", "."][..], "the cassette `"),
+        ("work", &["--record", "run.jsonl", "--mount", "../work:/d:rw"], "the cassette `"),
+        ("", &["--record", "run.jsonl", "--workspace", "gone"], "gone"),
+        ("", &["--record", "run.jsonl", "--mount", "gone:/d"], "gone"),
+    ] {
+        let at = directory.path().join(at);
+        fs::write(at.join("run.jsonl"), "an earlier one").unwrap();
+        let output = agentkernel(&at).arg("run").args(arguments).args(["-c", "print(1)"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(told), "{}", stderr(&output));
+        assert_eq!(fs::read_to_string(at.join("run.jsonl")).unwrap(), "an earlier one", "{arguments:?}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
 }
 
 #[test]

@@ -127,6 +127,36 @@ print(next(numbers))";
     refused(&session(at, &["run", "work", "-c", "1"]), "there is no session `work`");
 }
 
+/// As on a full disk.
+#[test]
+fn a_turn_that_cannot_be_committed_is_told_as_it_is() {
+    let directory = directory();
+    let at = directory.path();
+    for (name, flags, x) in [("plain", &[][..], 1), ("over", &["--overlay"], 2)] {
+        said(at, &[&["new", name][..], flags].concat());
+        turn(at, name, "x = 1\nopen('file', 'w').write('1')");
+        // It is what is replaced last.
+        let in_the_way = in_session(at, name, "head.json.new");
+        fs::create_dir(&in_the_way).unwrap();
+        let code = "x = 2\nopen('file', 'w').write('2')\nprint('ran')";
+        let output = session(at, &["run", name, "--json", "-c", code]);
+        let outcome: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!((outcome["kept"].as_bool(), &outcome["stdout"]), (Some(x == 2), &"ran\n".into()));
+        assert_eq!(output.status.code(), Some(2 - x), "{}", stderr(&output));
+        assert_eq!(outcome["held"].is_null(), x == 2, "{outcome}");
+        if x == 1 {
+            let output = session(at, &["run", name, "-c", code]);
+            let told = stderr(&output);
+            assert!(
+                told.contains("cannot write `head.json`") && told.contains("memory stays as it was"),
+                "{told}"
+            );
+        }
+        fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(turn(at, name, "print(x, open('file').read())"), format!("{x} 2\n"));
+    }
+}
+
 #[test]
 fn a_turn_that_is_stopped_or_holds_something_leaves_the_state_before() {
     let directory = directory();

@@ -91,9 +91,10 @@ async fn end_files(files: Files) -> Result<Ended> {
                 return ended;
             }
         }
-        if !files.held && !ended.changes.changes.is_empty() {
+        // Also where nothing differs: what the program wrote may be what another has written meanwhile.
+        if !files.held {
             match files.apply() {
-                Ok(()) => ended.applied = true,
+                Ok(()) => ended.applied = !ended.changes.changes.is_empty(),
                 Err(error) => ended.problem = Some(error.to_string()),
             }
         }

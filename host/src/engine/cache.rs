@@ -207,9 +207,9 @@ impl Cache {
         for entry in self.entries()? {
             freed += entry.bytes;
         }
-        for (_, path) in self.directories()? {
-            remove(&path)?;
-        }
+        // What stands in the way of one entry is in the way of no other.
+        let removed: Vec<_> = self.directories()?.iter().map(|(_, path)| remove(path)).collect();
+        removed.into_iter().collect::<io::Result<()>>()?;
         Ok(freed)
     }
 

@@ -71,6 +71,10 @@ pub(super) fn save(content: &Content, path: &Path) -> Result<()> {
         body_sha256: hex(&Sha256::digest(&body)),
     };
     let header = serde_json::to_vec(&header).map_err(|error| cannot(error.into()))?;
+    if header.len() > HEADER_BYTES as usize {
+        return Err(cannot(io::Error::other("what its contexts looked like takes too long to say"))
+            .hint("give the session a context of fewer files"));
+    }
     write(path, &header, &body).map_err(cannot)
 }
 

@@ -303,6 +303,9 @@ impl Asks {
 
     /// Numbers a call, in the order in which the program makes them.
     fn number(&self, prepared: &Prepared) -> u64 {
+        if let Some(track) = &self.track {
+            self.calls.fetch_max(track.asked(), Ordering::Relaxed);
+        }
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         self.turn().count_hidden(prepared);
         if let Some(track) = &self.track {

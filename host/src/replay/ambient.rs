@@ -6,11 +6,65 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand_core::TryRng;
+use serde::{Deserialize, Serialize};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock};
 
 /// Each reading moves the clocks on, so that a program which waits for a time by looking at them ends.
 const STEP: u64 = 1000;
+
+/// What a program sees of the world without asking for anything: its clocks and random numbers.
+pub struct Ambient {
+    pub clock: Clock,
+    insecure_seed: u128,
+    insecure: Numbers,
+    secure: Numbers,
+}
+
+/// How far clocks and random numbers have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    clock: u64,
+    insecure: u64,
+    secure: u64,
+}
+
+impl Ambient {
+    pub fn new(start: Duration, seed: u64) -> Self {
+        let secure = Numbers::new(seed);
+        let (high, low) = (secure.next(), secure.next());
+        Ambient {
+            clock: Clock { now: Arc::default(), start },
+            insecure_seed: u128::from(high) << 64 | u128::from(low),
+            insecure: Numbers::new(secure.next()),
+            secure,
+        }
+    }
+
+    /// Makes them those of a guest.
+    pub fn set(&self, wasi: &mut WasiCtxBuilder) {
+        wasi.wall_clock(self.clock.clone())
+            .monotonic_clock(self.clock.clone())
+            .insecure_random_seed(self.insecure_seed)
+            .insecure_random(self.insecure.clone())
+            .secure_random(self.secure.clone());
+    }
+
+    pub fn position(&self) -> Position {
+        let [clock, insecure, secure] = self.counters().map(|counter| counter.load(Ordering::Relaxed));
+        Position { clock, insecure, secure }
+    }
+
+    pub fn go_to(&self, Position { clock, insecure, secure }: Position) {
+        for (counter, to) in self.counters().into_iter().zip([clock, insecure, secure]) {
+            counter.store(to, Ordering::Relaxed);
+        }
+    }
+
+    fn counters(&self) -> [&AtomicU64; 3] {
+        [&self.clock.now, &self.insecure.0, &self.secure.0]
+    }
+}
 
 /// A clock that only readings and waits move.
 #[derive(Clone)]
@@ -22,10 +76,6 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn starting(start: Duration) -> Self {
-        Clock { now: Arc::default(), start }
-    }
-
     /// Moves it on.
     pub fn pass(&self, nanoseconds: u64) {
         let now = self.now.load(Ordering::Relaxed);
@@ -40,17 +90,6 @@ impl Clock {
     fn read(&self) -> u64 {
         self.pass(STEP);
         self.now.load(Ordering::Relaxed)
-    }
-
-    /// Makes it the clock of a guest, and `seed` that of its random numbers.
-    pub fn set(&self, wasi: &mut WasiCtxBuilder, seed: u64) {
-        let mut numbers = Numbers(seed);
-        let (high, low) = (numbers.next(), numbers.next());
-        wasi.wall_clock(self.clone())
-            .monotonic_clock(self.clone())
-            .insecure_random_seed(u128::from(high) << 64 | u128::from(low))
-            .insecure_random(Numbers(numbers.next()))
-            .secure_random(numbers);
     }
 }
 
@@ -74,13 +113,18 @@ impl HostMonotonicClock for Clock {
     }
 }
 
-/// SplitMix64, written out because a cassette must mean the same with every version of a library.
-pub struct Numbers(pub u64);
+/// SplitMix64, written out because a cassette must mean the same with every version of a library. Clones are the same.
+#[derive(Clone)]
+pub struct Numbers(Arc<AtomicU64>);
 
 impl Numbers {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
+    pub fn new(seed: u64) -> Self {
+        Numbers(Arc::new(AtomicU64::new(seed)))
+    }
+
+    pub fn next(&self) -> u64 {
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        let mut mixed = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
@@ -112,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_splitmix64() {
-        let mut numbers = Numbers(1_234_567);
+        let numbers = Numbers::new(1_234_567);
         let first: Vec<u64> = (0..3).map(|_| numbers.next()).collect();
         assert_eq!(first, [6457827717110365317, 3203168211198807973, 9817491932198370423]);
     }

@@ -67,13 +67,17 @@ impl Taped {
         self.tape.handle(self.place(path))
     }
 
-    /// Where the program sees what is at `path` below it, or itself.
+    /// Where the program sees what is at `path` below it, or itself. Of a long one the end: programs can go down from
+    /// directory to directory for ever, and which one it is of says its number.
     pub fn place(&self, path: &str) -> String {
-        let path = &path[..path.floor_char_boundary(TEXT_BYTES)];
-        match (self.path.as_str(), path) {
+        let whole = match (self.path.as_str(), path) {
             (directory, "") => directory.to_owned(),
             ("", path) => path.to_owned(),
             (directory, path) => format!("{directory}/{path}"),
+        };
+        match whole.len().checked_sub(TEXT_BYTES) {
+            None => whole,
+            Some(over) => whole[whole.ceil_char_boundary(over)..].to_owned(),
         }
     }
 
@@ -163,7 +167,7 @@ mod tests {
 
     #[test]
     fn content_is_read_as_it_was() {
-        let mut numbers = super::super::ambient::Numbers(7);
+        let numbers = super::super::ambient::Numbers::new(7);
         let noise: Vec<u8> = (0..70_000).map(|_| numbers.next() as u8).collect();
         let table = "one,two,three\n".repeat(20_000);
         for (content, how) in [

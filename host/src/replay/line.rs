@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::ambient::Position;
 use crate::bindings::operations::Failure;
 use crate::console::Stream;
 use crate::llm::{
@@ -12,6 +13,9 @@ use crate::llm::{
 
 /// The version of the format.
 pub const VERSION: u32 = 2;
+
+/// Bytes of one line at most: more is not recorded, and not read.
+pub const LINE_BYTES: usize = 1 << 30;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -172,6 +176,9 @@ pub enum Given {
         stdout: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stderr: Option<String>,
+        /// Where its clocks and random numbers were, if it was stopped: how far it comes is another matter each time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Position>,
     },
     #[serde(untagged)]
     Bytes(Bytes),

@@ -255,7 +255,8 @@ impl Track {
         let (seed, time) = match seed {
             // Sessions of one run do not have the same numbers.
             Some(seed) => {
-                let numbers = at.bytes().fold(*seed, |seed, byte| Numbers(seed ^ u64::from(byte)).next());
+                let numbers =
+                    at.bytes().fold(*seed, |seed, byte| Numbers::new(seed ^ u64::from(byte)).next());
                 (numbers, DETERMINISTIC_START)
             }
             None => {
@@ -319,6 +320,19 @@ impl Track {
     /// Does without what is left of a turn that was stopped in the recording as well, which came further then.
     fn skip_to_end(&self, how: &str) -> Result<()> {
         self.player().map_or(Ok(()), |player| player.skip_to_end(&self.0.at, how))
+    }
+
+    /// Calls of models that a replay has behind it.
+    pub fn asked(&self) -> u64 {
+        self.player().map_or(0, |player| player.seen(&self.0.at))
+    }
+
+    /// The session has begun: from now on there is something to keep.
+    pub fn begun(&self) -> Result<()> {
+        match &self.0.side {
+            Side::Record(recorder) => recorder.put(),
+            _ => Ok(()),
+        }
     }
 
     /// Records an event; gives its number.

@@ -6,13 +6,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::line::{Ask, AskResult, Asked, Counted, Event, Given, Line, Models, Start, VERSION};
+use super::line::{Ask, AskResult, Asked, Counted, Event, Given, LINE_BYTES, Line, Models, Start, VERSION};
 use super::tell;
 use crate::llm::ModelRequest;
 use crate::{Error, ErrorKind, Result};
-
-/// Bytes of one line: more than a host call can give.
-const LINE_BYTES: u64 = 256 << 20;
 
 /// Places that a message names.
 const NAMED: usize = 10;
@@ -49,6 +46,8 @@ struct Left {
 struct Kept {
     n: u64,
     line: Box<[u8]>,
+    /// Calls of models that were recorded before it.
+    asks: u64,
 }
 
 impl Kept {
@@ -77,7 +76,7 @@ impl Player {
         let mut ended = false;
         for number in 0u64.. {
             text.clear();
-            (&mut reader).take(LINE_BYTES).read_until(b'\n', &mut text).map_err(unreadable)?;
+            (&mut reader).take(LINE_BYTES as u64).read_until(b'\n', &mut text).map_err(unreadable)?;
             if text.is_empty() {
                 break;
             }
@@ -87,6 +86,7 @@ impl Player {
             let line: Line = serde_json::from_slice(&text).map_err(|error| {
                 let what = match (number, text.ends_with(b"\n")) {
                     (0, _) => "it is no cassette".to_owned(),
+                    (_, false) if text.len() == LINE_BYTES => format!("line {} is too long", number + 1),
                     (_, false) => format!("it is cut off in line {}", number + 1),
                     (_, true) => format!("line {} is damaged: {error}", number + 1),
                 };
@@ -124,7 +124,8 @@ impl Player {
                         );
                         return Err(wrong(what));
                     }
-                    left.events.push_back(Kept { n: event.n, line: text.trim_ascii_end().into() });
+                    let line = text.trim_ascii_end().into();
+                    left.events.push_back(Kept { n: event.n, line, asks: left.recorded });
                 }
                 Line::Ask(ask) => {
                     let place = places.entry(ask.at.clone()).or_default();
@@ -228,12 +229,18 @@ impl Player {
         for before in 0..left.events.len() {
             if let Given::Ended { how: recorded, .. } = left.events[before].read()?.given {
                 if recorded == how {
+                    left.seen = left.seen.max(left.events[before].asks);
                     left.events.drain(..before);
                 }
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Calls of models that were asked for again, or done without.
+    pub fn seen(&self, at: &str) -> u64 {
+        self.left(at).map_or(0, |left| left.seen)
     }
 
     /// Checks that a call of a model is the recorded one; gives what it counted then.

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::line::{Line, VERSION};
+use tempfile::NamedTempFile;
+
+use super::line::{LINE_BYTES, Line, VERSION};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes that a cassette may have where nobody says.
@@ -19,10 +21,7 @@ pub struct Recorder {
 }
 
 struct State {
-    /// Nothing once the end is written.
-    file: Option<File>,
-    /// Where it is until a session begins: what is in its place is not lost for one that is refused.
-    beside: Option<tempfile::TempPath>,
+    written: Written,
     lines: u64,
     bytes: u64,
     most: u64,
@@ -31,27 +30,33 @@ struct State {
     sessions: u64,
 }
 
+/// Where the lines are.
+enum Written {
+    /// In memory until a session begins: what is in the file's place is not lost for one that is refused.
+    Pending(Vec<u8>),
+    File(File),
+    /// The end is written.
+    Ended,
+}
+
 impl Recorder {
     pub fn create(path: &Path) -> Result<Self> {
         let cannot = |error: io::Error| cannot_write(path).source(error);
-        // A new file in the place of an old one has our mode, whoever holds the old one open.
-        let regular = |path: &Path| match path.symlink_metadata() {
-            Ok(there) => there.is_file(),
-            Err(_) => true,
-        };
-        if !regular(path) {
-            return Err(cannot_write(path).hint("name a file: what is there is none"));
+        // It takes its place later, wherever this process is by then.
+        let path = std::path::absolute(path).map_err(cannot)?;
+        let is_other = path.symlink_metadata().is_ok_and(|there| !there.is_file());
+        if is_other {
+            return Err(cannot_write(&path).hint("name a file: what is there is none"));
         }
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new("."))).map_err(cannot)?;
-        let (file, beside) = file.into_parts();
-        let (file, beside, places) = (Some(file), Some(beside), HashSet::new());
-        let state = State { file, beside, lines: 0, bytes: 0, most: MOST, error: None, places, sessions: 0 };
-        let recorder = Recorder { path: path.to_owned(), state: Mutex::new(state) };
+        // That it can be written is known now, and not only then.
+        drop(beside(&path).map_err(cannot)?);
+        let written = Written::Pending(Vec::new());
+        let places = HashSet::new();
+        let state = State { written, lines: 0, bytes: 0, most: MOST, error: None, places, sessions: 0 };
+        let recorder = Recorder { path, state: Mutex::new(state) };
         let agentkernel = env!("CARGO_PKG_VERSION").to_owned();
         recorder.write(&Line::Cassette { version: VERSION, agentkernel });
-        let error = recorder.lock().error.take();
-        error.map_or(Ok(recorder), |error| Err(cannot(error)))
+        Ok(recorder)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -70,7 +75,6 @@ impl Recorder {
     /// Makes a place known, or names the next session.
     pub fn place(&self, at: Option<String>) -> Result<String> {
         let mut state = self.lock();
-        state.put(&self.path)?;
         let at = at.unwrap_or_else(|| {
             state.sessions += 1;
             state.sessions.to_string()
@@ -82,6 +86,11 @@ impl Recorder {
         }
     }
 
+    /// Takes its place: a session begins.
+    pub fn put(&self) -> Result<()> {
+        self.lock().put(&self.path).map_err(|error| cannot_write(&self.path).source(error))
+    }
+
     /// Writes one line, in one piece.
     pub fn write(&self, line: &Line) {
         self.lock().write(&self.path, line);
@@ -89,11 +98,11 @@ impl Recorder {
 
     /// Writes the end; says whether all was written.
     pub fn finish(&self) -> Result<()> {
+        self.put()?;
         let mut state = self.lock();
-        state.put(&self.path)?;
         let lines = state.lines;
         state.write(&self.path, &Line::End { lines });
-        state.file = None;
+        state.written = Written::Ended;
         match state.error.take() {
             Some(error) => Err(cannot_write(&self.path).source(error)),
             None => Ok(()),
@@ -103,25 +112,20 @@ impl Recorder {
 
 impl State {
     /// Puts the file in its place.
-    fn put(&mut self, path: &Path) -> Result<()> {
-        match self.beside.take() {
-            None => Ok(()),
-            Some(beside) => beside.persist(path).map_err(|error| cannot_write(path).source(error.error)),
+    fn put(&mut self, path: &Path) -> io::Result<()> {
+        if let Written::Pending(lines) = &self.written {
+            let mut file = beside(path)?;
+            file.write_all(lines)?;
+            self.written = Written::File(file.persist(path)?);
         }
+        Ok(())
     }
 
     fn write(&mut self, path: &Path, line: &Line) {
-        let (Some(file), None) = (&mut self.file, &self.error) else { return };
-        let written = serde_json::to_vec(line).map_err(io::Error::other).and_then(|mut bytes| {
-            bytes.push(b'\n');
-            self.bytes += bytes.len() as u64;
-            if self.bytes > self.most {
-                let message = format!("it would have more than {} bytes, its limit", self.most);
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-            }
-            file.write_all(&bytes)
-        });
-        match written {
+        if matches!(self.written, Written::Ended) || self.error.is_some() {
+            return;
+        }
+        match self.add(path, line) {
             Ok(()) => self.lines += 1,
             Err(error) => {
                 tracing::warn!("the cassette `{}` cannot be written: {error}", path.display());
@@ -129,14 +133,39 @@ impl State {
             }
         }
     }
+
+    fn add(&mut self, path: &Path, line: &Line) -> io::Result<()> {
+        let too_long = |what: String| Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+        let mut bytes = serde_json::to_vec(line).map_err(io::Error::other)?;
+        bytes.push(b'\n');
+        self.bytes += bytes.len() as u64;
+        if self.bytes > self.most {
+            return too_long(format!("it would have more than {} bytes, its limit", self.most));
+        }
+        if bytes.len() > LINE_BYTES {
+            return too_long(format!("a line of it would have more than {LINE_BYTES} bytes"));
+        }
+        // What a program or a model was given is lost with nothing.
+        if matches!(line, Line::Event(_) | Line::Ask(_)) {
+            self.put(path)?;
+        }
+        match &mut self.written {
+            Written::Pending(lines) => lines.extend_from_slice(&bytes),
+            Written::File(file) => file.write_all(&bytes)?,
+            Written::Ended => {}
+        }
+        Ok(())
+    }
+}
+
+/// A new file that is to take the place of another: it has our mode, whoever holds the old one open.
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    NamedTempFile::new_in(path.parent().unwrap_or(path))
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        let has_begun = {
-            let state = self.lock();
-            state.file.is_some() && state.beside.is_none()
-        };
+        let has_begun = matches!(self.lock().written, Written::File(_));
         if has_begun {
             let _ = self.finish();
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use wasmtime_wasi::WasiCtxBuilder;
 
-use super::ambient::Clock;
+use super::ambient::Ambient;
 use super::line::{Bytes, Event, Output, Why};
 use super::player::Next;
 use super::{Asked, Given, Track};
@@ -26,8 +26,7 @@ type Told = Arc<Mutex<Vec<(Stream, Vec<u8>)>>>;
 /// The tape of one session.
 pub(crate) struct Tape {
     pub track: Track,
-    clock: Clock,
-    seed: u64,
+    ambient: Ambient,
     /// Whether operations end in the order in which they were begun, and waiting takes no time.
     pub ordered: bool,
     glances: u32,
@@ -55,8 +54,7 @@ impl Tape {
         Ok(Tape {
             ordered: track.0.seed.is_some(),
             track,
-            clock: Clock::starting(Duration::from_nanos(start.time)),
-            seed: start.seed,
+            ambient: Ambient::new(Duration::from_nanos(start.time), start.seed),
             glances: 0,
             told,
             console: Console::new(Some(Box::new(keep)), output_bytes),
@@ -66,17 +64,17 @@ impl Tape {
 
     /// Makes its clocks and random numbers those of the guest.
     pub fn set(&self, wasi: &mut WasiCtxBuilder) {
-        self.clock.set(wasi, self.seed);
+        self.ambient.set(wasi);
     }
 
     /// What its monotonic clock shows.
     pub fn now(&self) -> Duration {
-        self.clock.now()
+        self.ambient.clock.now()
     }
 
     /// Lets its clocks begin later, where those of the session that its memory is of were.
     pub fn begin_at(&self, clock: Duration) {
-        self.clock.pass(u64::try_from(clock.as_nanos()).unwrap_or(u64::MAX));
+        self.ambient.clock.pass(u64::try_from(clock.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// What came next in the recording, if this is a replay. Then the clock is moved on, and what tools
@@ -100,7 +98,7 @@ impl Tape {
     }
 
     fn play(&self, event: &mut Event, console: &Console) {
-        self.clock.pass(event.ns);
+        self.ambient.clock.pass(event.ns);
         for (stream, bytes) in event.told.drain(..) {
             console.write(stream.into(), &bytes.get().unwrap_or_default());
         }
@@ -113,7 +111,7 @@ impl Tape {
     }
 
     fn given_after(&self, asked: Asked, ns: u64, given: Given, console: &Console) -> u64 {
-        self.clock.pass(ns);
+        self.ambient.clock.pass(ns);
         let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
         for (stream, bytes) in &told {
             console.write(*stream, bytes);
@@ -198,20 +196,31 @@ impl Tape {
             Ending::TimedOut | Ending::Cancelled => [None, None],
             _ => console.digests().map(Some),
         };
-        let since = Instant::now();
-        if matches!(ending, Ending::TimedOut | Ending::Cancelled) {
+        let is_stopped = matches!(ending, Ending::TimedOut | Ending::Cancelled);
+        if is_stopped {
             self.track.skip_to_end(&how)?;
         }
-        let ended = Given::Ended { how, stdout, stderr };
+        let ended = |at| Given::Ended { how, stdout, stderr, at };
         match self.track.next(&Asked::TurnEnd)? {
             Some(Next::Event(mut event)) => {
                 self.play(&mut event, console);
+                let at = match &mut event.given {
+                    Given::Ended { at, .. } => at.take(),
+                    _ => None,
+                };
+                let ended = ended(None);
                 if event.given != ended {
                     return Err(self.track.diverge(&other_end(&ended, &event.given)));
                 }
+                if let Some(at) = at {
+                    self.ambient.go_to(at);
+                }
             }
             Some(Next::Stopped(_)) => {}
-            None => drop(self.given(Asked::TurnEnd, since, ended, console)),
+            None => {
+                let at = is_stopped.then(|| self.ambient.position());
+                self.given_after(Asked::TurnEnd, 0, ended(at), console);
+            }
         }
         self.idle = Instant::now();
         Ok(())

@@ -160,6 +160,7 @@ impl Session {
         }
         let interrupt = Interrupt::new();
         let is_taped = tape.is_some();
+        let track = tape.as_ref().map(|tape| tape.track.clone());
         let clock = image.as_ref().map(Image::clock).unwrap_or_default();
         if let Some(tape) = &tape {
             tape.begin_at(clock);
@@ -198,6 +199,9 @@ impl Session {
             line_buffered: is_taped || !kernel.engine.flushes(),
         };
         let kernel_owns_memory = memory.is_owned();
+        if let Some(track) = track {
+            track.begun()?;
+        }
         Ok(Session {
             told: Told::new(&kernel, span, from),
             kernel,

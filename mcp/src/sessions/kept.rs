@@ -84,14 +84,16 @@ impl Store {
             .map_err(Error::system(format!("cannot enter the directory of sessions `{shown}`")))?;
         let mut entries = fs::read_dir(&directory)
             .map_err(Error::system(format!("cannot read the directory of sessions `{shown}`")))?;
-        if entries.next().is_some() && !directory.join(LOCK).is_file() {
+        let is_ours = directory.join(LOCK).symlink_metadata().is_ok_and(|found| found.is_file());
+        if entries.next().is_some() && !is_ours {
             return Err(Error::setting(
                 format!("`{shown}` holds something else than sessions"),
                 "name a directory of its own: what bears the name of a session is removed with it",
             ));
         }
-        let lock = File::create(directory.join(LOCK))
-            .map_err(Error::system(format!("cannot write to the directory of sessions `{shown}`")))?;
+        let lock = File::options().write(true).create(true).truncate(false).open(directory.join(LOCK));
+        let lock =
+            lock.map_err(Error::system(format!("cannot write to the directory of sessions `{shown}`")))?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => Error::setting(
                 format!("another server keeps its sessions in `{shown}`"),

@@ -70,8 +70,7 @@ impl Checkpoint {
     ///
     /// As [`Overlay::apply`], and when it is within another checkpoint. Then what was done since is rolled back.
     pub fn apply(self) -> Result<()> {
-        let shared = self.alone("applied")?;
-        shared.apply(&mut shared.lock())
+        self.alone("applied", |shared, inner| shared.apply(inner))
     }
 }
 

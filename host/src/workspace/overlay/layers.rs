@@ -264,18 +264,21 @@ impl Checkpoint {
     /// Drops what was done since, also in transactions within.
     pub fn roll_back(self) {}
 
-    /// The overlay, if this is the only checkpoint of it.
-    pub(super) fn alone(&self, what: &str) -> Result<Arc<Shared>> {
-        let is_alone = |overlay: &&Arc<Shared>| {
-            let inner = overlay.lock();
-            inner.checkpoints.len() == 1 && inner.checkpoints[0].serial == self.serial
-        };
-        self.overlay.as_ref().filter(is_alone).cloned().ok_or_else(|| {
-            let message = format!(
-                "the overlay cannot be {what}: another checkpoint of it is open, or this one is over"
-            );
-            Error::new(ErrorKind::Grant, message).hint("commit the others, or roll them back")
-        })
+    /// Does something with the overlay, if this is the only checkpoint of it.
+    pub(super) fn alone(
+        &self,
+        what: &str,
+        act: impl FnOnce(&Arc<Shared>, &mut Inner) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(overlay) = &self.overlay {
+            let mut inner = overlay.lock();
+            if inner.checkpoints.len() == 1 && inner.checkpoints[0].serial == self.serial {
+                return act(overlay, &mut inner);
+            }
+        }
+        let message =
+            format!("the overlay cannot be {what}: another checkpoint of it is open, or this one is over");
+        Err(Error::new(ErrorKind::Grant, message).hint("commit the others, or roll them back"))
     }
 }
 
