@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agentkernel::{Ending, ErrorKind, Grants, Kernel, Limits, Stdin, Stream, Turn, Workspace};
-use agentkernel_tests::{kernel, limits, raised, session, value};
+use agentkernel_tests::{kernel, limits, raised, repr, session, value};
 
 #[test]
 fn names_persist_over_turns_and_not_over_sessions() {
@@ -14,6 +14,28 @@ fn names_persist_over_turns_and_not_over_sessions() {
     assert_eq!(value(&one.run_blocking("double(21)").unwrap()).repr, "42");
     let mut two = session(limits());
     assert_eq!(raised(&two.run_blocking("double(21)").unwrap()).0, "NameError");
+}
+
+/// What comes before an expression that awaits, or after a statement that does, runs on the loop as well.
+#[test]
+fn a_program_that_awaits_runs_on_the_loop_as_a_whole() {
+    let mut session = kernel().session().limits(limits()).start().unwrap();
+    session
+        .run_blocking("import asyncio\nasync def double(n): await asyncio.sleep(0); return 2 * n")
+        .unwrap();
+    for (code, expected) in [
+        ("t = asyncio.create_task(double(2))\nawait t", "4"),
+        ("ts = [asyncio.create_task(double(n)) for n in range(3)]\nawait asyncio.gather(*ts)", "[0, 2, 4]"),
+        ("n = await double(3)\nt = asyncio.create_task(double(n))\nt.done()", "False"),
+        ("await double(1)\nasyncio.get_running_loop().is_running()", "True"),
+        ("n = await t\nn", "12"),
+    ] {
+        assert_eq!(repr(&mut session, code), expected, "{code}");
+    }
+    let outcome = session.run_blocking("t = asyncio.create_task(double('x'))\nawait t / 2").unwrap();
+    let Ending::Raised(raised) = &outcome.ending else { panic!("{:?}", outcome.ending) };
+    assert_eq!(raised.frames.len(), 1, "{}", raised.traceback);
+    assert!(raised.traceback.contains("line 2, in <module>"), "{}", raised.traceback);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::terminal;
+
 /// A message, a remedy, and nothing of how it came about.
 #[derive(Debug)]
 pub struct Failure {
@@ -20,6 +22,19 @@ impl Failure {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// Acts on each of several things, whatever becomes of the others; what went wrong is told, the last of it by the caller.
+pub fn each<T>(things: impl IntoIterator<Item = T>, mut act: impl FnMut(T) -> Result<()>) -> Result<()> {
+    let mut failed: Option<Failure> = None;
+    for thing in things {
+        if let Err(failure) = act(thing)
+            && let Some(before) = failed.replace(failure)
+        {
+            terminal::error(&before.message, before.hint.as_deref());
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 impl From<agentkernel::Error> for Failure {

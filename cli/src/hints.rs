@@ -7,7 +7,18 @@ use agentkernel::{Exception, Grants, Usage, Workspace};
 /// What the user can do about an exception, where the sandbox is its likely cause.
 pub fn hint(exception: &Exception, grants: &Grants, usage: &Usage, script: Option<&Path>) -> Option<String> {
     match exception.kind.as_str() {
-        "ModuleNotFoundError" => module(exception, script?),
+        "ModuleNotFoundError" => match exception.message.as_str() {
+            "No module named 'tools'" => Some(
+                "tools are granted with `--tools FILE|DIR`, or as `[tool.NAME]` in agentkernel.toml"
+                    .to_owned(),
+            ),
+            "No module named 'skills'" => Some("skills are granted with `--skills DIR`".to_owned()),
+            _ => module(exception, script?),
+        },
+        "socket.gaierror" | "urllib.error.URLError" => Some(
+            "the program has no network; what it may ask of the web goes through a tool: docs/tools.md"
+                .to_owned(),
+        ),
         "FileNotFoundError" => match (&grants.workspace, grants.mounts.is_empty()) {
             (Workspace::Temporary, true) => Some(
                 "the program sees an empty directory and nothing of this machine; \

@@ -48,11 +48,25 @@ use failure::Result;
 const MISUSE: i32 = 2;
 
 fn main() {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| misused(&error));
     let command = &arguments.command;
-    let result = telemetry::start(command.talk(), command.telemetry()).and_then(|()| act(arguments.command));
+    let talk = command.talk();
+    let result = telemetry::start(talk, command.telemetry()).and_then(|()| act(arguments.command));
     // At once: what holds files or directories is closed, and unmapping the rest takes time.
-    exit(code(result));
+    exit(code(result, talk));
+}
+
+/// Ends the process, which was called otherwise than it can be.
+fn misused(error: &clap::Error) -> ! {
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    let is_program =
+        first == "-c" || first == "-" || std::path::Path::new(&first).extension() == Some("py".as_ref());
+    if is_program {
+        let _ = error.print();
+        terminal::hint("`agentkernel run` runs programs");
+        std::process::exit(MISUSE);
+    }
+    error.exit()
 }
 
 /// Ends the process, once what is told of it is passed on and the servers that it has started have ended.
@@ -88,9 +102,9 @@ fn act(command: Command) -> Result<i32> {
 }
 
 /// The exit code of a command; a failure is told.
-fn code(result: Result<i32>) -> i32 {
+fn code(result: Result<i32>, talk: Talk) -> i32 {
     result.unwrap_or_else(|failure| {
-        terminal::error(&failure.message, failure.hint.as_deref());
+        terminal::error(&failure.message, failure.hint.as_deref().filter(|_| !talk.quiet));
         MISUSE
     })
 }

@@ -119,9 +119,10 @@ pub fn apply(overlay: &Overlay, settle: &Settle, again: &str, drop_them: &str) -
     };
     if let Some((_, sides)) = &settled {
         let counts = overlay.settle_each(sides)?;
-        if let Some(((path, _), _)) = sides.iter().zip(counts).find(|(_, count)| *count == 0) {
-            let shown = if path.is_empty() { "." } else { path };
-            return Err(Failure::new(format!("there is no conflict at `{}`", escaped(shown)))
+        // Everywhere there may be none.
+        let none = |((path, _), count): &(&(&str, Side), usize)| *count == 0 && !path.is_empty();
+        if let Some(((path, _), _)) = sides.iter().zip(counts).find(none) {
+            return Err(Failure::new(format!("there is no conflict at `{}`", escaped(path)))
                 .hint("paths start at the top of the directory; `diff` shows all conflicts"));
         }
         if let Some(left) = overlay.conflicts()?.first() {

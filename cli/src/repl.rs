@@ -59,7 +59,7 @@ pub fn run(arguments: Repl) -> Result<i32> {
         .map_err(cannot_edit)?
         .build();
     let mut editor: Editor<Helper, FileHistory> = Editor::with_config(config).map_err(cannot_edit)?;
-    editor.set_helper(Some(Helper(RefCell::new(session))));
+    editor.set_helper(Some(Helper { live: RefCell::new(session), unfinished: RefCell::default() }));
     let history = history_file();
     if let Some(file) = &history {
         // There is none the first time.
@@ -138,14 +138,18 @@ fn converse(
                 Ok(()) => continue,
                 Err(error) => return unwritten(&error),
             },
-            Err(ReadlineError::Eof) => return Ok(0),
+            // An input that is no terminal may end without the empty line that ends a block.
+            Err(ReadlineError::Eof) => match editor.helper().and_then(|helper| helper.unfinished.take()) {
+                Some(rest) if !crate::run::interactive() => rest,
+                _ => return Ok(0),
+            },
             Err(error) if is_closed(&error) => return Ok(CLOSED),
             Err(error) => return Err(cannot_edit(error)),
         };
         if line.trim().is_empty() {
             continue;
         }
-        let Some(Helper(live)) = editor.helper_mut() else { return Ok(0) };
+        let Some(Helper { live, .. }) = editor.helper_mut() else { return Ok(0) };
         let live = live.get_mut();
         // What the editor asked may have ended it.
         if !live.session.is_alive() {
@@ -182,7 +186,7 @@ fn farewell(
     settings: &Settings,
     current: &Mutex<Current>,
 ) -> Result<Option<i32>> {
-    let Some(Helper(live)) = editor.helper_mut() else { return Ok(None) };
+    let Some(Helper { live, .. }) = editor.helper_mut() else { return Ok(None) };
     let live = live.get_mut();
     if !live.session.is_alive() {
         return Ok(None);
@@ -251,7 +255,11 @@ struct Current {
 
 /// Asks the session what the editor wants to know.
 #[derive(rustyline::Helper, rustyline::Highlighter, rustyline::Hinter)]
-struct Helper(RefCell<Live>);
+struct Helper {
+    live: RefCell<Live>,
+    /// The lines so far of an input that goes on.
+    unfinished: RefCell<Option<String>>,
+}
 
 impl Completer for Helper {
     type Candidate = String;
@@ -273,14 +281,15 @@ impl Completer for Helper {
             // Nothing to complete: a tab is for indenting.
             return Ok((position, vec!["    ".to_owned()]));
         }
-        let found = self.0.borrow_mut().session.complete(before).unwrap_or_default();
+        let found = self.live.borrow_mut().session.complete(before).unwrap_or_default();
         Ok((start, found))
     }
 }
 
 impl Validator for Helper {
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        let incomplete = self.0.borrow_mut().session.is_incomplete(context.input()).unwrap_or(false);
+        let incomplete = self.live.borrow_mut().session.is_incomplete(context.input()).unwrap_or(false);
+        self.unfinished.replace(incomplete.then(|| context.input().to_owned()));
         Ok(if incomplete { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

@@ -85,46 +85,52 @@ pub fn run(arguments: Run) -> Result<i32> {
     }
     let outcome = session.run_blocking(turn)?;
     let signal = stopper.ended();
-    let code = signal.map_or_else(|| outcome.ending.exit_code(), Signal::exit_code);
+    let mut code = signal.map_or_else(|| outcome.ending.exit_code(), Signal::exit_code);
     // The temporary workspace goes now: `main` leaves without unwinding.
     drop::<Session>(session);
     if let Some(background) = background {
         background.end(talk);
     }
 
-    let end = |quiet| match &overlay {
-        Some(overlay) => overlay::end("run", overlay, changes.apply, code == 0, quiet),
-        None => Ok(()),
+    // What could not be taken over is told, and kept: no misuse, but no success either.
+    let end = |code: i32| {
+        let Some(overlay) = &overlay else { return code };
+        let ended = overlay::end("run", overlay, changes.apply, code == 0, talk.quiet);
+        let Err(failure) = ended else { return code };
+        terminal::error(&failure.message, failure.hint.as_deref());
+        code.max(1)
     };
     if let Some(error) = output.finish(signal.is_some() || !outcome.ending.is_kept()) {
         // That nobody reads on is no failure of the program.
-        end(talk.quiet)?;
+        let ended = end(code);
         again.end_recording()?;
-        return unwritten(&error);
+        return if ended == code { unwritten(&error) } else { Ok(ended) };
     }
     let recorded = again.finish();
     let limits = &settings.grants.limits;
     if json {
+        code = end(code);
         let mut report = serde_json::to_string(&report(&outcome, limits, code))
             .map_err(|error| Failure::new(format!("the outcome has no JSON form: {error}")))?;
         report.push('\n');
         if let Err(error) = output::write(Stream::Stdout, report.as_bytes()) {
-            end(talk.quiet)?;
             recorded?;
             return unwritten(&error);
         }
-    } else if let Ending::Raised(exception) = &outcome.ending {
-        let _ = output::write(Stream::Stderr, report::traceback(exception, limits).as_bytes());
-        if !talk.quiet
-            && let Some(hint) =
-                hints::hint(exception, &settings.grants, &outcome.usage, program.path.as_deref())
-        {
-            terminal::hint(&hint);
+    } else {
+        if let Ending::Raised(exception) = &outcome.ending {
+            let _ = output::write(Stream::Stderr, report::traceback(exception, limits).as_bytes());
+            if !talk.quiet
+                && let Some(hint) =
+                    hints::hint(exception, &settings.grants, &outcome.usage, program.path.as_deref())
+            {
+                terminal::hint(&hint);
+            }
+        } else if let Some((message, hint)) = report::stopped(&outcome.ending, limits) {
+            terminal::error(&message, hint.filter(|_| !talk.quiet));
         }
-    } else if let Some((message, hint)) = report::stopped(&outcome.ending, limits) {
-        terminal::error(&message, hint);
+        code = end(code);
     }
-    end(talk.quiet)?;
     recorded?;
     if talk.verbose {
         terminal::remark(&report::used(&outcome.usage));

@@ -1,7 +1,7 @@
 //! What was asked for in flags, variables and the configuration file, put together: flags win over
 //! variables, variables over the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::llm::Granted;
 use crate::repetition::Again;
 use crate::task::TasksConfig;
+use crate::terminal::escaped;
 use crate::units::{Timeout, show_bytes};
 use crate::{grants, lasting, sandbox, telemetry, trust, warm};
 
@@ -67,14 +68,20 @@ impl Settings {
         let base = &config.directory;
 
         let workspace = sandbox.workspace.or_else(|| config.workspace.as_ref().map(|path| base.join(path)));
-        let mut mounts: BTreeMap<String, Mount> = BTreeMap::new();
-        for (text, base) in config
-            .mounts
-            .iter()
-            .map(|text| (text, base.as_path()))
-            .chain(sandbox.mounts.iter().map(|text| (text, Path::new(""))))
-        {
+        let (mut mounts, mut flagged) = (BTreeMap::<String, Mount>::new(), BTreeSet::new());
+        for text in &config.mounts {
             let mount = mount(text, base)?;
+            mounts.insert(mount.guest.clone(), mount);
+        }
+        for text in &sandbox.mounts {
+            let mount = mount(text, Path::new(""))?;
+            if !flagged.insert(mount.guest.clone()) {
+                return Err(Failure::new(format!(
+                    "two directories are to stand at `{}`",
+                    escaped(&mount.guest)
+                ))
+                .hint("give each `--mount` a path of its own"));
+            }
             mounts.insert(mount.guest.clone(), mount);
         }
         let mut environment = BTreeMap::new();

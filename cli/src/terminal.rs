@@ -29,7 +29,7 @@ const DIM: Style = Style::new().dimmed();
 macro_rules! say {
     ($($argument:tt)*) => {
         if let Err(error) = $crate::terminal::print(format!($($argument)*)) {
-            $crate::exit($crate::code($crate::output::unwritten(&error)));
+            $crate::exit($crate::code($crate::output::unwritten(&error), $crate::arguments::Talk::default()));
         }
     };
 }

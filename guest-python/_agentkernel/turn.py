@@ -95,6 +95,16 @@ def _evaluate(code, namespace):
     return result
 
 
+async def _all(parts, namespace):
+    """Where one part awaits, all of them run on the loop, as they would in one piece."""
+    value = None
+    for part in parts:
+        value = eval(part, namespace)
+        if part.co_flags & _COROUTINE:
+            value = await value
+    return value
+
+
 def _run_to_end(coroutine):
     """Drive a top-level await on the session's loop, which outlives the turn."""
     global _loop
@@ -223,11 +233,16 @@ def _run(code: str, file: str, options):
     last = None
     if tree.body and type(tree.body[-1]) is ast.Expr:
         last = ast.Expression(tree.body.pop().value)
-    if tree.body:
-        _evaluate(compile(tree, file, "exec", _AWAIT, True), namespace)
-    if last is None:
-        return guest.Outcome_Completed(None)
-    return _completed(_evaluate(compile(last, file, "eval", _AWAIT, True), namespace), options)
+    parts = [compile(tree, file, "exec", _AWAIT, True)] if tree.body else []
+    if last is not None:
+        parts.append(compile(last, file, "eval", _AWAIT, True))
+    if any(part.co_flags & _COROUTINE for part in parts):
+        value = _run_to_end(_all(parts, namespace))
+    else:
+        value = None
+        for part in parts:
+            value = eval(part, namespace)
+    return guest.Outcome_Completed(None) if last is None else _completed(value, options)
 
 
 def _completed(value, options):

@@ -43,6 +43,7 @@ mod error;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzz;
+mod gate;
 mod grant;
 mod image;
 mod kernel;

@@ -78,6 +78,12 @@ pub(crate) fn call_now(
                 return Ok(answer.map(Arc::new));
             }
             Some(Called::Running(running)) => return Ok(state.block_on(running)?.map(Arc::new)),
+            Some(Called::Waiting(running)) => {
+                let go_on = state.services.blocked(state.peak_memory_bytes);
+                let answer = state.block_on(running)?;
+                go_on.map_or(Ok(()), |go_on| state.block_on(go_on))?;
+                return Ok(answer.map(Arc::new));
+            }
             None => {}
         }
     }
@@ -118,7 +124,7 @@ pub(crate) fn start_now(
             count_denied(store, &answer);
             return begun(store, answer, held);
         }
-        Some(Called::Running(running)) => {
+        Some(Called::Running(running) | Called::Waiting(running)) => {
             let counted = held.clone();
             let running = async move {
                 let answer = running.await?;

@@ -197,6 +197,7 @@ impl State {
                 Operation { progress: Progress::Taken, taped: (0, 0), _held: None },
             ));
         }
+        let go_on = self.services.blocked(self.peak_memory_bytes);
         let ready = self.block_on_until_signal(async {
             let any = std::future::poll_fn(|context| {
                 let ready: Vec<u32> = (0u32..)
@@ -212,6 +213,7 @@ impl State {
                 None => any.await,
             }
         })?;
+        go_on.map_or(Ok(()), |go_on| self.block_on(go_on))?;
         for (operation, state) in pending.iter().zip(waiting) {
             *self.table.get_mut(operation)? = state;
         }

@@ -40,6 +40,7 @@ mod server;
 mod sessions;
 mod settings;
 mod tasks;
+mod too_long;
 mod turn;
 mod uri;
 

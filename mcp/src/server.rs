@@ -25,6 +25,7 @@ use crate::refusal::{Refusal, blocking};
 use crate::search::Librarian;
 use crate::sessions::{Owner, Place, Slot, Store, Table};
 use crate::settings::{ServerBuilder, ServerLimits};
+use crate::too_long;
 
 /// How long sessions may take to end with their connection.
 const LAST: Duration = Duration::from_secs(3);
@@ -157,8 +158,9 @@ impl Server {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let _watch = self.look_after();
-        let transport =
-            AsyncRwTransport::new_server(read, write).with_max_line_length(self.0.limits.message_bytes);
+        let most = self.0.limits.message_bytes;
+        let transport = AsyncRwTransport::new_server(too_long::Told::new(read, most), write);
+        let transport = transport.with_max_line_length(most);
         let mut shutdown = std::pin::pin!(shutdown);
         let client = Client::new(&self.0);
         let table = client.table();

@@ -140,7 +140,7 @@ async fn messages_with_wrong_bytes_end_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_long_is_left_out() {
+async fn a_message_that_is_too_long_is_told_and_left_out() {
     let mut limits = ServerLimits::default();
     limits.message_bytes = 10_000;
     let server = builder().limits(limits).build().unwrap();
@@ -150,6 +150,8 @@ async fn a_message_that_is_too_long_is_left_out() {
     let long = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call",
         "params": { "name": "execute", "arguments": { "code": format!("x = '{}'", "x".repeat(1 << 20)) } } });
     raw.send(&long).await;
+    let told = raw.answer(2).await;
+    assert!(told["error"]["message"].as_str().unwrap().contains("at most 10000 bytes"), "{told}");
     assert_eq!(raw.execute(3, "'x' in globals()").await["value"], false);
     // Nor does one without an end take memory.
     for _ in 0..64 {

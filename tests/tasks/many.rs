@@ -118,3 +118,64 @@ fn rows_count_in_what_tasks_take_though_their_texts_are_short() {
     store.publish(&[message("3", Vec::new())], Some(&quota(20_000))).unwrap();
     assert!(store.list(&Default::default()).unwrap().iter().all(|status| status.state == TaskState::Ready));
 }
+
+/// Each holds 200 MB while it waits, and no more of them than a worker's bound begin.
+#[test]
+fn tasks_that_wait_hold_no_more_memory_together_than_they_may() {
+    let place = Place::new();
+    let code = "
+from agentkernel import task
+held = bytearray(200 << 20)
+try:
+    told = task.dispatch('21 * 2').result()
+except task.TaskError as error:
+    told = str(error)
+told";
+    let parents = (0..14).map(|_| Task::new(code).levels(1).timeout(None)).collect();
+    let ids = place.runtime.block_on(place.tasks.dispatch_all(parents)).unwrap();
+    let _worker = place.work(1);
+    let told: Vec<_> = ids.iter().map(|id| value(&place.ended(id))).collect();
+    let refused =
+        told.iter().filter(|told| told.as_str().is_some_and(|told| told.contains("2048 MiB"))).count();
+    assert!(refused >= 3, "{told:?}");
+    assert_eq!(told.iter().filter(|told| **told == 42).count(), told.len() - refused, "{told:?}");
+}
+
+/// Who waits in the background and computes meanwhile has not left its place, and who has left it waits for one.
+#[test]
+fn no_more_tasks_compute_at_once_than_a_worker_has_places() {
+    let place = Place::new();
+    let code = "
+import asyncio, time
+from agentkernel import task
+spans = []
+def work():
+    begun = time.time()
+    while time.time() < begun + 0.1: pass
+    spans.append((begun, time.time()))
+async def main():
+    async def result(): return await task.dispatch('1')
+    waits = [asyncio.create_task(result())]
+    await asyncio.sleep(0)
+    work()
+    waits.append(asyncio.create_task(result()))
+    await asyncio.wait(waits, timeout=0.05)
+    work()
+    await asyncio.gather(*waits)
+    work()
+asyncio.run(main())
+spans";
+    let parents = (0..4).map(|_| Task::new(code).levels(1).timeout(None)).collect();
+    let ids = place.runtime.block_on(place.tasks.dispatch_all(parents)).unwrap();
+    let _worker = place.work(1);
+    let mut spans: Vec<(f64, f64)> = Vec::new();
+    for id in &ids {
+        let told = value(&place.ended(id));
+        spans.extend(serde_json::from_value::<Vec<(f64, f64)>>(told).unwrap());
+    }
+    spans.sort_by(|one, other| one.0.total_cmp(&other.0));
+    assert_eq!(spans.len(), 12);
+    for pair in spans.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "{spans:?}");
+    }
+}

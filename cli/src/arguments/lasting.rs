@@ -68,6 +68,7 @@ pub enum SkillAction {
         engine: Engine,
     },
     /// Delete skills; what they were stays in `.history`.
+    #[command(aliases = ["delete", "remove"])]
     Rm {
         /// The skills.
         #[arg(required = true)]

@@ -56,7 +56,7 @@ pub struct Run {
     pub telemetry: Telemetry,
 
     /// The script, `-` for standard input, and the program's arguments.
-    #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = None::<&'static str>, value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
     pub rest: Vec<OsString>,
 }
 

@@ -95,6 +95,7 @@ pub enum SessionAction {
         talk: Talk,
     },
     /// Remove sessions with all they have kept.
+    #[command(aliases = ["delete", "remove"])]
     Rm {
         /// The sessions.
         #[arg(required = true)]
@@ -160,6 +161,6 @@ pub struct SessionRun {
     #[command(flatten)]
     pub telemetry: Telemetry,
     /// The script, `-` for standard input, and the program's arguments.
-    #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = None::<&'static str>, value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
     pub rest: Vec<OsString>,
 }

@@ -123,7 +123,7 @@ impl TaskAction {
 /// `agentkernel task dispatch`.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "agentkernel task dispatch [OPTIONS] <SCRIPT|-> [ARGS]...\n       agentkernel task dispatch [OPTIONS] -c <CODE>",
+    override_usage = "agentkernel task dispatch [OPTIONS] <SCRIPT|-> [ARGS]...\n       agentkernel task dispatch [OPTIONS] -c <CODE> [ARGS]...",
     after_help = "Exit codes: 0; 2 misuse. With --wait: 0 it succeeded, 1 it failed, 130 interrupted: it stays in the store."
 )]
 pub struct Plan {
@@ -168,7 +168,7 @@ pub struct Plan {
     #[command(flatten)]
     pub sandbox: Sandbox,
     /// The script, `-` for standard input, and the program's arguments.
-    #[arg(value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = None::<&'static str>, value_name = "SCRIPT|-", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::FilePath)]
     pub rest: Vec<OsString>,
 }
 

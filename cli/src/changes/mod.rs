@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use self::kept::{About, LAYERS};
 pub use self::kept::{Kept, forget, keep};
 use crate::arguments::{ChangesAction, Settle};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, each};
 use crate::store::{Held, Kind, Store};
 use crate::terminal::{self, escaped, say};
 use crate::units::show_number_of;
@@ -39,9 +39,7 @@ pub fn run(action: ChangesAction) -> Result<i32> {
         }
         ChangesAction::Apply { name, settle } => apply(&store, &name, &settle),
         ChangesAction::Discard { names } => {
-            for name in &names {
-                store.remove(name)?;
-            }
+            each(&names, |name| store.remove(name))?;
             Ok(0)
         }
     }

@@ -20,7 +20,7 @@ mod turn;
 use std::path::PathBuf;
 
 use crate::arguments::SessionAction;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, each};
 use crate::files;
 use crate::store::{Kind, Store};
 
@@ -32,7 +32,7 @@ const SESSIONS: Kind = Kind {
     absent: |name| {
         format!("`agentkernel session list` lists them, `agentkernel session new {name}` makes one")
     },
-    busy: "wait until that has ended, or go on in a fork of the session",
+    busy: "wait until that has ended",
     taken: |name| format!("use another name, or remove it: `agentkernel session rm {name}`"),
 };
 
@@ -65,9 +65,7 @@ pub fn run(action: SessionAction) -> Result<i32> {
         SessionAction::Reset { name, files } => put::reset(&store, &name, files),
         SessionAction::Replay { name, talk } => replay::run(&store, &name, talk),
         SessionAction::Rm { names } => {
-            for name in &names {
-                store.remove(name)?;
-            }
+            each(&names, |name| store.remove(name))?;
             Ok(0)
         }
     }

@@ -19,11 +19,23 @@ use crate::{files, terminal};
 pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {
     let number = file.to_str().and_then(|text| text.parse().ok()).filter(|_| !file.exists());
     let own = number.map(|number| store.root.join(name).join(SNAPSHOTS).join(image_name(number)));
-    let path = match own {
-        Some(own) => own,
+    let path = match &own {
+        Some(own) => own.clone(),
         None => absolute(file.to_owned())?,
     };
     let mut state = State::open(store, name, Purpose::Mend)?;
+    if own.is_some() && !path.exists() {
+        let message = format!("the session `{name}` has no snapshot of turn {}", file.display());
+        let there = snapshots(path.parent());
+        return Err(Failure::new(message).hint(match there.as_slice() {
+            [] => format!(
+                "there is none; `agentkernel session snapshot {name}` makes one of its state as it is"
+            ),
+            there => {
+                format!("there are snapshots of the turns {}; a file is named by its path", there.join(", "))
+            }
+        }));
+    }
     // It must fit before it takes the place of what is there.
     let image = kernel(&state.settings, Talk::default())?.load_image(&path)?;
     let context = image.context_mark(CONTEXT).cloned();
@@ -34,6 +46,18 @@ pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {
     copied.map_err(|error| Failure::new(format!("cannot copy `{}`: {error}", path.display())))?;
     state.commit(After::New, What::Restored { from: path.display().to_string(), context }, None)?;
     Ok(0)
+}
+
+/// The turns of which there are snapshots.
+fn snapshots(directory: Option<&Path>) -> Vec<String> {
+    let files = directory.and_then(|directory| fs::read_dir(directory).ok()).into_iter().flatten().flatten();
+    let turn = |file: fs::DirEntry| {
+        let name = file.file_name().into_string().ok()?;
+        name.strip_prefix("turn-")?.strip_suffix(".akimg")?.parse::<u64>().ok()
+    };
+    let mut turns: Vec<u64> = files.filter_map(turn).collect();
+    turns.sort_unstable();
+    turns.iter().map(u64::to_string).collect()
 }
 
 pub fn reset(store: &Store, name: &str, files: bool) -> Result<i32> {

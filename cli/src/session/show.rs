@@ -120,7 +120,9 @@ pub fn show(store: &Store, name: &str, as_json: bool) -> Result<i32> {
                     (Files::Own, Some(_)) => directory.join(LAYERS),
                     (Files::Own, None) => directory.join(WORKSPACE),
                 };
-                let changed = state.check_context().err().map(|failure| failure.message);
+                let gone = !workspace.is_dir();
+                let gone = gone.then(|| format!("the directory `{}` is gone", workspace.display()));
+                let changed = gone.or_else(|| state.check_context().err().map(|failure| failure.message));
                 (Some(workspace), Some(state.overlay.is_some()), changed)
             }
             Err(failure) => (None, None, Some(failure.message)),

@@ -113,8 +113,14 @@ impl State {
             (None, Files::Own) => Workspace::Directory(directory.join(WORKSPACE)),
         };
         let damaged = |why| {
+            let last = newest(&directory).map_or(String::new(), |image| {
+                format!(
+                    "`agentkernel session restore {name} {}` takes the last state that is there; ",
+                    image.display()
+                )
+            });
             Failure::new(format!("the session `{name}` is damaged: {why}")).hint(format!(
-                "`agentkernel session replay {name}` makes its state anew from the journal, `session restore` takes \
+                "{last}`agentkernel session replay {name}` makes its state anew from what the journal has, `session restore` takes \
                  that of a snapshot, `session reset` begins again"
             ))
         };
@@ -257,6 +263,16 @@ fn overlay(below: &Path, held: &Held, purpose: Purpose) -> Result<Overlay> {
         },
         opened => Ok(opened?),
     }
+}
+
+/// The image of the latest turn.
+fn newest(directory: &Path) -> Option<PathBuf> {
+    let turn = |path: &PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        name.strip_prefix("turn-")?.strip_suffix(".akimg")?.parse::<u64>().ok()
+    };
+    let entries = fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+    entries.filter(|path| turn(path).is_some()).max_by_key(turn)
 }
 
 /// Where damaged layers are put: beside those of earlier times.

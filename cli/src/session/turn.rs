@@ -123,10 +123,20 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
         if !talk.quiet
             && let Some(hint) = hints::hint(exception, &grants, &outcome.usage, program.path.as_deref())
         {
-            terminal::hint(&hint);
+            terminal::hint(&match hint.contains("`--") {
+                // A session keeps what it was given.
+                true => format!(
+                    "{hint}, of `agentkernel session new`: `session snapshot {name} FILE` and `session new OTHER --image \
+                     FILE` go on from this state with other flags"
+                ),
+                false => hint,
+            });
         }
     } else if let Some((message, limit)) = report::stopped(&outcome.ending, limits) {
-        let hint = format!("limits are those that were given to `session new {name}`");
+        let hint = format!(
+            "limits are those of `session new {name}`, of agentkernel.toml and of variables; `session snapshot {name} FILE` and \
+             `session new OTHER --image FILE` go on from this state with others"
+        );
         terminal::error(&message, limit.map(|_| hint.as_str()));
     }
     if let Some(failure) = &held {

@@ -8,7 +8,7 @@ use agentkernel::task::{Task, TaskId, Tasks};
 
 use super::{block_on, ids, show, store};
 use crate::arguments::{Plan, Talk};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::run::{self, Program};
 use crate::settings::Settings;
 use crate::signals;
@@ -18,6 +18,10 @@ use crate::terminal::{self, say};
 const LOOK: Duration = Duration::from_millis(100);
 
 pub fn run(plan: Plan) -> Result<i32> {
+    if !plan.wait && !plan.sandbox.tools.is_empty() {
+        return Err(Failure::new("`--tools` has no effect without `--wait`: tools are those of the worker")
+            .hint("give them to it: `agentkernel task work --tools …`"));
+    }
     let mut settings = Settings::resolve(plan.sandbox)?;
     let Program { code, name, arguments, path, .. } = run::program(plan.code, plan.rest, "task dispatch")?;
     if let Some(path) = &path {

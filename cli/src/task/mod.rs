@@ -50,7 +50,15 @@ fn configured(place: &Place) -> Result<TasksConfig> {
     Ok(config.tasks.below(&config.directory))
 }
 
+/// The store of tasks that are there. One that is named is not made for a question.
 fn open(place: &Place) -> Result<Tasks> {
+    if let Some(file) = &place.store
+        && !file.as_os_str().is_empty()
+        && !file.exists()
+    {
+        return Err(Failure::new(format!("there is no store of tasks `{}`", file.display()))
+            .hint("check the path; `agentkernel task dispatch` makes one"));
+    }
     store(place.store.as_deref(), &configured(place)?)
 }
 

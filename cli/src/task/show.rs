@@ -9,7 +9,7 @@ use agentkernel::task::{LogChunk, TaskFilter, TaskResult, TaskState, TaskStatus,
 use serde_json::json;
 
 use super::{block_on, ids};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, each};
 use crate::output::{self, CLOSED};
 use crate::terminal::{self, escaped, say};
 use crate::units::show_number_of;
@@ -22,13 +22,14 @@ const SHOWN: usize = 40;
 
 /// `agentkernel task status`.
 pub fn status(tasks: &Tasks, texts: &[String], as_json: bool) -> Result<i32> {
-    for id in ids(texts)? {
+    each(ids(texts)?, |id| {
         let status = block_on(tasks.status(&id))?;
         match as_json {
             true => say!("{}", status.to_json()),
             false => describe(&status),
         }
-    }
+        Ok(())
+    })?;
     Ok(0)
 }
 
@@ -112,7 +113,7 @@ pub fn exit_code(status: &TaskStatus) -> i32 {
 pub fn wait(tasks: &Tasks, texts: &[String], timeout: Option<Duration>, as_json: bool) -> Result<i32> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut code = 0;
-    for id in ids(texts)? {
+    each(ids(texts)?, |id| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let status = block_on(tasks.wait(&id, left))?;
         match as_json {
@@ -127,7 +128,8 @@ pub fn wait(tasks: &Tasks, texts: &[String], timeout: Option<Duration>, as_json:
         if !as_json {
             complain(&status);
         }
-    }
+        Ok(())
+    })?;
     if code == TIMED_OUT {
         terminal::error(
             "not all of them have ended in time",
@@ -167,14 +169,15 @@ pub fn list(
 
 /// `agentkernel task cancel`.
 pub fn cancel(tasks: &Tasks, texts: &[String], as_json: bool) -> Result<i32> {
-    for id in ids(texts)? {
+    each(ids(texts)?, |id| {
         let state = block_on(tasks.cancel(&id))?;
         match (as_json, state) {
             (true, _) => say!("{}", json!({ "id": id, "state": state })),
             (false, TaskState::Running) => say!("{id}  is to stop"),
             (false, state) => say!("{id}  {}", state.name()),
         }
-    }
+        Ok(())
+    })?;
     Ok(0)
 }
 

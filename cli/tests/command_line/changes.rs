@@ -18,6 +18,13 @@ pub fn refused(output: &Output, message: &str) {
     assert!(stderr(output).contains(message) && stderr(output).contains("\nhint: "), "{}", stderr(output));
 }
 
+/// A run whose changes could not be taken over.
+#[track_caller]
+pub fn not_applied(output: &Output, message: &str) {
+    assert_eq!(output.status.code(), Some(1), "{}{}", stdout(output), stderr(output));
+    assert!(stderr(output).contains(message) && stderr(output).contains("\nhint: "), "{}", stderr(output));
+}
+
 pub fn listed(at: &Path) -> Vec<Value> {
     serde_json::from_str(&stdout(&changes(at, &["list", "--json"]))).unwrap()
 }
@@ -37,7 +44,7 @@ pub fn conflict(at: &Path, code: &str) -> String {
     let all = format!("{code}\n{touch}\n{write}");
     let mounts = ["--workspace", "work", "--mount", "work:/d:rw", "--overlay", "--apply"];
     let output = command(at, &[&["run"][..], &mounts, &["-c", &all]].concat()).output().unwrap();
-    refused(&output, "`notes.txt` was changed");
+    not_applied(&output, "`notes.txt` was changed");
     let said = stderr(&output);
     let name =
         said.split("`agentkernel changes apply ").nth(1).unwrap().split('`').next().unwrap().to_owned();
@@ -86,10 +93,10 @@ fn what_two_have_changed_in_the_same_way_is_a_conflict() {
     let mounts = ["--workspace", "work", "--mount", "work:/d:rw", "--overlay", "--apply"];
     let code = "for place in ['.', '/d']: open(f'{place}/notes.txt', 'w').write('the same')";
     let output = command(at, &[&["run"][..], &mounts, &["-c", code]].concat()).output().unwrap();
-    refused(&output, "`notes.txt` was changed");
+    not_applied(&output, "`notes.txt` was changed");
     let code = "import os\nfor place in ['.', '/d']: os.remove(f'{place}/notes.txt')";
     let output = command(at, &[&["run"][..], &mounts, &["-c", code]].concat()).output().unwrap();
-    refused(&output, "`notes.txt`");
+    not_applied(&output, "`notes.txt`");
 }
 
 #[test]
@@ -104,7 +111,7 @@ fn changes_to_a_directory_whose_name_is_no_text_are_kept() {
     let code = "open('notes.txt', 'a').write('two\\n')\nopen('/d/notes.txt', 'a').write('theirs')";
     let mut run = command(at, &[&["run"][..], &mounts, &["-c", code]].concat());
     let output = run.current_dir(&odd).output().unwrap();
-    refused(&output, "`notes.txt` was changed");
+    not_applied(&output, "`notes.txt` was changed");
     let listed = listed(at);
     let name = listed[0]["name"].as_str().unwrap();
     assert!(listed[0]["directory"].as_str().unwrap().ends_with("w\u{fffd}"), "{listed:?}");

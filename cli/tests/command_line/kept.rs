@@ -1,7 +1,7 @@
 //! Changes that could not be applied are kept, whatever else fails, and however the process ends.
 
 use super::agent::{command as agent, script};
-use super::changes::{changes, command, conflict, listed, refused, workspace};
+use super::changes::{changes, command, conflict, listed, not_applied, refused, workspace};
 use super::*;
 
 const MOUNTS: [&str; 6] = ["--workspace", "work", "--mount", "work:/d:rw", "--overlay", "--apply"];
@@ -34,7 +34,7 @@ fn a_directory_that_is_removed_meanwhile_takes_nothing_with_it() {
     fs::create_dir(at.join("work/sub")).unwrap();
     let code = "import os\nopen('sub/x', 'w').write('x')\nopen('new', 'w').write('new')\nos.rmdir('/d/sub')";
     let output = command(at, &[&["run"][..], &MOUNTS, &["-c", code]].concat()).output().unwrap();
-    refused(&output, "`sub` was removed");
+    not_applied(&output, "`sub` was removed");
     put_back_and_apply(at, &stderr(&output));
     // As much where it is an agent, for one task or in a conversation.
     for is_alone in [true, false] {
@@ -87,7 +87,7 @@ os.remove('/d/up')
     symlink(std::ffi::OsStr::from_bytes(b"\xff"), at.join("work/link")).unwrap();
     fs::write(at.join("work/go"), "").unwrap();
     let output = child.wait_with_output().unwrap();
-    refused(&output, "cannot compare the overlay with its directory");
+    not_applied(&output, "cannot compare the overlay with its directory");
     let kept = listed(at);
     assert!(kept.len() == 1 && kept[0]["changes"].is_null(), "{kept:?}: {}", stderr(&output));
     assert!(stdout(&changes(at, &["list"])).contains("? changes"));
@@ -143,7 +143,7 @@ fn what_cannot_be_kept_in_its_place_is_left_in_another() {
     let code = "open('notes.txt', 'a').write('two\\n')\nopen('/d/notes.txt', 'a').write('theirs')";
     let mut run = command(at, &[&["run"][..], &MOUNTS, &["-c", code]].concat());
     let output = run.env("TMPDIR", at.join("tmp")).output().unwrap();
-    refused(&output, "`notes.txt` was changed");
+    not_applied(&output, "`notes.txt` was changed");
     let said = stderr(&output);
     let left =
         said.split("the changes are in `").nth(1).unwrap_or_else(|| panic!("{said}")).split('`').next();

@@ -150,7 +150,7 @@ fn misuse_is_refused_with_a_remedy() {
         (&["logs", "nobody"], "there is no task `nobody`"),
         (&["wait", "nobody"], "there is no task `nobody`"),
         (&["list", "--state", "sleeping"], "use one of waiting, ready"),
-        (&["list", "--store", "absent/tasks.db"], "cannot use `absent/tasks.db` as a store of tasks"),
+        (&["list", "--store", "absent/tasks.db"], "there is no store of tasks `absent/tasks.db`"),
         (&["work", "--concurrency", "0"], "invalid value"),
     ] {
         let output = task(place, arguments);

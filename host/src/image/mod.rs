@@ -151,7 +151,7 @@ fn no_memory(kernel: &Inner) -> Error {
     };
     match owned {
         true => error.hint("make it anew"),
-        false => error.hint("this needs Linux, and a kernel without `metered` and `portable`"),
+        false => error.hint("this needs Linux, and a kernel without `metered` and `portable` (on the command line: no `--fuel`, no `--portable`)"),
     }
 }
 

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Completion, ModelRequest, Provider, StopReason};
 use crate::database::{self, Purpose};
+use crate::gate::Gate;
 use crate::{Error, ErrorKind, Result};
 
 /// How long another process may hold the database before a call does without it.
@@ -57,6 +58,7 @@ pub struct ResponseCache {
     store: Arc<Store>,
     max_bytes: u64,
     max_age: Option<Duration>,
+    gate: Gate,
 }
 
 struct Store {
@@ -99,7 +101,7 @@ impl ResponseCache {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let store = Store::open(&path)?;
-        Ok(ResponseCache { store: Arc::new(store), max_bytes: 1 << 30, max_age: None })
+        Ok(ResponseCache { store: Arc::new(store), max_bytes: 1 << 30, max_age: None, gate: Gate::default() })
     }
 
     /// Answers that it holds, in bytes; those that were not used for the longest time go first. Default:
@@ -118,7 +120,7 @@ impl ResponseCache {
     /// The answer that is kept for `key`. What goes wrong is told in the log: the call goes on.
     pub(crate) async fn get(&self, key: Key) -> Option<Completion> {
         let cache = self.clone();
-        let found = tokio::task::spawn_blocking(move || cache.find(key)).await;
+        let found = self.gate.pass(move || cache.find(key)).await;
         self.told(found)?
     }
 
@@ -128,7 +130,7 @@ impl ResponseCache {
             return;
         }
         let (cache, model, completion) = (self.clone(), model.to_owned(), completion.clone());
-        let kept = tokio::task::spawn_blocking(move || cache.keep(key, &model, &completion)).await;
+        let kept = self.gate.pass(move || cache.keep(key, &model, &completion)).await;
         self.told(kept);
     }
 

@@ -68,6 +68,7 @@ impl Player {
         };
         let unreadable = |error: std::io::Error| {
             Error::new(ErrorKind::Replay, format!("cannot read the cassette `{}`", path.display()))
+                .hint("check the path, and whether it can be read")
                 .source(error)
         };
         let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
@@ -216,6 +217,18 @@ impl Player {
         let now = tell::asked(asked);
         match next {
             None => Err(self.ended(at, &now)),
+            Some((n, recorded)) if recorded == now => {
+                let differs = match asked {
+                    Asked::Turn { .. } => {
+                        "the turn has other code, another name or other arguments".to_owned()
+                    }
+                    _ => format!("the program asks for {now} with other arguments"),
+                };
+                Err(self.diverge(&format!(
+                    "at host call {n} of {}: {differs} than in the recording",
+                    tell::place(at)
+                )))
+            }
             Some((n, recorded)) => Err(self.diverge(&format!(
                 "at host call {n} of {}: the program asks for {now}, where the recording has {recorded}",
                 tell::place(at)

@@ -41,7 +41,9 @@ enum Written {
 
 impl Recorder {
     pub fn create(path: &Path) -> Result<Self> {
-        let cannot = |error: io::Error| cannot_write(path).source(error);
+        let cannot = |error: io::Error| {
+            cannot_write(path).hint("check that its directory is there and can be written").source(error)
+        };
         // It takes its place later, wherever this process is by then.
         let path = std::path::absolute(path).map_err(cannot)?;
         let is_other = path.symlink_metadata().is_ok_and(|there| !there.is_file());

@@ -17,7 +17,7 @@ pub fn place(at: &str) -> String {
 
 pub fn asked(asked: &Asked) -> String {
     match asked {
-        Asked::Turn { .. } => "a turn with this code and these arguments".into(),
+        Asked::Turn { .. } => "another turn".into(),
         Asked::TurnEnd => "the end of the turn".into(),
         Asked::Call { function, arguments } | Asked::Start { function, arguments } => {
             match service::name(*function) {

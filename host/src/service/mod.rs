@@ -72,6 +72,13 @@ pub(crate) trait Service: Send + Sync {
         None
     }
 
+    /// The program does nothing until it hears of its calls, and holds that much memory meanwhile. Gives what is to be waited
+    /// for before it goes on, if others may take its place.
+    fn blocked(&self, memory_bytes: u64) -> Option<GoOn> {
+        let _ = memory_bytes;
+        None
+    }
+
     /// A turn begins.
     fn begin_turn(&self) {}
 
@@ -94,7 +101,12 @@ pub(crate) struct Unkept {
 pub(crate) enum Called {
     Ready(Answer),
     Running(Pin<Box<dyn Future<Output = Answer> + Send>>),
+    /// The same, for which the program leaves its place to others ([`Service::blocked`]).
+    Waiting(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
+
+/// Ready when a program that has left its place has one again.
+pub(crate) type GoOn = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The services of a session.
 #[derive(Clone, Default)]
@@ -112,6 +124,11 @@ impl Services {
 
     pub fn module(&self, name: &str) -> Option<Module> {
         self.0.iter().find_map(|service| service.module(name))
+    }
+
+    /// As [`Service::blocked`].
+    pub fn blocked(&self, memory_bytes: u64) -> Option<GoOn> {
+        self.0.iter().find_map(|service| service.blocked(memory_bytes))
     }
 
     pub fn begin_turn(&self) {

@@ -129,7 +129,7 @@ impl Live {
                 ErrorKind::Image,
                 "the state of a session cannot be kept here: its memory is not the host's own",
             )
-            .hint("this needs Linux, and a kernel without `metered` and `portable`"));
+            .hint("this needs Linux, and a kernel without `metered` and `portable` (on the command line: no `--fuel`, no `--portable`)"));
         }
         if self.store.data().tape.as_ref().is_some_and(|tape| tape.track.is_kept()) {
             return Err(Error::new(

@@ -12,6 +12,7 @@ use super::{
     LogChunk, SqliteTasks, Task, TaskFilter, TaskId, TaskLimits, TaskState, TaskStatus, Worker, absent,
     grants,
 };
+use crate::gate::Gate;
 use crate::{Error, ErrorKind, Kernel, Result};
 
 /// The least time between two looks at the store while it changes all the time.
@@ -34,6 +35,7 @@ pub struct Tasks {
     owner: Option<String>,
     /// The worker of [`Kernel::tasks`](crate::Kernel::tasks).
     worker: Option<Arc<Worker>>,
+    gate: Gate,
 }
 
 impl Tasks {
@@ -49,7 +51,7 @@ impl Tasks {
 
     /// The tasks in another store.
     pub fn new(store: Arc<dyn TaskStore>) -> Self {
-        Tasks { store, limits: TaskLimits::default(), owner: None, worker: None }
+        Tasks { store, limits: TaskLimits::default(), owner: None, worker: None, gate: Gate::default() }
     }
 
     /// How much they may be. Default: [`TaskLimits::default`].
@@ -77,6 +79,20 @@ impl Tasks {
     /// The same tasks for programs that a worker runs: it must not keep itself alive.
     pub(super) fn without_worker(&self) -> Self {
         Tasks { worker: None, ..self.clone() }
+    }
+
+    /// The same tasks for one session, whose calls wait for nobody else's.
+    pub(super) fn of_session(&self) -> Self {
+        Tasks { worker: None, gate: Gate::default(), ..self.clone() }
+    }
+
+    /// Does what may block where that holds up nobody.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let failed = |error| Error::new(ErrorKind::System, "a thread failed").source(error);
+        self.gate.pass(work).await.map_err(failed).flatten()
     }
 
     pub(super) fn store(&self) -> &Arc<dyn TaskStore> {
@@ -107,7 +123,7 @@ impl Tasks {
     /// As [`Tasks::dispatch`].
     pub async fn dispatch_all(&self, tasks: Vec<Task>) -> Result<Vec<TaskId>> {
         let (store, limits) = (Arc::clone(&self.store), self.limits.clone());
-        blocking(move || put(&*store, &limits, tasks, None)).await
+        self.blocking(move || put(&*store, &limits, tasks, None)).await
     }
 
     /// What is known of a task.
@@ -117,7 +133,7 @@ impl Tasks {
     /// [`ErrorKind::Tasks`] when there is no such task, or the store cannot be used.
     pub async fn status(&self, id: &TaskId) -> Result<TaskStatus> {
         let (store, id) = (Arc::clone(&self.store), id.clone());
-        blocking(move || store.status(&id)?.ok_or_else(|| absent(&id))).await
+        self.blocking(move || store.status(&id)?.ok_or_else(|| absent(&id))).await
     }
 
     /// Waits until a task has ended, or for `timeout`; gives what is known of it then.
@@ -151,7 +167,7 @@ impl Tasks {
     /// [`ErrorKind::Tasks`] when the store cannot be used.
     pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskStatus>> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.list(&filter)).await
+        self.blocking(move || store.list(&filter)).await
     }
 
     /// How many tasks have not ended.
@@ -161,7 +177,7 @@ impl Tasks {
     /// [`ErrorKind::Tasks`] when the store cannot be used.
     pub async fn unfinished(&self) -> Result<u64> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.unfinished()).await
+        self.blocking(move || store.unfinished()).await
     }
 
     /// What a task writes, from its beginning.
@@ -177,7 +193,7 @@ impl Tasks {
     /// As [`Tasks::status`].
     pub async fn cancel(&self, id: &TaskId) -> Result<TaskState> {
         let (store, id) = (Arc::clone(&self.store), id.clone());
-        blocking(move || store.cancel(&id)?.ok_or_else(|| absent(&id))).await
+        self.blocking(move || store.cancel(&id)?.ok_or_else(|| absent(&id))).await
     }
 
     /// Removes tasks that ended as long ago, with their results and logs; says how many. Workers do this by
@@ -198,7 +214,7 @@ impl Tasks {
                 }
             }
         };
-        blocking(prune).await
+        self.blocking(prune).await
     }
 
     /// A worker for these tasks, to be configured and started.
@@ -291,18 +307,8 @@ impl Logs {
     /// As [`Tasks::status`].
     pub async fn read(&mut self) -> Result<Vec<LogChunk>> {
         let (store, id, position) = (Arc::clone(&self.tasks.store), self.id.clone(), self.position);
-        let page = blocking(move || store.log(&id, position)).await?;
+        let page = self.tasks.blocking(move || store.log(&id, position)).await?;
         (self.position, self.is_over) = (page.next, page.is_last);
         Ok(page.chunks)
     }
-}
-
-/// Does what may block where that holds up nobody.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::new(ErrorKind::System, "a thread failed").source(error))
-        .flatten()
 }

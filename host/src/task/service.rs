@@ -1,19 +1,21 @@
 //! What programs ask: `agentkernel.task`, decoded and held to what their session may.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Notify;
 
-use super::client::{Scope, blocking, put};
+use super::client::{Scope, put};
 use super::store::{Delivery, Quota};
-use super::worker::{Lent, MOST_LENT, Outbox, Shared};
+use super::worker::{LENT_BYTES, MOST_LENT, Outbox, Shared};
 use super::{Task, TaskFilter, TaskId, Tasks, grants};
 use crate::bindings::operations::Failure;
 use crate::operations::Answer;
-use crate::service::{Called, Kind, Service, failure};
+use crate::service::{Called, GoOn, Kind, Service, failure};
 use crate::{Error, ErrorKind, Grants, Result, Workspace};
 
 /// Bytes that a program says with its progress.
@@ -44,34 +46,77 @@ struct Inside {
     id: TaskId,
     attempt: u32,
     input: Value,
-    /// Its place, while it waits for other tasks.
-    lent: Arc<Mutex<Weak<Lent>>>,
+    waits: Arc<Waits>,
+}
+
+/// Calls of a task in which it waits for other tasks.
+#[derive(Default)]
+struct Waits {
+    pending: AtomicUsize,
+    /// Its place could not be left to others.
+    is_refused: AtomicBool,
+    refused: Notify,
+}
+
+/// One of them.
+struct Wait(Arc<Waits>);
+
+impl Wait {
+    fn begin(waits: &Arc<Waits>) -> Self {
+        waits.pending.fetch_add(1, Ordering::SeqCst);
+        waits.is_refused.store(false, Ordering::SeqCst);
+        Wait(Arc::clone(waits))
+    }
+
+    /// Ready when the place could not be left.
+    async fn refused(&self) {
+        loop {
+            let mut refused = std::pin::pin!(self.0.refused.notified());
+            refused.as_mut().enable();
+            if self.0.is_refused.load(Ordering::SeqCst) {
+                return;
+            }
+            refused.await;
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Inside {
-    /// Leaves its place to others, once for all that it waits for at the same time.
-    fn lend(&self) -> Result<Arc<Lent>, Failure> {
-        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lent) = lent.upgrade() {
-            return Ok(lent);
+    /// Leaves its place to others while it waits for them, until that is over.
+    fn blocked(&self, memory_bytes: u64) -> Option<GoOn> {
+        if self.waits.pending.load(Ordering::SeqCst) == 0 {
+            return None;
         }
-        let new = self.shared.lend().ok_or_else(|| {
-            let message = format!(
-                "{MOST_LENT} tasks of this worker wait for others already, as many as may; dispatch what is to \
-                 come after other tasks with `after=`, which takes no place"
-            );
-            failure("tasks", message)
-        })?;
-        let new = Arc::new(new);
-        *lent = Arc::downgrade(&new);
-        Ok(new)
+        match self.shared.lend(memory_bytes) {
+            Some(lent) => Some(Box::pin(lent.back())),
+            None => {
+                self.waits.is_refused.store(true, Ordering::SeqCst);
+                self.waits.refused.notify_waiters();
+                None
+            }
+        }
     }
+}
+
+fn too_many() -> Failure {
+    let message = format!(
+        "too many tasks of this worker wait for others already: {MOST_LENT} may, with {} MiB of memory together; dispatch \
+         what is to come after other tasks with `after=`, which takes no place",
+        LENT_BYTES >> 20
+    );
+    failure("tasks", message)
 }
 
 impl Access {
     /// For a session that is no task.
     pub fn new(tasks: &Tasks) -> Self {
-        let tasks = tasks.without_worker();
+        let tasks = tasks.of_session();
         let name = match tasks.owner() {
             Some(owner) => format!("owner-{owner}"),
             None => format!("session-{}", TaskId::new()),
@@ -87,7 +132,7 @@ impl Access {
         task: &Task,
         outbox: &Arc<Outbox>,
     ) -> Self {
-        let tasks = shared.tasks.clone();
+        let tasks = shared.tasks.of_session();
         let name = match delivery.scope.is_empty() {
             true => format!("task-{}", delivery.lease.id),
             false => delivery.scope.clone(),
@@ -98,7 +143,7 @@ impl Access {
             id: delivery.lease.id.clone(),
             attempt: delivery.attempt,
             input: task.input.clone(),
-            lent: Arc::default(),
+            waits: Arc::default(),
         };
         Access {
             scope: scope(&tasks, name),
@@ -193,12 +238,16 @@ impl Service for TaskService {
         Kind::Task
     }
 
+    fn blocked(&self, memory_bytes: u64) -> Option<GoOn> {
+        self.0.access.inside.as_ref()?.blocked(memory_bytes)
+    }
+
     fn call(&self, function: u8, head: &[u8], tail: &[u8]) -> Called {
         let own = Arc::clone(&self.0);
         let begun = match function {
             0 => own.dispatch(head, tail),
-            1 => about(head).map(|about| own.status(about, false)),
-            2 => about(head).map(|about| own.status(about, true)),
+            1 => about(head).map(|about| own.status(about)),
+            2 => about(head).map(|about| own.wait(about)),
             3 => Ok(own.list()),
             4 => about(head).map(|about| own.log(about)),
             5 => about(head).map(|about| own.cancel(about)),
@@ -220,7 +269,7 @@ impl Own {
                 let Access { tasks, scope, .. } = &own.access;
                 put(&**tasks.store(), tasks.limited(), vec![task], Some(scope))
             };
-            let ids = blocking(put).await.map_err(|error| refused(&error))?;
+            let ids = self.access.tasks.blocking(put).await.map_err(|error| refused(&error))?;
             json(&ids.first())
         }))
     }
@@ -287,26 +336,42 @@ impl Own {
     async fn check(&self, id: &TaskId) -> Result<(), Failure> {
         let (store, id) = (Arc::clone(self.access.tasks.store()), id.clone());
         let own = self.access.scope.name.clone();
-        let known = blocking(move || Ok((store.scope(&id)?.is_some_and(|scope| scope == own), id))).await;
+        let look = move || Ok((store.scope(&id)?.is_some_and(|scope| scope == own), id));
+        let known = self.access.tasks.blocking(look).await;
         match known.map_err(|error| refused(&error))? {
             (true, _) => Ok(()),
             (false, id) => Err(refused(&super::absent(&id))),
         }
     }
 
-    fn status(self: Arc<Self>, about: About, waits: bool) -> Called {
+    fn status(self: Arc<Self>, about: About) -> Called {
         running(async move {
-            let timeout = about.timeout.map(seconds).transpose()?;
             self.check(&about.id).await?;
-            let tasks = &self.access.tasks;
-            let mut status = tasks.status(&about.id).await.map_err(|error| refused(&error))?;
-            if waits && !status.state.is_ended() {
-                // Its place is for the task that it waits for.
-                let _lent = self.access.inside.as_ref().map(Inside::lend).transpose()?;
-                status = tasks.wait(&about.id, timeout).await.map_err(|error| refused(&error))?;
-            }
+            let status = self.access.tasks.status(&about.id).await.map_err(|error| refused(&error))?;
             json(&status.to_json())
         })
+    }
+
+    fn wait(self: Arc<Self>, about: About) -> Called {
+        // Its place is for the task that it waits for.
+        let inside = self.access.inside.as_ref();
+        let wait = inside.map(|inside| Wait::begin(&inside.waits));
+        let ended = async move {
+            let wait = wait;
+            let timeout = about.timeout.map(seconds).transpose()?;
+            self.check(&about.id).await?;
+            let ended = self.access.tasks.wait(&about.id, timeout);
+            let status = match &wait {
+                None => ended.await,
+                Some(wait) => tokio::select! {
+                    biased;
+                    ended = ended => ended,
+                    () = wait.refused() => return Err(too_many()),
+                },
+            };
+            json(&status.map_err(|error| refused(&error))?.to_json())
+        };
+        Called::Waiting(Box::pin(ended))
     }
 
     fn list(self: Arc<Self>) -> Called {
@@ -331,7 +396,8 @@ impl Own {
         running(async move {
             self.check(&about.id).await?;
             let store = Arc::clone(self.access.tasks.store());
-            let page = blocking(move || store.log(&about.id, about.position)).await;
+            let read = move || store.log(&about.id, about.position);
+            let page = self.access.tasks.blocking(read).await;
             let page = page.map_err(|error| refused(&error))?;
             let bytes: Vec<u8> = page.chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
             let text = String::from_utf8_lossy(&bytes).into_owned();

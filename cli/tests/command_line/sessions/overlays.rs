@@ -151,7 +151,7 @@ fn a_run_over_a_directory() {
     fs::write(work.join("notes"), "somebody else's").unwrap();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     let output = child.wait_with_output().unwrap();
-    refused(&output, "was changed meanwhile");
+    changes::not_applied(&output, "was changed meanwhile");
     assert_eq!(notes(), "somebody else's");
     refused(
         &agentkernel(at).args(["run", "--overlay", "-c", "1"]).output().unwrap(),

@@ -17,6 +17,13 @@ use crate::{Canceller, Kernel, Stream};
 /// a thread. One that waits beyond that would keep its place, and with as many as there are places nothing would run.
 pub(in crate::task) const MOST_LENT: usize = 256;
 
+/// What their memory may be together, beside what each begins with.
+pub(in crate::task) const LENT_BYTES: u64 = 2 << 30;
+
+/// What an interpreter begins with, and what one that waits is counted as at least.
+const BEGINNING_BYTES: u64 = 48 << 20;
+const LEAST_BYTES: u64 = 4 << 20;
+
 /// What the tasks that are taken ahead may need together at a place.
 const AHEAD: Duration = Duration::from_millis(20);
 
@@ -43,6 +50,8 @@ pub(in crate::task) struct Shared {
     state: Mutex<State>,
     /// Something is to be reported, or a place is free.
     pub event: Notify,
+    /// A place is free for one that had left its own.
+    freed: Notify,
     /// Something waits in an outbox.
     dirty: AtomicBool,
 }
@@ -53,6 +62,9 @@ struct State {
     running: HashMap<Lease, Running>,
     runners: usize,
     lent: usize,
+    lent_bytes: u64,
+    /// Those that have left their places, and want one again: they come before what is queued.
+    returning: usize,
     done: Vec<Report>,
     done_since: Option<Instant>,
     flushed: Instant,
@@ -131,12 +143,53 @@ impl Outbox {
     }
 }
 
-/// A place that a task which waits has left to others, until this is dropped.
-pub(in crate::task) struct Lent(Arc<Shared>);
+/// A place that a task which waits has left to others, until it is back or the task ends.
+pub(in crate::task) struct Lent {
+    shared: Arc<Shared>,
+    bytes: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Away,
+    Returning,
+    Back,
+}
+
+impl Lent {
+    /// Waits for a place: no more than there are compute at the same time.
+    pub async fn back(mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.stage = Stage::Returning;
+        shared.lock().returning += 1;
+        loop {
+            let mut freed = std::pin::pin!(shared.freed.notified());
+            freed.as_mut().enable();
+            {
+                let mut state = shared.lock();
+                if state.stopping || state.runners - state.lent < shared.concurrency {
+                    return self.end(&mut state);
+                }
+            }
+            freed.await;
+        }
+    }
+
+    fn end(&mut self, state: &mut State) {
+        let before = std::mem::replace(&mut self.stage, Stage::Back);
+        state.returning -= usize::from(before == Stage::Returning);
+        if before != Stage::Back {
+            state.lent -= 1;
+            state.lent_bytes -= self.bytes;
+        }
+    }
+}
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.0.lock().lent -= 1;
+        let shared = Arc::clone(&self.shared);
+        self.end(&mut shared.lock());
     }
 }
 
@@ -147,6 +200,8 @@ impl Shared {
             running: HashMap::new(),
             runners: 0,
             lent: 0,
+            lent_bytes: 0,
+            returning: 0,
             done: Vec::new(),
             done_since: None,
             flushed: Instant::now(),
@@ -161,6 +216,7 @@ impl Shared {
             concurrency,
             state: Mutex::new(state),
             event: Notify::new(),
+            freed: Notify::new(),
             dirty: AtomicBool::new(false),
         }
     }
@@ -175,16 +231,19 @@ impl Shared {
         }
     }
 
-    /// Leaves the place of a task that waits to others, unless too many wait already.
-    pub fn lend(self: &Arc<Self>) -> Option<Lent> {
+    /// Leaves the place of a task that waits, and has so much memory, to others, unless too many wait already.
+    pub fn lend(self: &Arc<Self>, memory_bytes: u64) -> Option<Lent> {
+        let bytes = memory_bytes.saturating_sub(BEGINNING_BYTES).max(LEAST_BYTES);
         let mut state = self.lock();
-        if state.lent == MOST_LENT {
+        if state.lent == MOST_LENT || state.lent_bytes + bytes > LENT_BYTES {
             return None;
         }
         state.lent += 1;
+        state.lent_bytes += bytes;
         drop(state);
+        self.freed.notify_waiters();
         self.event.notify_one();
-        Some(Lent(Arc::clone(self)))
+        Some(Lent { shared: Arc::clone(self), bytes, stage: Stage::Away })
     }
 
     pub fn active(&self) -> usize {
@@ -397,6 +456,7 @@ impl Shared {
         let Some(Queued { delivery, until, .. }) = next else {
             // Under the same lock: what is queued from now on gets a thread.
             state.runners -= 1;
+            self.freed.notify_waiters();
             self.event.notify_one();
             return None;
         };
@@ -444,7 +504,7 @@ impl Shared {
 
 impl State {
     fn capacity(&self, concurrency: usize) -> usize {
-        concurrency + self.lent
+        (concurrency + self.lent).saturating_sub(self.returning)
     }
 
     /// Stops the attempts at a task.

@@ -13,6 +13,7 @@ use super::model::{Function, Listing};
 use super::server::McpServer;
 use super::{answer, check, python};
 use crate::bindings::operations::Failure;
+use crate::gate::Gate;
 use crate::operations::Answer;
 use crate::tool::ToolGrants;
 use crate::tool::constraints::Rules;
@@ -138,6 +139,7 @@ pub(crate) struct Client {
     /// Whether the server has said that it has other functions now.
     stale: Arc<AtomicBool>,
     calls: std::sync::OnceLock<Arc<Semaphore>>,
+    gate: Gate,
     used: Used,
 }
 
@@ -208,7 +210,7 @@ impl Client {
                 let checked = check::arguments(&listing, &listing.functions[at], &arguments);
                 (arguments, checked)
             };
-            if length > LARGE { aside(check).await? } else { check() }
+            if length > LARGE { self.aside(check).await? } else { check() }
         };
         checked.map_err(|message| failure("arguments", format!("{name}: {message}")))?;
         mcp.refusal(listing, function, &arguments)
@@ -231,7 +233,7 @@ impl Client {
         };
         // How large it is nobody has counted.
         let listing = Arc::clone(listing);
-        let encoded = aside(move || {
+        let encoded = self.aside(move || {
             let cover = |text: &str| connection.covered(text);
             let mut answer = answer::encode(&listing, &listing.functions[at], result, &cover)?;
             connection.cover(&mut answer);
@@ -351,16 +353,19 @@ impl Client {
         }
     }
 
+    /// Does what may take long without keeping the one thread from its work that all calls run on.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let done = self.gate.pass(work).await;
+        done.map_err(|error| failure("trap", format!("the call was not finished: {error}")))
+    }
+
     fn unknown(&self, mcp: &Mcp, name: &str) -> Failure {
         let name = super::text::line(name, 80);
         failure("unknown", format!("the MCP server `{}` has no function `{name}`", mcp.tool))
     }
-}
-
-/// Does what may take long without keeping the one thread from its work that all calls run on.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| failure("trap", format!("the call was not finished: {error}")))
 }
 
 impl Used {

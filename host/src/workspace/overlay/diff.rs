@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cap_std::fs::Metadata;
 use serde::Serialize;
@@ -23,6 +23,9 @@ const ALL_TEXT_BYTES: usize = 16 << 20;
 
 /// What looking for the smallest difference of one file may take.
 const TEXT_TIME: Duration = Duration::from_millis(200);
+
+/// The same of all files; then it is told that they differ, and not how.
+const ALL_TEXT_TIME: Duration = Duration::from_secs(2);
 
 /// All that an overlay changes, ordered by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -128,6 +131,7 @@ struct Looking<'a> {
     pairs: Vec<Pair>,
     changes: Vec<Change>,
     text_left: usize,
+    text_time_left: Duration,
 }
 
 impl Overlay {
@@ -145,6 +149,7 @@ impl Overlay {
             pairs: vec![Pair(String::new(), Some(String::new()), Some(View::Node(ROOT)))],
             changes: Vec::new(),
             text_left: ALL_TEXT_BYTES,
+            text_time_left: ALL_TEXT_TIME,
         };
         while let Some(pair) = looking.pairs.pop() {
             looking.compare(pair).map_err(|error| failed("compare the overlay with its directory", error))?;
@@ -415,7 +420,8 @@ impl Looking<'_> {
             }
             Ok(bytes)
         };
-        let is_long = sizes.iter().any(|size| *size > TEXT_BYTES) || self.text_left == 0;
+        let is_over = self.text_left == 0 || self.text_time_left.is_zero();
+        let is_long = sizes.iter().any(|size| *size > TEXT_BYTES) || is_over;
         // Enough to tell text from other things.
         let limit = if is_long { 8192 } else { TEXT_BYTES };
         let one = if change.before.is_some() { read(self.open(below, &None)?, limit)? } else { Vec::new() };
@@ -443,11 +449,14 @@ impl Looking<'_> {
         };
         let from = if change.before.is_some() { shown("a") } else { "/dev/null".into() };
         let to = if change.after.is_some() { shown("b") } else { "/dev/null".into() };
-        let lines = similar::TextDiff::configure().timeout(TEXT_TIME).diff_lines(&*one, &*other);
+        let begun = Instant::now();
+        let timeout = TEXT_TIME.min(self.text_time_left);
+        let lines = similar::TextDiff::configure().timeout(timeout).diff_lines(&*one, &*other);
         let text = lines.unified_diff().context_radius(3).header(&from, &to).to_string();
-        if text.len() <= self.text_left {
-            self.text_left -= text.len();
-            change.text = Some(text);
+        self.text_time_left = self.text_time_left.saturating_sub(begun.elapsed());
+        match self.text_left.checked_sub(text.len()) {
+            Some(left) => (self.text_left, change.text) = (left, Some(text)),
+            None => self.text_left = 0,
         }
         Ok(())
     }
