@@ -39,7 +39,7 @@ fn the_side_that_is_named_holds() {
     type Theirs<'a> = &'a dyn Fn(&Path);
     type Held = Option<&'static [(&'static str, &'static str)]>;
     // What the program does, what others do, and what there is when the one or the other side holds.
-    let cases: [(&str, Theirs, Held, Held); 15] = [
+    let cases: [(&str, Theirs, Held, Held); 17] = [
         (
             "open('a', 'w').write('ours')",
             &write("a", "theirs!"),
@@ -88,7 +88,23 @@ fn the_side_that_is_named_holds() {
             "os.remove('d/inner'); os.rmdir('d')",
             &write("d/more", "theirs"),
             Some(&[("a", "a"), ("b", "b")]),
-            None,
+            Some(&[("a", "a"), ("b", "b"), ("d/inner", "i"), ("d/more", "theirs")]),
+        ),
+        (
+            "os.remove('d/inner'); os.rmdir('d'); open('d', 'w').write('ours')",
+            &|root| {
+                fs::create_dir_all(root.join("d/e/f")).unwrap();
+                fs::write(root.join("d/e/f/g"), "theirs").unwrap();
+            },
+            Some(&[("a", "a"), ("b", "b"), ("d", "ours")]),
+            Some(&[("a", "a"), ("b", "b"), ("d/e/f/g", "theirs"), ("d/inner", "i")]),
+        ),
+        // Two names of one file, of which nothing was moved.
+        (
+            "os.link('a', 'c'); open('c', 'w').write('ours'); open('a', 'a').write('!')",
+            &write("a", "theirs!"),
+            Some(&[("a", "ours!"), ("b", "b"), ("c", "ours!"), ("d/inner", "i")]),
+            Some(&[("a", "theirs!"), ("b", "b"), ("c", "ours!"), ("d/inner", "i")]),
         ),
         // A directory that is gone comes back with the changes alone, or stays away with them.
         (

@@ -12,6 +12,7 @@ use super::Overlay;
 use super::inner::{Inner, Shared, copy};
 use super::journal::{Journal, Stage, recover_locked};
 use super::layers::{Checkpoint, failed};
+use super::lower::{MANY, sync_all};
 use super::plan::{Conflict, ConflictKind, Make, Plan, Step, is_lower};
 use super::record;
 use super::state::{self, Data, Op, Time};
@@ -194,6 +195,7 @@ impl Shared {
     /// Makes all that is new in the stage.
     pub fn prepare(&self, inner: &Inner, stage: &Stage, plan: &Plan) -> io::Result<()> {
         let directory = &stage.directory;
+        let are_many = plan.make.len() > MANY;
         for (path, make) in &plan.make {
             match make {
                 Make::Directory => directory.create_dir(path)?,
@@ -206,17 +208,34 @@ impl Shared {
                         Some(time(link.modified)),
                     )?;
                 }
-                Make::File(file) => self.prepare_file(inner, stage, path, file)?,
+                Make::File(file) => {
+                    let made = self.prepare_file(inner, stage, path, file)?;
+                    made.filter(|_| !are_many).map_or(Ok(()), |made| made.sync_data())?;
+                }
+            }
+        }
+        if are_many && !sync_all(directory) {
+            for (path, make) in &plan.make {
+                if let Make::File(_) = make {
+                    directory.open(path)?.sync_data()?;
+                }
             }
         }
         Ok(())
     }
 
-    fn prepare_file(&self, inner: &Inner, stage: &Stage, path: &str, file: &state::File) -> io::Result<()> {
+    /// Gives the file, if it was written and is still to be waited for.
+    fn prepare_file(
+        &self,
+        inner: &Inner,
+        stage: &Stage,
+        path: &str,
+        file: &state::File,
+    ) -> io::Result<Option<std::fs::File>> {
         if let Some(lower) = is_lower(file)
             && self.lower.directory.hard_link(lower, &stage.directory, path).is_ok()
         {
-            return Ok(());
+            return Ok(None);
         }
         let source: File = match &file.data {
             Data::Lower(path) => self.lower.read(path)?,
@@ -233,7 +252,7 @@ impl Shared {
             times = times.set_accessed(accessed.into_std()).set_modified(modified.into_std());
         }
         target.set_times(times)?;
-        target.sync_data()
+        Ok(Some(target))
     }
 }
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::temporary::flatten;
-use super::lower::{Lower, STAGE, options, sync};
+use super::lower::{Lower, MANY, STAGE, options, sync, sync_all};
 use super::plan::Step;
 use super::record;
 use super::store::tell_applied;
@@ -219,6 +219,9 @@ impl Stage {
         for step in steps {
             let (Step::Out { path, .. } | Step::In { path, .. }) = step;
             parents.insert(path.rsplit_once('/').map_or("", |(parent, _)| parent));
+        }
+        if parents.len() > MANY && sync_all(&lower.directory) {
+            return;
         }
         parents.into_iter().for_each(|parent| sync(&lower.directory, parent));
         sync(&self.directory, "");

@@ -58,6 +58,20 @@ pub fn sync(directory: &Dir, path: &str) {
     }
 }
 
+/// Things more than which are waited for together, with all else that the file system has to write.
+pub const MANY: usize = 64;
+
+/// Waits until all that was written to the file system of a directory is on the disk; says whether that can be.
+pub fn sync_all(directory: &Dir) -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::fs::syncfs(directory).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    return {
+        let _ = directory;
+        false
+    };
+}
+
 pub fn identity(metadata: &Metadata) -> Identity {
     Identity { device: MetadataExt::dev(metadata), inode: MetadataExt::ino(metadata) }
 }

@@ -8,7 +8,7 @@ use super::inner::{Inner, Shared, now};
 use super::layers::failed;
 use super::lower::Seen;
 use super::plan::Conflict;
-use super::state::{Directory, File, Id, Identity, Link, Node, Op, State};
+use super::state::{Directory, File, Id, Identity, Link, Node, Op, State, join};
 use crate::{Error, ErrorKind, Result};
 
 /// How often it is looked for conflicts that others were in the way of: a level of directories each time.
@@ -81,7 +81,7 @@ impl Overlay {
             }
             for (Conflict { path, .. }, side) in &conflicts {
                 let done = match side {
-                    Side::Overlay => self.0.accept(&mut inner, &mut index, path),
+                    Side::Overlay => self.0.accept(&mut inner, &mut index, path, sides),
                     Side::Directory => self.0.let_be(&mut inner, &index, path),
                 };
                 if let Some(why) = done.map_err(cannot)? {
@@ -159,7 +159,18 @@ impl Index {
             None => return false,
         };
         let is_there = |at: &String| state.seen.get(at).is_some_and(|seen| whose(seen) == own);
-        self.seen.get(&own).into_iter().flatten().any(|at| !is_within(at, path) && is_there(at))
+        let elsewhere = self.seen.get(&own).into_iter().flatten().filter(|at| !is_within(at, path));
+        elsewhere.into_iter().any(|at| is_there(at) && !self.has_stayed(state, at, own))
+    }
+
+    /// Whether the overlay still has at a path what was there: it is another name of the same.
+    fn has_stayed(&self, state: &State, path: &str, own: Identity) -> bool {
+        let (within, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let entries = self.showing(state, within).filter_map(|id| state.directory(id)?.entries.get(name));
+        entries.flatten().any(|id| match state.nodes.get(id).map(|node| &**node) {
+            Some(Node::File(File { identity, .. }) | Node::Link(Link { identity, .. })) => *identity == own,
+            _ => false,
+        })
     }
 }
 
@@ -170,9 +181,38 @@ fn whose(seen: &Seen) -> Identity {
 
 impl Shared {
     /// Takes what is at a path below now for what the overlay has changed; says why, if that leaves something missing.
-    fn accept(&self, inner: &mut Inner, index: &mut Index, path: &str) -> io::Result<Option<&'static str>> {
+    fn accept(
+        &self,
+        inner: &mut Inner,
+        index: &mut Index,
+        path: &str,
+        sides: &[(&str, Side)],
+    ) -> io::Result<Option<&'static str>> {
         let found = self.lower.stat(path)?;
         let mut ops = Vec::new();
+        // Of a directory that the overlay has no more, all that is in it: otherwise each level would be another round.
+        let mut left = Vec::new();
+        if found.as_ref().is_some_and(|found| found.is_dir())
+            && index.showing(&inner.state, path).next().is_none()
+        {
+            left.push(path.to_owned());
+        }
+        while let Some(within) = left.pop() {
+            for entry in self.lower.list(&within)? {
+                let inside = join(&within, &entry?.file_name().to_string_lossy());
+                let is_moved = index.showing(&inner.state, &inside).next().is_some();
+                if is_moved || side_at(&inside, sides) != Some(Side::Overlay) {
+                    continue;
+                }
+                let Some(found) = self.lower.stat(&inside)? else { continue };
+                let seen = self.lower.look(&inside, &found)?;
+                index.see(&inside, &seen);
+                ops.push(Op::Seen(inside.clone(), seen));
+                if found.is_dir() {
+                    left.push(inside);
+                }
+            }
+        }
         if !found.as_ref().is_some_and(|found| found.is_dir()) {
             for id in index.showing(&inner.state, path) {
                 if inner.state.directory(id).is_some() && !stand_alone(&inner.state, path, id, &mut ops) {
@@ -195,8 +235,16 @@ impl Shared {
 
     /// Drops the overlay's change at a path; says why, if that cannot be done by itself.
     fn let_be(&self, inner: &mut Inner, index: &Index, path: &str) -> io::Result<Option<&'static str>> {
-        let (within, name) = path.rsplit_once('/').unwrap_or(("", path));
         let state = &inner.state;
+        // What lies in something that the overlay has removed or replaced stays with all of that.
+        let mut path = path;
+        let (within, name) = loop {
+            let (within, name) = path.rsplit_once('/').unwrap_or(("", path));
+            if within.is_empty() || index.showing(state, within).next().is_some() {
+                break (within, name);
+            }
+            path = within;
+        };
         let parent = index.showing(state, within).find_map(|id| Some((id, state.directory(id)?)));
         let entry = parent.and_then(|(parent, directory)| Some((parent, *directory.entries.get(name)?)));
         let Some((parent, child)) = entry else {
