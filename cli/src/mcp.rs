@@ -109,7 +109,12 @@ fn serve(arguments: Serve) -> Result<i32> {
         background.end(talk);
     }
     if let Some(overlay) = overlay {
-        overlay::end("mcp", &overlay, changes.apply, served.is_ok(), talk.quiet)?;
+        let ended = overlay::end("mcp", &overlay, changes.apply, served.is_ok(), talk.quiet);
+        if let Err(failure) = ended {
+            terminal::error(&failure.message, failure.hint.as_deref());
+            served?;
+            return Ok(1);
+        }
     }
     served?;
     Ok(signal.try_recv().map_or(0, Signal::exit_code))

@@ -78,7 +78,11 @@ pub(crate) fn call_now(
                 return Ok(answer.map(Arc::new));
             }
             Some(Called::Running(running)) => return Ok(state.block_on(running)?.map(Arc::new)),
-            Some(Called::Waiting(running)) => {
+            Some(Called::Waiting(mut running)) => {
+                let soon = async { tokio::time::timeout(service::SOON, &mut running).await };
+                if let Ok(answer) = state.block_on(soon)? {
+                    return Ok(answer.map(Arc::new));
+                }
                 let go_on = state.services.blocked(state.peak_memory_bytes);
                 let answer = state.block_on(running)?;
                 go_on.map_or(Ok(()), |go_on| state.block_on(go_on))?;

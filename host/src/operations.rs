@@ -12,6 +12,8 @@ use tracing::Instrument;
 use wasmtime::component::Resource;
 
 use crate::bindings::operations::{Failure, Host, HostOperation};
+use crate::engine::Stopped;
+use crate::service::SOON;
 use crate::state::State;
 
 /// What an operation ends in: bytes whose meaning the call that started it defines.
@@ -197,27 +199,33 @@ impl State {
                 Operation { progress: Progress::Taken, taped: (0, 0), _held: None },
             ));
         }
-        let go_on = self.services.blocked(self.peak_memory_bytes);
-        let ready = self.block_on_until_signal(async {
-            let any = std::future::poll_fn(|context| {
-                let ready: Vec<u32> = (0u32..)
-                    .zip(&mut waiting)
-                    .filter_map(|(index, operation)| operation.poll(context).is_ready().then_some(index))
-                    .collect();
-                if ready.is_empty() { Poll::Pending } else { Poll::Ready(ready) }
-            });
-            match timeout {
-                Some(nanoseconds) => {
-                    tokio::time::timeout(Duration::from_nanos(nanoseconds), any).await.unwrap_or_default()
-                }
-                None => any.await,
-            }
-        })?;
-        go_on.map_or(Ok(()), |go_on| self.block_on(go_on))?;
+        let timeout = timeout.map(Duration::from_nanos);
+        let ready = match self.services.may_leave() && timeout != Some(Duration::ZERO) {
+            true => self.wait_aside(&mut waiting, timeout)?,
+            false => self.block_on_until_signal(any_of(&mut waiting, timeout))?,
+        };
         for (operation, state) in pending.iter().zip(waiting) {
             *self.table.get_mut(operation)? = state;
         }
         Ok(ready.unwrap_or_default())
+    }
+
+    /// As otherwise, but for what takes long others may have the program's place.
+    fn wait_aside(
+        &self,
+        waiting: &mut [Operation],
+        timeout: Option<Duration>,
+    ) -> Result<Option<Vec<u32>>, Stopped> {
+        let soon = timeout.map_or(SOON, |timeout| timeout.min(SOON));
+        let ready = self.block_on_until_signal(any_of(waiting, Some(soon)))?;
+        let left = timeout.map(|timeout| timeout.saturating_sub(soon));
+        if ready.as_ref().is_none_or(|ready| !ready.is_empty()) || left == Some(Duration::ZERO) {
+            return Ok(ready);
+        }
+        let go_on = self.services.blocked(self.peak_memory_bytes);
+        let ready = self.block_on_until_signal(any_of(waiting, left))?;
+        go_on.map_or(Ok(()), |go_on| self.block_on(go_on))?;
+        Ok(ready)
     }
 
     pub(crate) fn sleep_now(
@@ -229,6 +237,21 @@ impl State {
             tokio::time::sleep(Duration::from_nanos(nanoseconds)).await;
             Ok(Vec::new())
         })
+    }
+}
+
+/// Waits until some are ready, and says which; none when that takes longer than it may.
+async fn any_of(waiting: &mut [Operation], timeout: Option<Duration>) -> Vec<u32> {
+    let any = std::future::poll_fn(|context| {
+        let ready: Vec<u32> = (0u32..)
+            .zip(&mut *waiting)
+            .filter_map(|(index, operation)| operation.poll(context).is_ready().then_some(index))
+            .collect();
+        if ready.is_empty() { Poll::Pending } else { Poll::Ready(ready) }
+    });
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, any).await.unwrap_or_default(),
+        None => any.await,
     }
 }
 

@@ -128,12 +128,7 @@ fn the_side_that_is_named_holds() {
             Some(&[("a", "a"), ("b", "b"), ("d/new", "ours")]),
             Some(&[("a", "a"), ("b", "b"), ("d", "theirs")]),
         ),
-        (
-            "os.rename('d', 'moved'); open('moved/new', 'w').write('ours')",
-            &no_directory,
-            Some(&[("a", "a"), ("b", "b"), ("moved/new", "ours")]),
-            None,
-        ),
+        ("os.rename('d', 'moved'); open('moved/new', 'w').write('ours')", &no_directory, None, None),
         // What was moved into it is still there to be moved; what was moved out of it is not.
         ("os.rename('a', 'd/a')", &no_directory, Some(&[("b", "b"), ("d/a", "a")]), None),
         ("os.rename('d/inner', 'inner'); open('d/new', 'w').write('ours')", &no_directory, None, None),
@@ -177,6 +172,36 @@ fn the_side_that_is_named_holds() {
                     assert_eq!(content(&root), before, "{program}: {side:?}");
                 }
             }
+        }
+    }
+}
+
+/// A conflict within something that the overlay has put in the place of a directory is settled with that, and not by itself.
+#[test]
+fn what_takes_the_place_of_a_directory_is_not_dropped_for_a_path_in_it() {
+    for (program, sides) in [
+        (
+            "os.remove('d/inner'); os.rmdir('d'); os.mkdir('d'); open('d/new', 'w').write('ours')",
+            &[("d/x", Side::Directory)][..],
+        ),
+        (
+            "os.remove('d/inner'); os.rmdir('d'); open('d', 'w').write('ours')",
+            &[("", Side::Overlay), ("d/x", Side::Directory)],
+        ),
+        ("os.remove('d/inner'); os.rmdir('d')", &[("d/x", Side::Directory)]),
+        ("os.link('a', 'c')", &[("a", Side::Directory)]),
+    ] {
+        let (_directory, overlay, mut session) = over(&FILES);
+        session.run_blocking(format!("import os\n{program}")).unwrap();
+        let root = overlay.directory().to_owned();
+        fs::write(root.join("d/x"), "theirs").unwrap();
+        fs::write(root.join("a"), "theirs!").unwrap();
+        let before = overlay.diff().unwrap();
+        let settled = overlay.settle_each(sides);
+        assert!(settled.is_err() || overlay.conflicts().unwrap().is_empty(), "{program}");
+        if program.starts_with("os.remove") {
+            assert!(settled.unwrap_err().to_string().contains("settle that"), "{program}");
+            assert_eq!(overlay.diff().unwrap(), before, "{program}");
         }
     }
 }

@@ -119,25 +119,36 @@ fn rows_count_in_what_tasks_take_though_their_texts_are_short() {
     assert!(store.list(&Default::default()).unwrap().iter().all(|status| status.state == TaskState::Ready));
 }
 
-/// Each holds 200 MB while it waits, and no more of them than a worker's bound begin.
+/// Only one may have more than that.
 #[test]
 fn tasks_that_wait_hold_no_more_memory_together_than_they_may() {
-    let place = Place::new();
-    let code = "
+    let mut place = Place::new();
+    let mut limits = agentkernel::task::TaskLimits::default();
+    limits.waiting_bytes = 100 << 20;
+    place.tasks = place.tasks.limits(limits);
+    let holding = |megabytes: u32| {
+        let code = format!(
+            "
 from agentkernel import task
-held = bytearray(200 << 20)
+held = bytearray({megabytes} << 20)
 try:
     told = task.dispatch('21 * 2').result()
 except task.TaskError as error:
     told = str(error)
-told";
-    let parents = (0..14).map(|_| Task::new(code).levels(1).timeout(None)).collect();
-    let ids = place.runtime.block_on(place.tasks.dispatch_all(parents)).unwrap();
-    let _worker = place.work(1);
-    let told: Vec<_> = ids.iter().map(|id| value(&place.ended(id))).collect();
+told"
+        );
+        Task::new(code).levels(1).timeout(None)
+    };
+    let run = |tasks: Vec<Task>| -> Vec<serde_json::Value> {
+        let ids = place.runtime.block_on(place.tasks.dispatch_all(tasks)).unwrap();
+        let _worker = place.work(1);
+        ids.iter().map(|id| value(&place.ended(id))).collect()
+    };
+    assert_eq!(run(vec![holding(200)]), [42]);
+    let told = run((0..12).map(|_| holding(40)).collect());
     let refused =
-        told.iter().filter(|told| told.as_str().is_some_and(|told| told.contains("2048 MiB"))).count();
-    assert!(refused >= 3, "{told:?}");
+        told.iter().filter(|told| told.as_str().is_some_and(|told| told.contains("100 MiB"))).count();
+    assert!(refused >= 6, "{told:?}");
     assert_eq!(told.iter().filter(|told| **told == 42).count(), told.len() - refused, "{told:?}");
 }
 
@@ -178,4 +189,26 @@ spans";
     for pair in spans.windows(2) {
         assert!(pair[0].1 <= pair[1].0, "{spans:?}");
     }
+}
+
+/// It would have to wait for it where there is more to do.
+#[test]
+fn who_has_what_it_waits_for_does_not_leave_its_place() {
+    let place = Place::new();
+    let code = "
+import asyncio, time
+from agentkernel import task
+first = task.dispatch('1')
+first.wait()
+others = [task.dispatch('import time; time.sleep(1)') for _ in range(5)]
+async def main():
+    waits = [asyncio.create_task(first.wait_async()), asyncio.create_task(others[-1].wait_async())]
+    for _ in range(20): await asyncio.sleep(0)
+    return waits[0].done()
+begun = time.time()
+first.wait()
+[asyncio.run(main()), time.time() - begun < 4]";
+    let id = place.runtime.block_on(place.tasks.dispatch(Task::new(code).levels(1).timeout(None))).unwrap();
+    let _worker = place.work(1);
+    assert_eq!(value(&place.ended(&id))[1], true);
 }

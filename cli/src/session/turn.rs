@@ -91,12 +91,15 @@ pub fn run(store: &Store, arguments: SessionRun) -> Result<i32> {
         background.end(talk);
     }
 
-    if let Some(error) = output.finish(signal.is_some() || stopped) {
-        return unwritten(&error);
-    }
     if let Err(failure) = committed {
         // What it did to an overlay is taken back with the checkpoint.
         (kept, files_kept, held) = (false, state.overlay.is_none(), Some(failure));
+    }
+    if let Some(error) = output.finish(signal.is_some() || stopped) {
+        if let Some(failure) = &held {
+            terminal::error(&failure.message, failure.hint.as_deref());
+        }
+        return unwritten(&error);
     }
     if held.is_some() && code == 0 {
         code = 1;

@@ -6,6 +6,7 @@ mod room;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bindings::modules::Module;
 use crate::bindings::operations::Failure;
@@ -72,6 +73,11 @@ pub(crate) trait Service: Send + Sync {
         None
     }
 
+    /// Whether calls are in flight for which the program would leave its place.
+    fn may_leave(&self) -> bool {
+        false
+    }
+
     /// The program does nothing until it hears of its calls, and holds that much memory meanwhile. Gives what is to be waited
     /// for before it goes on, if others may take its place.
     fn blocked(&self, memory_bytes: u64) -> Option<GoOn> {
@@ -105,6 +111,9 @@ pub(crate) enum Called {
     Waiting(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
+/// What comes this soon is waited for in the own place.
+pub(crate) const SOON: Duration = Duration::from_millis(2);
+
 /// Ready when a program that has left its place has one again.
 pub(crate) type GoOn = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -124,6 +133,11 @@ impl Services {
 
     pub fn module(&self, name: &str) -> Option<Module> {
         self.0.iter().find_map(|service| service.module(name))
+    }
+
+    /// As [`Service::may_leave`].
+    pub fn may_leave(&self) -> bool {
+        self.0.iter().any(|service| service.may_leave())
     }
 
     /// As [`Service::blocked`].

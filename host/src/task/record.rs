@@ -218,6 +218,9 @@ pub struct TaskLimits {
     /// Bytes that the tasks of one session's programs take in the store, beyond which they dispatch no
     /// more. Default: 256 MiB.
     pub stored_bytes: u64,
+    /// Bytes of memory, beside what each begins with, of the tasks of one worker that wait for others; what is more is
+    /// refused to wait, unless it is the only one. Default: 2 GiB.
+    pub waiting_bytes: u64,
     /// Levels of tasks that a session's programs may dispatch. Default: 4.
     pub levels: u32,
     /// How long ended tasks are kept, with their results and logs. Default: 7 days.
@@ -234,6 +237,7 @@ impl Default for TaskLimits {
             unfinished: 256,
             dispatched: 10_000,
             stored_bytes: 256 << 20,
+            waiting_bytes: 2 << 30,
             levels: 4,
             keep: Duration::from_secs(7 * 86_400),
         }

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 
 use super::client::{Scope, put};
 use super::store::{Delivery, Quota};
-use super::worker::{LENT_BYTES, MOST_LENT, Outbox, Shared};
-use super::{Task, TaskFilter, TaskId, Tasks, grants};
+use super::worker::{MOST_LENT, Outbox, Shared};
+use super::{Task, TaskFilter, TaskId, TaskLimits, Tasks, grants};
 use crate::bindings::operations::Failure;
 use crate::operations::Answer;
 use crate::service::{Called, GoOn, Kind, Service, failure};
@@ -90,9 +90,6 @@ impl Drop for Wait {
 impl Inside {
     /// Leaves its place to others while it waits for them, until that is over.
     fn blocked(&self, memory_bytes: u64) -> Option<GoOn> {
-        if self.waits.pending.load(Ordering::SeqCst) == 0 {
-            return None;
-        }
         match self.shared.lend(memory_bytes) {
             Some(lent) => Some(Box::pin(lent.back())),
             None => {
@@ -104,11 +101,11 @@ impl Inside {
     }
 }
 
-fn too_many() -> Failure {
+fn too_many(limits: &TaskLimits) -> Failure {
     let message = format!(
         "too many tasks of this worker wait for others already: {MOST_LENT} may, with {} MiB of memory together; dispatch \
          what is to come after other tasks with `after=`, which takes no place",
-        LENT_BYTES >> 20
+        limits.waiting_bytes >> 20
     );
     failure("tasks", message)
 }
@@ -236,6 +233,11 @@ struct Log {
 impl Service for TaskService {
     fn kind(&self) -> Kind {
         Kind::Task
+    }
+
+    fn may_leave(&self) -> bool {
+        let inside = self.0.access.inside.as_ref();
+        inside.is_some_and(|inside| inside.waits.pending.load(Ordering::SeqCst) > 0)
     }
 
     fn blocked(&self, memory_bytes: u64) -> Option<GoOn> {
@@ -366,7 +368,7 @@ impl Own {
                 Some(wait) => tokio::select! {
                     biased;
                     ended = ended => ended,
-                    () = wait.refused() => return Err(too_many()),
+                    () = wait.refused() => return Err(too_many(self.access.tasks.limited())),
                 },
             };
             json(&status.map_err(|error| refused(&error))?.to_json())

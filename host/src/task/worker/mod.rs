@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub(super) use self::shared::{LENT_BYTES, MOST_LENT, Outbox, Shared, Why};
+pub(super) use self::shared::{MOST_LENT, Outbox, Shared, Why};
 use super::{TaskId, Tasks};
 use crate::{Error, ErrorKind, Kernel, Result};
 

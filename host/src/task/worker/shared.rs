@@ -17,9 +17,6 @@ use crate::{Canceller, Kernel, Stream};
 /// a thread. One that waits beyond that would keep its place, and with as many as there are places nothing would run.
 pub(in crate::task) const MOST_LENT: usize = 256;
 
-/// What their memory may be together, beside what each begins with.
-pub(in crate::task) const LENT_BYTES: u64 = 2 << 30;
-
 /// What an interpreter begins with, and what one that waits is counted as at least.
 const BEGINNING_BYTES: u64 = 48 << 20;
 const LEAST_BYTES: u64 = 4 << 20;
@@ -235,7 +232,8 @@ impl Shared {
     pub fn lend(self: &Arc<Self>, memory_bytes: u64) -> Option<Lent> {
         let bytes = memory_bytes.saturating_sub(BEGINNING_BYTES).max(LEAST_BYTES);
         let mut state = self.lock();
-        if state.lent == MOST_LENT || state.lent_bytes + bytes > LENT_BYTES {
+        let is_too_much = state.lent > 0 && state.lent_bytes + bytes > self.tasks.limited().waiting_bytes;
+        if state.lent == MOST_LENT || is_too_much {
             return None;
         }
         state.lent += 1;

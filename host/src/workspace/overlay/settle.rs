@@ -8,7 +8,7 @@ use super::inner::{Inner, Shared, now};
 use super::layers::failed;
 use super::lower::Seen;
 use super::plan::Conflict;
-use super::state::{Directory, File, Id, Identity, Link, Node, Op, State, join};
+use super::state::{Data, Directory, File, Id, Identity, Link, Node, Op, State, join};
 use crate::{Error, ErrorKind, Result};
 
 /// How often it is looked for conflicts that others were in the way of: a level of directories each time.
@@ -82,7 +82,7 @@ impl Overlay {
             for (Conflict { path, .. }, side) in &conflicts {
                 let done = match side {
                     Side::Overlay => self.0.accept(&mut inner, &mut index, path, sides),
-                    Side::Directory => self.0.let_be(&mut inner, &index, path),
+                    Side::Directory => self.0.let_be(&mut inner, &index, path, sides),
                 };
                 if let Some(why) = done.map_err(cannot)? {
                     return Err(unsettled(path, why));
@@ -215,7 +215,9 @@ impl Shared {
         }
         if !found.as_ref().is_some_and(|found| found.is_dir()) {
             for id in index.showing(&inner.state, path) {
-                if inner.state.directory(id).is_some() && !stand_alone(&inner.state, path, id, &mut ops) {
+                let is_directory = inner.state.directory(id).is_some();
+                let has_moved = || inner.state.position(id).is_none_or(|names| names.join("/") != path);
+                if is_directory && (has_moved() || !stand_alone(&inner.state, path, id, &mut ops)) {
                     return Ok(Some("the overlay has moved what is gone with the directory"));
                 }
             }
@@ -234,10 +236,16 @@ impl Shared {
     }
 
     /// Drops the overlay's change at a path; says why, if that cannot be done by itself.
-    fn let_be(&self, inner: &mut Inner, index: &Index, path: &str) -> io::Result<Option<&'static str>> {
+    fn let_be(
+        &self,
+        inner: &mut Inner,
+        index: &Index,
+        conflict: &str,
+        sides: &[(&str, Side)],
+    ) -> io::Result<Option<&'static str>> {
         let state = &inner.state;
         // What lies in something that the overlay has removed or replaced stays with all of that.
-        let mut path = path;
+        let mut path = conflict;
         let (within, name) = loop {
             let (within, name) = path.rsplit_once('/').unwrap_or(("", path));
             if within.is_empty() || index.showing(state, within).next().is_some() {
@@ -245,6 +253,9 @@ impl Shared {
             }
             path = within;
         };
+        if path != conflict && side_at(path, sides) != Some(Side::Directory) {
+            return Ok(Some("the overlay has removed or replaced the directory around it; settle that"));
+        }
         let parent = index.showing(state, within).find_map(|id| Some((id, state.directory(id)?)));
         let entry = parent.and_then(|(parent, directory)| Some((parent, *directory.entries.get(name)?)));
         let Some((parent, child)) = entry else {
@@ -259,6 +270,12 @@ impl Shared {
             }
             *names.entry(id).or_default() += 1;
             left.extend(state.directory(id).into_iter().flat_map(|it| it.entries.values().flatten()));
+        }
+        let has_other_names = |(id, names): (&Id, &u32)| {
+            state.file(*id).is_some_and(|file| matches!(file.data, Data::Lower(_)) && file.links > *names)
+        };
+        if names.iter().any(has_other_names) {
+            return Ok(Some("the overlay has another name of it, which would be left without"));
         }
         if seen_within(state, path).any(|at| index.showing(state, at).any(|id| !names.contains_key(&id))) {
             return Ok(Some("the overlay has moved it, or something in it"));
