@@ -178,7 +178,7 @@ pub enum Given {
         stderr: Option<String>,
         /// Where its clocks and random numbers were, if it was stopped: how far it comes is another matter each time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        at: Option<Position>,
+        at: Option<Box<Position>>,
     },
     #[serde(untagged)]
     Bytes(Bytes),

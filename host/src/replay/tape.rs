@@ -213,12 +213,12 @@ impl Tape {
                     return Err(self.track.diverge(&other_end(&ended, &event.given)));
                 }
                 if let Some(at) = at {
-                    self.ambient.go_to(at);
+                    self.ambient.go_to(*at);
                 }
             }
             Some(Next::Stopped(_)) => {}
             None => {
-                let at = is_stopped.then(|| self.ambient.position());
+                let at = is_stopped.then(|| Box::new(self.ambient.position()));
                 self.given_after(Asked::TurnEnd, 0, ended(at), console);
             }
         }
