@@ -1,6 +1,7 @@
 //! Workers: they take tasks from a store and run them in sessions of a kernel.
 
 mod coordinate;
+mod lent;
 mod shared;
 
 use std::fmt;
@@ -8,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub(super) use self::shared::{MOST_LENT, Outbox, Shared, Why};
+pub(super) use self::lent::MOST_LENT;
+pub(super) use self::shared::{Outbox, Shared, Why};
 use super::{TaskId, Tasks};
 use crate::{Error, ErrorKind, Kernel, Result};
 

@@ -13,14 +13,6 @@ use crate::task::{TaskId, Tasks, attempt};
 use crate::telemetry::spans;
 use crate::{Canceller, Kernel, Stream};
 
-/// Tasks that may wait for others, and leave their places to them, at the same time. Each keeps its interpreter and
-/// a thread. One that waits beyond that would keep its place, and with as many as there are places nothing would run.
-pub(in crate::task) const MOST_LENT: usize = 256;
-
-/// What an interpreter begins with, and what one that waits is counted as at least.
-const BEGINNING_BYTES: u64 = 48 << 20;
-const LEAST_BYTES: u64 = 4 << 20;
-
 /// What the tasks that are taken ahead may need together at a place.
 const AHEAD: Duration = Duration::from_millis(20);
 
@@ -43,29 +35,29 @@ pub(in crate::task) struct Shared {
     pub tasks: Tasks,
     pub name: String,
     pub lease: Duration,
-    concurrency: usize,
+    pub(super) concurrency: usize,
     state: Mutex<State>,
     /// Something is to be reported, or a place is free.
     pub event: Notify,
     /// A place is free for one that had left its own.
-    freed: Notify,
+    pub(super) freed: Notify,
     /// Something waits in an outbox.
     dirty: AtomicBool,
 }
 
-struct State {
+pub(super) struct State {
     /// Taken and not begun.
     queue: VecDeque<Queued>,
     running: HashMap<Lease, Running>,
-    runners: usize,
-    lent: usize,
-    lent_bytes: u64,
+    pub(super) runners: usize,
+    pub(super) lent: usize,
+    pub(super) lent_bytes: u64,
     /// Those that have left their places, and want one again: they come before what is queued.
-    returning: usize,
+    pub(super) returning: usize,
     done: Vec<Report>,
     done_since: Option<Instant>,
     flushed: Instant,
-    stopping: bool,
+    pub(super) stopping: bool,
     /// Seconds that an attempt takes, lately.
     pace: f64,
 }
@@ -140,56 +132,6 @@ impl Outbox {
     }
 }
 
-/// A place that a task which waits has left to others, until it is back or the task ends.
-pub(in crate::task) struct Lent {
-    shared: Arc<Shared>,
-    bytes: u64,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Away,
-    Returning,
-    Back,
-}
-
-impl Lent {
-    /// Waits for a place: no more than there are compute at the same time.
-    pub async fn back(mut self) {
-        let shared = Arc::clone(&self.shared);
-        self.stage = Stage::Returning;
-        shared.lock().returning += 1;
-        loop {
-            let mut freed = std::pin::pin!(shared.freed.notified());
-            freed.as_mut().enable();
-            {
-                let mut state = shared.lock();
-                if state.stopping || state.runners - state.lent < shared.concurrency {
-                    return self.end(&mut state);
-                }
-            }
-            freed.await;
-        }
-    }
-
-    fn end(&mut self, state: &mut State) {
-        let before = std::mem::replace(&mut self.stage, Stage::Back);
-        state.returning -= usize::from(before == Stage::Returning);
-        if before != Stage::Back {
-            state.lent -= 1;
-            state.lent_bytes -= self.bytes;
-        }
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        self.end(&mut shared.lock());
-    }
-}
-
 impl Shared {
     pub fn new(kernel: Kernel, tasks: Tasks, name: String, concurrency: usize, lease: Duration) -> Self {
         let state = State {
@@ -218,7 +160,7 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -226,22 +168,6 @@ impl Shared {
         if !self.dirty.swap(true, Ordering::AcqRel) || now {
             self.event.notify_one();
         }
-    }
-
-    /// Leaves the place of a task that waits, and has so much memory, to others, unless too many wait already.
-    pub fn lend(self: &Arc<Self>, memory_bytes: u64) -> Option<Lent> {
-        let bytes = memory_bytes.saturating_sub(BEGINNING_BYTES).max(LEAST_BYTES);
-        let mut state = self.lock();
-        let is_too_much = state.lent > 0 && state.lent_bytes + bytes > self.tasks.limited().waiting_bytes;
-        if state.lent == MOST_LENT || is_too_much {
-            return None;
-        }
-        state.lent += 1;
-        state.lent_bytes += bytes;
-        drop(state);
-        self.freed.notify_waiters();
-        self.event.notify_one();
-        Some(Lent { shared: Arc::clone(self), bytes, stage: Stage::Away })
     }
 
     pub fn active(&self) -> usize {
