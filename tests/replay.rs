@@ -437,7 +437,7 @@ fn a_turn_that_was_stopped_is_stopped_again() {
 #[test]
 fn a_turn_that_is_stopped_earlier_than_then_is_followed_by_the_next() {
     let codes = [
-        "import os, time\nfrom agentkernel import ask_llm\nprint(ask_llm('a'), flush=True)\nfor n in range(10_000_000): pass\n\
+        "import os, time\nfrom agentkernel import ask_llm\nprint(ask_llm('a'), flush=True)\nfor n in range(20_000_000): pass\n\
          time.sleep(0.5)\nprint(ask_llm('b'), os.urandom(99)[:0])\nwhile True: pass",
         "import os, random, time\nfrom agentkernel import ask_llm\nprint(ask_llm('c'), time.monotonic(), os.urandom(8).hex(), random.random())",
     ];
@@ -454,14 +454,14 @@ fn a_turn_that_is_stopped_earlier_than_then_is_followed_by_the_next() {
         codes.map(|code| session.run_blocking(code).unwrap())
     };
     let recording = Recording::create(&cassette.path).unwrap();
-    let recorded = turns(kernel.session().record(&recording), Duration::from_secs(6));
+    let recorded = turns(kernel.session().record(&recording), Duration::from_secs(8));
     recording.finish().unwrap();
     assert_eq!(recorded[0].ending, Ending::TimedOut);
     let [first, second] = [&recorded[0], &recorded[1]].map(text);
     assert!(first.contains("to b") && second.contains("answer 2 to c"), "{first}{second}");
     let replaying = Replaying::open(&cassette.path).unwrap();
     let kernel = with(Llm::new("m", silent()));
-    let replayed = turns(kernel.session().replay(&replaying), Duration::from_millis(100));
+    let replayed = turns(kernel.session().replay(&replaying), Duration::from_millis(400));
     assert_eq!(replayed[0].ending, Ending::TimedOut);
     assert!(!text(&replayed[0]).contains("to b"), "it was to be stopped before that");
     assert_eq!(text(&replayed[1]), text(&recorded[1]));

@@ -87,7 +87,7 @@ impl Line {
             _ if self.is_escaped => self.is_escaped = false,
             b'\\' => self.is_escaped = self.in_text,
             b'"' => self.in_text = !self.in_text,
-            b'{' | b'[' if is_sign => self.depth += 1,
+            b'{' | b'[' if is_sign => self.depth = self.depth.saturating_add(1),
             b'}' | b']' if is_sign => {
                 self.end_value();
                 self.depth = self.depth.saturating_sub(1);
