@@ -217,6 +217,10 @@ fn argument(argument: OsString) -> Result<String> {
 
 /// A program's text.
 pub fn source(bytes: Vec<u8>, name: &str) -> Result<String> {
+    if bytes.starts_with(b"SQLite format 3\0") {
+        return Err(Failure::new(format!("{name} is a database, and no program"))
+            .hint("a store of tasks is named with `=`: `--tasks=FILE`"));
+    }
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::new(format!("{name} is not UTF-8")).hint("save the program as UTF-8"))?;
     if text.contains('\0') {

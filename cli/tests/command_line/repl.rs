@@ -31,6 +31,23 @@ fn the_repl_reads_a_context() {
 
 /// Line editing, and Ctrl-C that stops the turn alone.
 #[cfg(target_os = "linux")]
+/// A pipe need not have the empty line that ends a block.
+#[test]
+fn what_is_unfinished_at_the_end_of_the_input_is_run() {
+    let directory = directory();
+    for (input, printed, told) in
+        [("x = 2\nfor i in range(x): print(i)", "0\n1\n", ""), ("print(1", "", "SyntaxError")]
+    {
+        let mut repl = agentkernel(directory.path());
+        repl.arg("repl").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut repl = repl.spawn().unwrap();
+        repl.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = repl.wait_with_output().unwrap();
+        assert_eq!(stdout(&output), printed, "{}", stderr(&output));
+        assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn an_interrupt_at_the_prompt_stops_the_turn_and_not_the_session() {
     let directory = directory();

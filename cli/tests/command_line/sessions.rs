@@ -127,6 +127,34 @@ print(next(numbers))";
     refused(&session(at, &["run", "work", "-c", "1"]), "there is no session `work`");
 }
 
+#[test]
+fn one_name_that_is_wrong_keeps_nothing_from_the_others() {
+    let directory = directory();
+    let at = directory.path();
+    for name in ["a", "b"] {
+        said(at, &["new", name]);
+    }
+    turn(at, "b", "x = 1");
+    refused(&session(at, &["restore", "b", "1"]), "the session `b` has no snapshot of turn 1");
+    said(at, &["snapshot", "b"]);
+    let missing = session(at, &["restore", "b", "7"]);
+    assert!(stderr(&missing).contains("snapshots of the turns 1;"), "{}", stderr(&missing));
+    // Its directory is gone, and a turn would be refused.
+    fs::create_dir(at.join("work")).unwrap();
+    said(at, &["new", "c", "--workspace", "work"]);
+    fs::remove_dir(at.join("work")).unwrap();
+    assert_eq!(session(at, &["show", "c"]).status.code(), Some(1));
+    let output = session(at, &["rm", "a", "absent", "nobody", "b", "c"]);
+    refused(&output, "there is no session `nobody`");
+    assert!(stderr(&output).contains("there is no session `absent`"), "{}", stderr(&output));
+    assert_eq!(said(at, &["list"]), "");
+    let same = agentkernel(at).args(["run", "-m", "data:/d", "-m", ".:/d", "-c", "1"]).output().unwrap();
+    refused(&same, "two directories are to stand at `/d`");
+    // Who wants no hints has none.
+    let quiet = agentkernel(at).args(["run", "-q", "-w", "absent", "-c", "1"]).output().unwrap();
+    assert!(quiet.status.code() == Some(2) && !stderr(&quiet).contains("hint: "), "{}", stderr(&quiet));
+}
+
 /// As on a full disk.
 #[test]
 fn a_turn_that_cannot_be_committed_is_told_as_it_is() {

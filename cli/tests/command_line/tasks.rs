@@ -135,7 +135,10 @@ fn dependencies_waits_and_cancellation() {
 fn misuse_is_refused_with_a_remedy() {
     let directory = directory();
     let place = directory.path();
+    fs::write(place.join("some.db"), b"SQLite format 3\0\xff").unwrap();
     for (arguments, message) in [
+        (&["dispatch", "some.db"][..], "a store of tasks is named with `=`: `--tasks=FILE`"),
+        (&["dispatch", "--tools", ".", "-c", "1"], "`--tools` has no effect without `--wait`"),
         (&["dispatch"][..], "nothing to run"),
         (&["dispatch", "absent.py"], "cannot read the script"),
         (&["dispatch", "--input", "{", "-c", "1"], "the input is not JSON"),
