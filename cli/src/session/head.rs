@@ -24,10 +24,23 @@ pub fn image_name(turn: u64) -> String {
     format!("turn-{turn}.akimg")
 }
 
+/// The turn whose image a file is by its name.
+fn turn_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("turn-")?.strip_suffix(".akimg")?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok())?
+}
+
 /// Whether a file is such an image, and nothing of somebody else's.
 pub fn is_image(name: &str) -> bool {
-    let number = name.strip_prefix("turn-").and_then(|rest| rest.strip_suffix(".akimg"));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    turn_of(name).is_some()
+}
+
+/// The turns of which there are images in a directory, in ascending order.
+pub fn turns_in(directory: &Path) -> Vec<u64> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut turns: Vec<u64> = entries.filter_map(|entry| turn_of(entry.file_name().to_str()?)).collect();
+    turns.sort_unstable();
+    turns
 }
 
 impl Head {

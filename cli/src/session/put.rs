@@ -6,7 +6,7 @@ use std::path::Path;
 
 use agentkernel::remove_tree;
 
-use super::head::image_name;
+use super::head::{image_name, turns_in};
 use super::journal::What;
 use super::state::{After, Files, Purpose, State, kernel};
 use super::{SNAPSHOTS, WORKSPACE, absolute};
@@ -26,7 +26,8 @@ pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {
     let mut state = State::open(store, name, Purpose::Mend)?;
     if own.is_some() && !path.exists() {
         let message = format!("the session `{name}` has no snapshot of turn {}", file.display());
-        let there = snapshots(path.parent());
+        let turns = path.parent().map(turns_in).unwrap_or_default();
+        let there: Vec<_> = turns.iter().map(u64::to_string).collect();
         return Err(Failure::new(message).hint(match there.as_slice() {
             [] => format!(
                 "there is none; `agentkernel session snapshot {name}` makes one of its state as it is"
@@ -46,18 +47,6 @@ pub fn restore(store: &Store, name: &str, file: &Path) -> Result<i32> {
     copied.map_err(|error| Failure::new(format!("cannot copy `{}`: {error}", path.display())))?;
     state.commit(After::New, What::Restored { from: path.display().to_string(), context }, None)?;
     Ok(0)
-}
-
-/// The turns of which there are snapshots.
-fn snapshots(directory: Option<&Path>) -> Vec<String> {
-    let files = directory.and_then(|directory| fs::read_dir(directory).ok()).into_iter().flatten().flatten();
-    let turn = |file: fs::DirEntry| {
-        let name = file.file_name().into_string().ok()?;
-        name.strip_prefix("turn-")?.strip_suffix(".akimg")?.parse::<u64>().ok()
-    };
-    let mut turns: Vec<u64> = files.filter_map(turn).collect();
-    turns.sort_unstable();
-    turns.iter().map(u64::to_string).collect()
 }
 
 pub fn reset(store: &Store, name: &str, files: bool) -> Result<i32> {

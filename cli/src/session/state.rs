@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use agentkernel::{Checkpoint, ErrorKind, Image, Kernel, Overlay, Workspace};
 
 use super::config::{Config, now};
-use super::head::{Head, image_name};
+use super::head::{Head, image_name, turns_in};
 use super::journal::{Entry, Journal, What};
 use super::{BASE, DAMAGED_LAYERS, LAYERS, WORKSPACE};
 use crate::arguments::{Granted, NewSession, Talk};
@@ -113,7 +113,8 @@ impl State {
             (None, Files::Own) => Workspace::Directory(directory.join(WORKSPACE)),
         };
         let damaged = |why| {
-            let last = newest(&directory).map_or(String::new(), |image| {
+            let newest = turns_in(&directory).pop().map(|turn| directory.join(image_name(turn)));
+            let last = newest.map_or(String::new(), |image| {
                 format!(
                     "`agentkernel session restore {name} {}` takes the last state that is there; ",
                     image.display()
@@ -263,16 +264,6 @@ fn overlay(below: &Path, held: &Held, purpose: Purpose) -> Result<Overlay> {
         },
         opened => Ok(opened?),
     }
-}
-
-/// The image of the latest turn.
-fn newest(directory: &Path) -> Option<PathBuf> {
-    let turn = |path: &PathBuf| {
-        let name = path.file_name()?.to_str()?;
-        name.strip_prefix("turn-")?.strip_suffix(".akimg")?.parse::<u64>().ok()
-    };
-    let entries = fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
-    entries.filter(|path| turn(path).is_some()).max_by_key(turn)
 }
 
 /// Where damaged layers are put: beside those of earlier times.
